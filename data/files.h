@@ -1,0 +1,76 @@
+// Whole or absent: writing beside, fsync, rename; reading with errors that name the file; checksums.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace depthroute {
+
+/// Read-only memory map of a whole file (may be empty). Throws DataError if it cannot be opened.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+  MappedFile(MappedFile&&) noexcept;
+  MappedFile& operator=(MappedFile&&) = delete;
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  int64_t size() const { return static_cast<int64_t>(size_); }
+
+ private:
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// A file being written beside its final place. Visible under `path` only after commit() (flush, fsync, rename, fsync of
+/// the folder). Without commit() nothing remains. Throws SystemError (disk full, unwritable folder) naming the path.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::string& path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  void write(const void* data, size_t size);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  /// Overwrites bytes already written (a header that is known last).
+  void write_at(int64_t offset, const void* data, size_t size);
+  void commit();
+  const std::string& temporary_path() const { return temporary_; }
+
+ private:
+  std::string path_, temporary_;
+  int fd_ = -1;
+};
+void write_file_atomically(const std::string& path, std::string_view content);
+
+/// A folder being filled beside its final place (`<path>.tmp-<pid>`); commit() fsyncs every file, renames, fsyncs the
+/// parent. If `path` exists it is replaced only by the rename. Without commit() nothing remains.
+class AtomicFolder {
+ public:
+  explicit AtomicFolder(const std::string& path);
+  ~AtomicFolder();
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
+  const std::string& path() const { return temporary_; }  // write here
+  void commit();
+
+ private:
+  std::string path_, temporary_;
+  bool committed_ = false;
+};
+
+/// Makes `link` point at `target` (relative, inside the same folder) in one rename.
+void replace_symlink(const std::string& target, const std::string& link);
+/// Renames away first (so that a half-deleted folder never looks whole), then deletes.
+void remove_folder(const std::string& path);
+
+std::string read_file(const std::string& path);          // DataError if unreadable
+std::string hash_bytes(std::span<const std::byte> bytes);  // XXH3-128, 32 hex digits
+std::string hash_file(const std::string& path);
+/// Expands * and ?, sorted; DataError if a pattern matches nothing. A path without wildcards is returned as it is.
+std::vector<std::string> expand_patterns(const std::vector<std::string>& patterns);
+
+}  // namespace depthroute

@@ -1,0 +1,56 @@
+// safetensors, the format's whole validation on reading (notes in data/README.md), atomic writing.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace depthroute {
+
+struct TensorEntry {
+  std::string name;
+  std::string dtype;            // "F32", "BF16", "F16", "I64" ... as in the file
+  std::vector<int64_t> shape;
+  int64_t begin = 0, end = 0;   // bytes, relative to the data section
+  int64_t numel() const;
+};
+
+class SafetensorsFile {
+ public:
+  /// Maps and validates the file. Throws DataError.
+  explicit SafetensorsFile(const std::string& path);
+  ~SafetensorsFile();
+  SafetensorsFile(SafetensorsFile&&) noexcept;
+
+  const std::string& path() const;
+  const std::vector<TensorEntry>& entries() const;   // in order of offset
+  const TensorEntry* find(const std::string& name) const;  // nullptr if absent
+  const std::map<std::string, std::string>& metadata() const;
+  std::span<const std::byte> bytes(const TensorEntry& entry) const;
+  /// F32, BF16 or F16 as float32; out.size() == numel. Throws DataError for any other dtype.
+  void read_float(const TensorEntry& entry, std::span<float> out) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// One tensor to be written; the values stay the caller's. Written as F32, or rounded to nearest-even BF16.
+struct TensorToWrite {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::span<const float> values;
+  bool as_bf16 = false;
+};
+/// Streams to a temporary file beside `path`, fsyncs, renames. Header padded to 8 bytes. Throws SystemError.
+void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+float bf16_to_float(uint16_t bits);
+uint16_t float_to_bf16(float value);  // round to nearest even, NaN stays NaN
+float f16_to_float(uint16_t bits);
+
+}  // namespace depthroute

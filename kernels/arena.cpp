@@ -1,0 +1,46 @@
+#include "kernels/arena.h"
+
+#include <fmt/format.h>
+
+#include <numeric>
+
+#include "configs/base/error.h"
+#include "kernels/device.h"
+
+namespace depthroute {
+
+namespace {
+constexpr int64_t kAlignment = 256;
+}
+
+const char* to_string(Purpose purpose) {
+  static constexpr const char* kNames[kNumPurposes] = {
+      "parameters", "gradients",       "optimizer", "states", "activations",
+      "routing",    "state gradients", "workspace", "batch"};
+  return kNames[static_cast<int>(purpose)];
+}
+
+Arena::~Arena() {
+  if (block_) device_free(device_, block_, size_);
+}
+
+void Arena::plan(Purpose purpose, Tensor* slot, Shape shape, DType dtype) {
+  DR_CHECK_MSG(block_ == nullptr, "Arena::plan after allocate");
+  *slot = Tensor{nullptr, shape, dtype, device_};
+  requests_.push_back({slot, size_});
+  const int64_t bytes = round_up(slot->bytes(), kAlignment);
+  bytes_[static_cast<int>(purpose)] += bytes;
+  size_ += bytes;
+}
+
+void Arena::allocate() {
+  DR_CHECK_MSG(block_ == nullptr, "Arena::allocate twice");
+  if (size_ == 0) return;
+  block_ = device_allocate(device_, size_);
+  for (const Request& request : requests_)
+    request.slot->pointer = static_cast<std::byte*>(block_) + request.offset;
+}
+
+int64_t Arena::total_bytes() const { return std::accumulate(bytes_.begin(), bytes_.end(), int64_t{0}); }
+
+}  // namespace depthroute

@@ -1,0 +1,36 @@
+// Devices: which there are, their memory, and the stream work is ordered on. The only place besides ops.h that
+// knows more than one device exists; training and evaluation code passes a Stream on and never asks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/tensor.h"
+
+namespace depthroute {
+
+/// Work given to one stream runs in order. On the CPU every call has finished when it returns.
+struct Stream {
+  Device device = Device::cpu;
+  void* handle = nullptr;  // cudaStream_t on cuda
+};
+
+/// "auto", "cpu" or "cuda" -> a device of this machine. Throws ConfigError where it is not to be had.
+Device resolve_device(const std::string& name);
+
+/// One line about the device for logs and results, e.g. "cpu: 2 threads, OpenBLAS SkylakeX".
+std::string describe(Device device);
+
+Stream make_stream(Device device);
+void synchronize(Stream stream);
+
+/// Zero-filled memory, 256-byte aligned. Throws SystemError naming the size if there is too little.
+void* device_allocate(Device device, int64_t bytes);
+void device_free(Device device, void* block, int64_t bytes);
+
+/// Call first in main(): restarts the program with better settings for this processor where the BLAS library would
+/// choose badly (OpenBLAS older than the processor falls back to AVX2 kernels on AVX-512 machines: half the speed).
+/// Throws SystemError if the processor lacks an instruction set the program was built for.
+void prepare_process(char** argv);
+
+}  // namespace depthroute

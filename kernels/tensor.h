@@ -1,0 +1,99 @@
+// A tensor is a view: pointer, shape, type, device. It owns nothing; memory belongs to an Arena (arena.h) or to
+// whoever made the pointer. Views are cheap to copy and are passed by value or const reference.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+
+#include "configs/base/check.h"
+
+namespace depthroute {
+
+enum class Device : uint8_t { cpu, cuda };
+enum class DType : uint8_t { f32, f64, bf16, i32 };
+
+const char* to_string(Device device);
+const char* to_string(DType dtype);
+
+constexpr int64_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::f64: return 8;
+    case DType::bf16: return 2;
+    default: return 4;
+  }
+}
+
+/// The C++ type a DType is read as through Tensor::data<T>(). bf16 has no host arithmetic here: it stays raw.
+template <typename T> struct DTypeOf;
+template <> struct DTypeOf<float> { static constexpr DType value = DType::f32; };
+template <> struct DTypeOf<double> { static constexpr DType value = DType::f64; };
+template <> struct DTypeOf<int32_t> { static constexpr DType value = DType::i32; };
+
+/// Up to four extents, row-major, in elements.
+class Shape {
+ public:
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> extents) {
+    DR_CHECK(extents.size() <= extents_.size());
+    for (int64_t extent : extents) extents_[rank_++] = extent;
+  }
+  int rank() const { return rank_; }
+  int64_t operator[](int axis) const {
+    DR_CHECK(axis >= 0 && axis < rank_);
+    return extents_[axis];
+  }
+  int64_t numel() const {  // a scalar (rank 0) has one element
+    int64_t product = 1;
+    for (int axis = 0; axis < rank_; ++axis) product *= extents_[axis];
+    return product;
+  }
+  bool operator==(const Shape&) const = default;
+
+ private:
+  std::array<int64_t, 4> extents_{};
+  int rank_ = 0;
+};
+
+struct Tensor {
+  void* pointer = nullptr;
+  Shape shape;
+  DType dtype = DType::f32;
+  Device device = Device::cpu;
+  /// Elements from one row to the next of a rank-2 tensor; 0 means contiguous. Only ops that say so take
+  /// strided tensors (the v part of a fused qkv buffer, for one).
+  int64_t row_stride_or_0 = 0;
+
+  bool defined() const { return pointer != nullptr; }
+  int64_t numel() const { return shape.numel(); }
+  int64_t bytes() const { return numel() * size_of(dtype); }
+  bool contiguous() const { return row_stride_or_0 == 0 || row_stride_or_0 == shape[1]; }
+  int64_t rows() const { return shape[0]; }
+  int64_t cols() const { return shape[1]; }
+  int64_t row_stride() const { return row_stride_or_0 ? row_stride_or_0 : shape[1]; }
+
+  /// The typed pointer; the dtype must match (programmer error otherwise). On a device that is not the CPU the
+  /// pointer is only good for passing on.
+  template <typename T>
+  T* data() const {
+    DR_CHECK(dtype == DTypeOf<T>::value);
+    return static_cast<T*>(pointer);
+  }
+
+  /// The same elements under another shape of equal size.
+  Tensor reshape(Shape other) const;
+  /// Rows [begin, end) of the first axis.
+  Tensor slice(int64_t begin, int64_t end) const;
+  /// Columns [begin, end) of a rank-2 tensor: a strided view.
+  Tensor columns(int64_t begin, int64_t end) const;
+};
+
+/// A view of host memory somebody else owns.
+template <typename T>
+Tensor host_tensor(T* data, Shape shape) {
+  return Tensor{const_cast<std::remove_const_t<T>*>(data), shape, DTypeOf<std::remove_const_t<T>>::value,
+                Device::cpu};
+}
+
+}  // namespace depthroute

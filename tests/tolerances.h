@@ -1,0 +1,17 @@
+// Every tolerance a test uses, by dtype and kind (DESIGN §7). A number is only loosened here, with its reason.
+#pragma once
+
+namespace depthroute::tolerance {
+
+// float32 kernels against float64 loops: |a - b| <= atol + rtol * |b| per element, or relative L2 of the whole tensor.
+inline constexpr double kF32Forward = 1e-6;       // relative L2
+inline constexpr double kF32Backward = 1e-5;      // relative L2
+inline constexpr double kF32Statistics = 2e-5;    // weights, inverse RMS, log-sum-exp
+inline constexpr double kFiniteDifference = 1e-3; // relative L2, central differences in float64 of the float64 loop
+
+// Golden cases (SPEC §7).
+inline constexpr double kGoldenLoss = 1e-5;       // absolute, nats
+inline constexpr double kGoldenGradient = 1e-4;   // relative L2 per tensor
+inline constexpr double kGoldenWeights = 1e-6;    // absolute, routing weights
+
+}  // namespace depthroute::tolerance

@@ -1,0 +1,54 @@
+// Parameters by Hugging Face name, laid out in one block so that the optimiser and (later) collectives see one
+// array. Projections that are multiplied together (q|k|v, gate|up) are adjacent: one GEMM reads them as one matrix.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "configs/model_config.h"
+#include "kernels/arena.h"
+#include "train/model/depth_plan.h"
+
+namespace depthroute {
+
+/// How a fresh parameter is made (SPEC §2) and whether weight decay applies to it (SPEC §3).
+enum class Init : uint8_t { normal, ones, zeros, recency_bias };
+
+struct Parameter {
+  std::string name;     // Hugging Face's
+  Shape shape;          // as stored in files: rank 2 for matrices and *_res_proj, 1 for norms, 0 for biases
+  int64_t offset = 0;   // in elements from the start of the block
+  Init init = Init::normal;
+  bool decay = false;   // matrices and the embedding only
+  int64_t numel() const { return shape.numel(); }
+};
+
+/// The list for a configuration: order, offsets and total size. Pure; no memory.
+class ParameterLayout {
+ public:
+  ParameterLayout() = default;
+  ParameterLayout(const ModelConfig& config, const DepthPlan& plan);
+
+  const std::vector<Parameter>& all() const { return parameters_; }
+  /// Programmer error if there is none of that name.
+  const Parameter& find(const std::string& name) const;
+  bool contains(const std::string& name) const;
+  /// Elements of the block, padding included (offsets are multiples of 64 elements between groups).
+  int64_t block_size() const { return block_size_; }
+  /// Numbers a user would count: without padding, tied head once.
+  int64_t num_parameters() const;
+  /// View of one parameter in a block (float32 parameters, gradients, moments: all have the same layout).
+  Tensor view(const Tensor& block, const Parameter& parameter) const;
+  Tensor view(const Tensor& block, const std::string& name) const { return view(block, find(name)); }
+
+ private:
+  std::vector<Parameter> parameters_;
+  int64_t block_size_ = 0;
+};
+
+/// Fresh weights (SPEC §2): matrices and embedding N(0, 0.02^2), norms 1, queries 0, biases `recency_bias`. Each
+/// parameter has its own counter-based stream keyed by (seed, name), so the values depend on nothing else.
+void initialize_parameters(const ParameterLayout& layout, uint64_t seed, double recency_bias, const Tensor& block);
+
+}  // namespace depthroute
