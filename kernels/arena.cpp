@@ -14,9 +14,9 @@ constexpr int64_t kAlignment = 256;
 }
 
 const char* to_string(Purpose purpose) {
-  static constexpr const char* kNames[kNumPurposes] = {
-      "parameters", "gradients",       "optimizer", "states", "activations",
-      "routing",    "state gradients", "workspace", "batch"};
+  static constexpr const char* kNames[kNumPurposes] = {"parameters",      "gradients",   "optimizer",
+                                                       "states",          "activations", "routing",
+                                                       "state gradients", "workspace",   "batch"};
   return kNames[static_cast<int>(purpose)];
 }
 

@@ -1,6 +1,6 @@
 // Memory is planned once, then taken once: nothing is allocated during a step. Components first say what they
-// need (plan), with the purpose it is reported under; allocate() then takes one block per device and fills in the
-// tensors. A dry run plans and never allocates.
+// need (plan), with the purpose it is reported under; allocate() then takes one block per device and fills in
+// the tensors. A dry run plans and never allocates.
 #pragma once
 
 #include <array>
@@ -33,11 +33,12 @@ class Arena {
   Arena& operator=(const Arena&) = delete;
   ~Arena();
 
-  /// Asks for a tensor. `*slot` gets shape, dtype and device now and its pointer in allocate(); it must stay at
-  /// its address until then. Each tensor starts on a 256-byte boundary.
+  /// Asks for a tensor. `*slot` gets shape, dtype and device now and its pointer in allocate(); it must stay
+  /// at its address until then. Each tensor starts on a 256-byte boundary.
   void plan(Purpose purpose, Tensor* slot, Shape shape, DType dtype = DType::f32);
 
-  /// Takes the memory (zero-filled) and hands out the pointers. Once. Throws SystemError if there is too little.
+  /// Takes the memory (zero-filled) and hands out the pointers. Once. Throws SystemError if there is too
+  /// little.
   void allocate();
 
   Device device() const { return device_; }

@@ -1,5 +1,5 @@
-// Devices: which there are, their memory, and the stream work is ordered on. The only place besides ops.h that
-// knows more than one device exists; training and evaluation code passes a Stream on and never asks.
+// Devices: which there are, their memory, and the stream work is ordered on. The only place besides ops.h
+// that knows more than one device exists; training and evaluation code passes a Stream on and never asks.
 #pragma once
 
 #include <cstdint>
@@ -28,9 +28,9 @@ void synchronize(Stream stream);
 void* device_allocate(Device device, int64_t bytes);
 void device_free(Device device, void* block, int64_t bytes);
 
-/// Call first in main(): restarts the program with better settings for this processor where the BLAS library would
-/// choose badly (OpenBLAS older than the processor falls back to AVX2 kernels on AVX-512 machines: half the speed).
-/// Throws SystemError if the processor lacks an instruction set the program was built for.
+/// Call first in main(): restarts the program with better settings for this processor where the BLAS library
+/// would choose badly (OpenBLAS older than the processor falls back to AVX2 kernels on AVX-512 machines: half
+/// the speed). Throws SystemError if the processor lacks an instruction set the program was built for.
 void prepare_process(char** argv);
 
 }  // namespace depthroute

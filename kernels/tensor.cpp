@@ -6,10 +6,14 @@ const char* to_string(Device device) { return device == Device::cpu ? "cpu" : "c
 
 const char* to_string(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "f32";
-    case DType::f64: return "f64";
-    case DType::bf16: return "bf16";
-    case DType::i32: return "i32";
+    case DType::f32:
+      return "f32";
+    case DType::f64:
+      return "f64";
+    case DType::bf16:
+      return "bf16";
+    case DType::i32:
+      return "i32";
   }
   return "?";
 }
@@ -28,10 +32,18 @@ Tensor Tensor::slice(int64_t begin, int64_t end) const {
   Tensor result = *this;
   result.pointer = static_cast<std::byte*>(pointer) + begin * row * size_of(dtype);
   switch (shape.rank()) {
-    case 1: result.shape = {end - begin}; break;
-    case 2: result.shape = {end - begin, shape[1]}; break;
-    case 3: result.shape = {end - begin, shape[1], shape[2]}; break;
-    default: result.shape = {end - begin, shape[1], shape[2], shape[3]}; break;
+    case 1:
+      result.shape = {end - begin};
+      break;
+    case 2:
+      result.shape = {end - begin, shape[1]};
+      break;
+    case 3:
+      result.shape = {end - begin, shape[1], shape[2]};
+      break;
+    default:
+      result.shape = {end - begin, shape[1], shape[2], shape[3]};
+      break;
   }
   result.row_stride_or_0 = 0;
   return result;

@@ -1,5 +1,5 @@
-// A tensor is a view: pointer, shape, type, device. It owns nothing; memory belongs to an Arena (arena.h) or to
-// whoever made the pointer. Views are cheap to copy and are passed by value or const reference.
+// A tensor is a view: pointer, shape, type, device. It owns nothing; memory belongs to an Arena (arena.h) or
+// to whoever made the pointer. Views are cheap to copy and are passed by value or const reference.
 #pragma once
 
 #include <array>
@@ -19,17 +19,30 @@ const char* to_string(DType dtype);
 
 constexpr int64_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::f64: return 8;
-    case DType::bf16: return 2;
-    default: return 4;
+    case DType::f64:
+      return 8;
+    case DType::bf16:
+      return 2;
+    default:
+      return 4;
   }
 }
 
 /// The C++ type a DType is read as through Tensor::data<T>(). bf16 has no host arithmetic here: it stays raw.
-template <typename T> struct DTypeOf;
-template <> struct DTypeOf<float> { static constexpr DType value = DType::f32; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::f64; };
-template <> struct DTypeOf<int32_t> { static constexpr DType value = DType::i32; };
+template <typename T>
+struct DTypeOf;
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::f32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::f64;
+};
+template <>
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::i32;
+};
 
 /// Up to four extents, row-major, in elements.
 class Shape {
@@ -73,8 +86,8 @@ struct Tensor {
   int64_t cols() const { return shape[1]; }
   int64_t row_stride() const { return row_stride_or_0 ? row_stride_or_0 : shape[1]; }
 
-  /// The typed pointer; the dtype must match (programmer error otherwise). On a device that is not the CPU the
-  /// pointer is only good for passing on.
+  /// The typed pointer; the dtype must match (programmer error otherwise). On a device that is not the CPU
+  /// the pointer is only good for passing on.
   template <typename T>
   T* data() const {
     DR_CHECK(dtype == DTypeOf<T>::value);

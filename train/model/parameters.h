@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "configs/model_config.h"
@@ -34,7 +35,8 @@ class ParameterLayout {
   /// Programmer error if there is none of that name.
   const Parameter& find(const std::string& name) const;
   bool contains(const std::string& name) const;
-  /// Elements of the block, padding included (offsets are multiples of 64 elements between groups).
+  /// Elements of the block, padding included (offsets are multiples of 64 elements between groups). Parameters with
+  /// weight decay come first.
   int64_t block_size() const { return block_size_; }
   /// Numbers a user would count: without padding, tied head once.
   int64_t num_parameters() const;
@@ -44,6 +46,7 @@ class ParameterLayout {
 
  private:
   std::vector<Parameter> parameters_;
+  std::unordered_map<std::string, size_t> index_;  // name -> position in parameters_
   int64_t block_size_ = 0;
 };
 

@@ -9,6 +9,7 @@
 //   model.backward(stream, targets, 1.0f / total_targets);                              // += gradients(), nll()
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -56,8 +57,10 @@ class Qwen3 {
   Tensor gradients() const { return gradients_; }    // same layout; training only
 
   /// tokens [B', T] i32 on the device, B' <= micro_batch. `controls`: empty (clean), or one per site of the plan.
-  /// `first_site` > 0 reuses states S_0 ... S_{first_site} of the previous forward pass on the same tokens
-  /// (training = false only keeps what the plan's sites can still read).
+  /// `first_site` > 0 reuses the states S_0 ... S_{first_site} that earlier passes over the same tokens left (a pass from
+  /// site s changes only states after S_s): run a grid of ablations in descending order of first touched site after one
+  /// clean pass, and each starts from the clean run's own states. `first_site` may be up to num_sublayers() (the final
+  /// read alone). Interventions are for evaluation: backward() follows clean passes only.
   void forward(Stream stream, const Tensor& tokens, std::span<const SiteControl> controls = {}, int first_site = 0);
 
   /// nll of the last forward pass: targets [B', T] i32 (-1: ignored). No gradients.
@@ -76,12 +79,61 @@ class Qwen3 {
   static double train_flops_per_token(const ModelConfig& config, int64_t seq_len);
 
  private:
-  struct Layer;  // qwen3.cpp's business, defined in qwen3_layer.h
+  /// Parameters (or their gradients) of one layer; q|k|v and gate|up as the fused matrices they are.
+  struct LayerWeights {
+    Tensor input_norm, qkv, q_norm, k_norm, o, post_norm, gate_up, down;
+  };
+  /// A site's routing parameters (or gradients); undefined where it is not routed.
+  struct ReadWeights {
+    Tensor query, key_norm, recency_bias, norm;
+  };
+  /// What one layer keeps for its backward pass; one shared set when not training.
+  struct LayerActivations {
+    Tensor attn_in, qkv, q, k, attn_out, lse, mlp_in, gate_up;
+  };
+  /// The views of one micro-batch of `tokens` rows and the tensors a routing call needs.
+  struct Read {
+    std::array<Tensor, kMaxSources> sources;
+    ops::RoutingSite site;
+  };
+
+  void plan_memory(Arena& arena);
+  void bind_weights(const Tensor& block, std::vector<LayerWeights>& layers, std::vector<ReadWeights>& reads) const;
+  void bind();
+  LayerActivations& activations(int layer) { return activations_[options_.training ? layer : 0]; }
+  ops::AttentionShape attention_shape() const;
+  int64_t num_tokens() const { return batch_ * options_.seq_len; }
+  Tensor rows(const Tensor& tensor) const { return tensor.slice(0, num_tokens()); }
+  Tensor scratch(int64_t floats) const { return workspace_.slice(0, floats); }
+
+  void fill_read(int index, const SiteControl* control, Read& read) const;
+  void read_forward(Stream stream, int index, const SiteControl* control, bool state_complete, const Tensor& output);
+  void read_backward(Stream stream, int index, const Tensor& doutput);
+  void attention_forward(Stream stream, int layer, const Tensor& output);
+  void attention_backward(Stream stream, int layer, const Tensor& doutput, const Tensor& dinput);
+  void mlp_forward(Stream stream, int layer, const Tensor& output);
+  void mlp_backward(Stream stream, int layer, const Tensor& doutput, const Tensor& dinput);
+
   ModelConfig config_;
   DepthPlan plan_;
+  std::vector<Site> reads_;  // the plan's sites; where it has no final site, the final norm's read of S_2L follows
   ParameterLayout layout_;
   Qwen3Options options_;
-  Tensor parameters_, gradients_;
+
+  Tensor parameters_, gradients_;                        // [layout block]
+  std::vector<Tensor> states_;                           // 2L+1 x [N,D]
+  std::vector<Tensor> state_gradients_;                  // plan.num_gradient_slots x [N,D]
+  std::vector<LayerActivations> activations_;            // L, or 1 when not training
+  std::vector<SiteTrace> traces_;                        // one per read
+  Tensor rope_, final_hidden_, nll_, tokens_;            // [T,K], [N,D], [N], [N] i32
+  Tensor act_, dact_, dinput_, dqkv_, dq_, dk_, dattn_;  // scratch of one sublayer
+  Tensor workspace_;
+
+  bool bound_ = false;
+  std::vector<LayerWeights> weights_, weight_gradients_;
+  std::vector<ReadWeights> read_weights_, read_gradients_;
+  int64_t batch_ = 0;            // sequences of the last forward pass
+  bool differentiable_ = false;  // it was a clean, whole one and no backward pass has used it up
 };
 
 }  // namespace depthroute

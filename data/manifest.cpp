@@ -1,0 +1,143 @@
+#include "data/manifest.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <system_error>
+
+#include "configs/base/error.h"
+#include "data/files.h"
+#include "data/json.h"
+#include "data/posix.h"
+
+namespace depthroute {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kManifestName = "manifest.json";
+constexpr const char* kCheckpointKind = "depthroute checkpoint";
+constexpr int kManifestVersion = 1;
+
+const nlohmann::json& member(const nlohmann::json& object, const char* key, const std::string& where) {
+  if (!object.is_object()) throw DataError("{}: {} stands where an object should", where, describe(object));
+  const auto found = object.find(key);
+  if (found == object.end()) throw DataError("{}: the key \"{}\" is missing; the manifest is damaged", where, key);
+  return *found;
+}
+
+int64_t count_of(const nlohmann::json& object, const char* key, const std::string& where) {
+  const nlohmann::json& value = member(object, key, where);
+  if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t{INT64_MAX})
+    throw DataError("{}: \"{}\" is {}, not a count", where, key, describe(value));
+  return value.get<int64_t>();
+}
+
+std::string text_of(const nlohmann::json& object, const char* key, const std::string& where) {
+  const nlohmann::json& value = member(object, key, where);
+  if (!value.is_string()) throw DataError("{}: \"{}\" is {}, not a string", where, key, describe(value));
+  return value.get<std::string>();
+}
+
+Manifest parse_manifest(const std::string& text, const std::string& where) {
+  const nlohmann::json root = parse_json_object(text, where);
+  Manifest manifest;
+  const int64_t version = count_of(root, "version", where);
+  if (version != kManifestVersion)
+    throw DataError("{}: version {} is unknown (this program reads {}); use the program that wrote it", where, version,
+                    kManifestVersion);
+  manifest.kind = text_of(root, "kind", where);
+  manifest.step = count_of(root, "step", where);
+  const nlohmann::json& files = member(root, "files", where);
+  if (!files.is_array()) throw DataError("{}: \"files\" is {}, not a list", where, describe(files));
+  std::set<std::string> seen;
+  for (const nlohmann::json& entry : files) {
+    ManifestFile file{text_of(entry, "path", where), count_of(entry, "size", where), text_of(entry, "checksum", where)};
+    if (!stays_inside(file.path))
+      throw DataError("{}: the path {} leaves the folder; do not use this manifest", where, quoted(file.path));
+    if (!seen.insert(file.path).second) throw DataError("{}: {} is listed twice", where, quoted(file.path));
+    manifest.files.push_back(std::move(file));
+  }
+  std::sort(manifest.files.begin(), manifest.files.end(),
+            [](const ManifestFile& a, const ManifestFile& b) { return a.path < b.path; });
+  return manifest;
+}
+
+bool is_there(const std::string& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+void check_file(const std::string& folder, const ManifestFile& file) {
+  const std::string path = folder + "/" + file.path;
+  std::error_code error;
+  if (!fs::is_regular_file(path, error))
+    throw DataError("{}: missing, but {} lists it; the folder is incomplete: use another checkpoint", path,
+                    kManifestName);
+  const auto size = fs::file_size(path, error);
+  if (error) throw DataError("{}: cannot read: {}", path, error.message());
+  if (static_cast<int64_t>(size) != file.size)
+    throw DataError("{}: {} bytes, but {} says {}; the file is damaged: use another checkpoint", path, size,
+                    kManifestName, file.size);
+  const std::string checksum = hash_file(path);
+  if (checksum != file.checksum)
+    throw DataError("{}: checksum {}, but {} says {}; the file is damaged: use another checkpoint", path, checksum,
+                    kManifestName, quoted(file.checksum));
+}
+
+}  // namespace
+
+void write_manifest(const std::string& folder, const std::string& kind, int64_t step) {
+  std::vector<ManifestFile> files;
+  try {
+    for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+      if (entry.symlink_status().type() != fs::file_type::regular) continue;
+      const std::string path = entry.path().lexically_relative(folder).generic_string();
+      if (path == kManifestName) continue;
+      files.push_back({path, static_cast<int64_t>(entry.file_size()), hash_file(entry.path().string())});
+    }
+  } catch (const fs::filesystem_error& error) {
+    throw SystemError("{}: cannot list: {}", folder, error.code().message());
+  }
+  std::sort(files.begin(), files.end(),
+            [](const ManifestFile& a, const ManifestFile& b) { return a.path < b.path; });
+  nlohmann::ordered_json root = {{"kind", kind}, {"version", kManifestVersion}, {"step", step}};
+  root["files"] = nlohmann::ordered_json::array();
+  for (const ManifestFile& file : files)
+    root["files"].push_back({{"path", file.path}, {"size", file.size}, {"checksum", file.checksum}});
+  write_file_atomically(folder + "/" + kManifestName, root.dump(1) + "\n");
+}
+
+Manifest verify_manifest(const std::string& folder) {
+  const std::string path = folder + "/" + kManifestName;
+  if (!is_there(path))
+    throw DataError("{}: no {}: the folder is incomplete or not a checkpoint; use another one", folder, kManifestName);
+  Manifest manifest = parse_manifest(read_file(path), path);
+  for (const ManifestFile& file : manifest.files) check_file(folder, file);
+  return manifest;
+}
+
+std::string find_model_folder(const std::string& path) {
+  std::error_code ignored;
+  if (!is_there(path)) {
+    if (fs::is_symlink(path, ignored))
+      throw DataError("{}: a link to {}, which does not exist", path, fs::read_symlink(path, ignored).string());
+    throw DataError("{}: does not exist; give a model folder, a checkpoint or a run folder", path);
+  }
+  if (is_there(path + "/" + kManifestName)) {
+    const Manifest manifest = verify_manifest(path);
+    if (manifest.kind != kCheckpointKind)
+      throw DataError("{}: its {} is of kind {}, not \"{}\"", path, kManifestName, quoted(manifest.kind),
+                      kCheckpointKind);
+    return path + "/model";
+  }
+  if (is_there(path + "/config.json")) return path;
+  const std::string latest = path + "/checkpoints/latest";
+  if (is_there(latest) || fs::is_symlink(latest, ignored)) return find_model_folder(latest);
+  if (is_there(path + "/model/config.json"))
+    throw DataError("{}: a checkpoint without {} is incomplete; use another one", path, kManifestName);
+  throw DataError(
+      "{}: neither a model folder (config.json), a checkpoint ({}) nor a run folder (checkpoints/latest)", path,
+      kManifestName);
+}
+
+}  // namespace depthroute

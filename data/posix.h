@@ -1,0 +1,33 @@
+// Internal to data/: file descriptors that close themselves, and what errno means in words.
+#pragma once
+
+#include <cerrno>
+#include <string>
+#include <string_view>
+
+namespace depthroute {
+
+/// "No space left on device; free space or choose another folder": the system's words and, where there is one, a remedy.
+std::string errno_text(int error);
+
+/// Owns a descriptor returned by open().
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  ~FileDescriptor();
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+
+ private:
+  int fd_;
+};
+
+/// open() that is repeated when a signal interrupts it.
+int open_retrying(const std::string& path, int flags, unsigned mode = 0);
+
+/// A relative path that cannot leave the folder it is relative to: no leading '/', no empty, "." or ".." part, no NUL.
+bool stays_inside(std::string_view path);
+
+}  // namespace depthroute

@@ -1,0 +1,83 @@
+// Matrix products through OpenBLAS. Its OpenMP build needs no help: one pool of threads, and one thread
+// inside a parallel region. The other builds would start their own threads under ours
+// (openblas_get_parallel() 1), or have none (0); for those, each call is made single-threaded and C is cut
+// into bands over our threads instead.
+#include <cblas.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "configs/base/check.h"
+#include "kernels/cpu/kernels.h"
+
+namespace depthroute::cpu {
+
+namespace {
+
+constexpr int kOpenMpBuild = 2;
+
+struct Product {
+  bool transpose_a, transpose_b;
+  int64_t m, n, k;
+  const float* a;
+  int64_t lda;
+  const float* b;
+  int64_t ldb;
+  float beta;
+  float* c;
+  int64_t ldc;
+};
+
+void call(const Product& p) {
+  if (p.m == 0 || p.n == 0) return;
+  cblas_sgemm(CblasRowMajor, p.transpose_a ? CblasTrans : CblasNoTrans,
+              p.transpose_b ? CblasTrans : CblasNoTrans, narrow<blasint>(p.m), narrow<blasint>(p.n),
+              narrow<blasint>(p.k), 1.0f, p.a, narrow<blasint>(p.lda), p.b, narrow<blasint>(p.ldb), p.beta,
+              p.c, narrow<blasint>(p.ldc));
+}
+
+// Bands of the longer side of C, multiples of 16 wide.
+Product band(const Product& p, int64_t part, int64_t parts) {
+  Product result = p;
+  const auto cut = [&](int64_t extent) {
+    const int64_t width = round_up(div_ceil(extent, parts), 16);
+    const int64_t begin = std::min(extent, part * width);
+    return std::pair{begin, std::min(extent, begin + width) - begin};
+  };
+  if (p.m >= p.n) {
+    const auto [begin, count] = cut(p.m);
+    result.m = count;
+    result.a += p.transpose_a ? begin : begin * p.lda;
+    result.c += begin * p.ldc;
+  } else {
+    const auto [begin, count] = cut(p.n);
+    result.n = count;
+    result.b += p.transpose_b ? begin * p.ldb : begin;
+    result.c += begin;
+  }
+  return result;
+}
+
+void call_without_openmp_build(const Product& p) {
+  static const bool single_threaded = [] {
+    openblas_set_num_threads(1);
+    return true;
+  }();
+  (void)single_threaded;
+  if (omp_in_parallel() || p.m * p.n * p.k < (int64_t{1} << 15)) return call(p);
+#pragma omp parallel
+  call(band(p, omp_get_thread_num(), omp_get_num_threads()));
+}
+
+}  // namespace
+
+void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
+          const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+  const Product product{transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc};
+  static const bool openmp_build = openblas_get_parallel() == kOpenMpBuild;
+  if (openmp_build) return call(product);
+  call_without_openmp_build(product);
+}
+
+}  // namespace depthroute::cpu

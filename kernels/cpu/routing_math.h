@@ -1,0 +1,137 @@
+// What the two depth routing kernels share: the site's arguments as raw pointers, and vectors over columns.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "configs/base/check.h"
+#include "configs/model_config.h"
+#include "kernels/cpu/vector_math.h"
+#include "kernels/ops.h"
+
+namespace depthroute::cpu {
+
+/// Eight columns anywhere in memory.
+using Columns __attribute__((vector_size(32), aligned(4), may_alias)) = float;
+inline constexpr int64_t kColumns = 8;
+
+/// Consecutive columns of a row that stay in registers together. Kernels are written once and instantiated for
+/// blocks of several vectors and for the last D % 8 columns (T = float).
+template <int kVectors>
+struct [[gnu::may_alias]] Block {
+  Columns v[kVectors];
+
+  Block& operator+=(const Block& x) {
+    for (int i = 0; i < kVectors; ++i) v[i] += x.v[i];
+    return *this;
+  }
+  friend Block operator+(const Block& x, const Block& y) {
+    Block z;
+    for (int i = 0; i < kVectors; ++i) z.v[i] = x.v[i] + y.v[i];
+    return z;
+  }
+  friend Block operator-(const Block& x, const Block& y) {
+    Block z;
+    for (int i = 0; i < kVectors; ++i) z.v[i] = x.v[i] - y.v[i];
+    return z;
+  }
+  friend Block operator*(const Block& x, const Block& y) {
+    Block z;
+    for (int i = 0; i < kVectors; ++i) z.v[i] = x.v[i] * y.v[i];
+    return z;
+  }
+  friend Block operator*(float x, const Block& y) {
+    Block z;
+    for (int i = 0; i < kVectors; ++i) z.v[i] = x * y.v[i];
+    return z;
+  }
+};
+
+template <typename T>
+const T& load(const float* p) {
+  return *reinterpret_cast<const T*>(p);
+}
+template <typename T>
+T& at(float* p) {
+  return *reinterpret_cast<T*>(p);
+}
+
+/// sum += x, in lanes: the order of additions does not depend on the machine's vector width.
+template <int kSums>
+void accumulate(Block<kSums>& sum, float x) {
+  sum.v[0][0] += x;
+}
+template <int kSums, int kVectors>
+void accumulate(Block<kSums>& sum, const Block<kVectors>& x) {
+  for (int i = 0; i < kVectors; ++i) sum.v[i % kSums] += x.v[i];
+}
+template <int kSums>
+double total(const Block<kSums>& sum) {
+  Columns lanes = sum.v[0];
+  for (int i = 1; i < kSums; ++i) lanes += sum.v[i];
+  double result = 0;
+  for (int i = 0; i < kColumns; ++i) result += lanes[i];
+  return result;
+}
+
+/// Calls body.operator()<T>(column) for columns [begin, end).
+template <int kVectors, typename Body>
+void for_columns(int64_t begin, int64_t end, const Body& body) {
+  int64_t i = begin;
+  for (; i + kVectors * kColumns <= end; i += kVectors * kColumns) body.template operator()<Block<kVectors>>(i);
+  for (; i + kColumns <= end; i += kColumns) body.template operator()<Block<1>>(i);
+  for (; i < end; ++i) body.template operator()<float>(i);
+}
+
+/// A site's arguments, checked and unpacked once per call.
+struct RoutingArguments {
+  explicit RoutingArguments(const ops::RoutingSite& site)
+      : n(static_cast<int>(site.sources.size())),
+        query(site.query.defined() ? site.query.data<float>() : nullptr),
+        key_norm(site.query.defined() ? site.key_norm.data<float>() : nullptr) {
+    DR_CHECK(n >= 1 && n <= kMaxSources);
+    DR_CHECK(site.offset.empty() || static_cast<int>(site.offset.size()) == n);
+    DR_CHECK(site.scale.empty() || static_cast<int>(site.scale.size()) == n);
+    bool any_kept = false;
+    for (int j = 0; j < n; ++j) {
+      source[j] = site.sources[j].data<float>();
+      bias[j] = site.offset.empty() ? 0.0f : site.offset[j];
+      scale[j] = site.scale.empty() ? 1.0f : site.scale[j];
+      dropped[j] = bias[j] == -std::numeric_limits<float>::infinity();
+      any_kept |= !dropped[j];
+    }
+    DR_CHECK_MSG(any_kept, "an offset of -inf on every source of a site");
+    if (site.recency_bias.defined()) bias[n - 1] += site.recency_bias.data<float>()[0];
+  }
+
+  int n;
+  const float* query;     // nullptr: the logits are `bias` alone
+  const float* key_norm;  // defined with query
+  std::array<float*, kMaxSources> source;
+  std::array<float, kMaxSources> bias;  // offset, and the recency bias on the last source
+  std::array<float, kMaxSources> scale;
+  std::array<bool, kMaxSources> dropped;
+};
+
+/// The sources of one token that take part, and its mix h = sum_k factor[k] row[k]. Sources with a weight of 0 are
+/// left out rather than multiplied: a dropped source may hold anything, and 0 * inf is not 0.
+struct Mix {
+  int count = 0;
+  std::array<const float*, kMaxSources> row;
+  std::array<float, kMaxSources> factor;
+
+  void add(const float* source_row, float source_factor) {
+    row[count] = source_row;
+    factor[count++] = source_factor;
+  }
+  template <typename T>
+  T at_column(int64_t i) const {
+    T h{};
+    for (int k = 0; k < count; ++k) h += factor[k] * load<T>(row[k] + i);
+    return h;
+  }
+};
+
+}  // namespace depthroute::cpu

@@ -1,0 +1,126 @@
+// Arithmetic the CPU kernels share, written so that the compiler vectorises it without -ffast-math
+// (infinities and NaN keep their meaning: masks are -inf, and a NaN must reach the loss). The order of every
+// sum is fixed by the source, not by the vector width of the machine.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+namespace depthroute::cpu {
+
+/// e^x, branch-free, for use inside `#pragma omp simd` loops (std::exp does not vectorise with g++ alone).
+/// Within 2 ulp of the true value; results below the smallest normal float are 0, exp(-inf) = 0, exp(inf) =
+/// inf, NaN stays NaN, exp(0) = 1 exactly. x = n ln2 + r, |r| <= ln2 / 2; e^r by the degree-7 polynomial of
+/// the Cephes library (expf); 2^n in two factors so that n = 128 does not overflow on the way.
+inline float fast_exp(float x) {
+  constexpr float kLowest = -87.336544f;  // ln of the smallest normal float
+  constexpr float kHighest = 89.0f;       // already inf
+  constexpr float kLog2E = 1.44269504088896341f;
+  constexpr float kLn2High = 0.693359375f;    // Cody-Waite: the two parts add up to ln 2, the first is exact
+  constexpr float kLn2Low = -2.12194440e-4f;  // when multiplied by a small integer
+  constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  float z = x < kLowest ? kLowest : x;     // comparisons are false for NaN, which passes through
+  z = z > kHighest ? kHighest : z;
+  const float shifted = z * kLog2E + kRounder;
+  const float n = shifted - kRounder;
+  const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRounder);
+  const float r = (z - n * kLn2High) - n * kLn2Low;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const int32_t half = exponent >> 1;
+  const float scale = std::bit_cast<float>(static_cast<uint32_t>(half + 127) << 23);
+  const float rest = std::bit_cast<float>(static_cast<uint32_t>(exponent - half + 127) << 23);
+  const float result = p * scale * rest;
+  return x < kLowest ? 0.0f : result;
+}
+
+/// 1 / (1 + e^-x).
+inline float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
+
+namespace lanes {
+// Eight floats; the compiler splits or joins them for the machine at hand.
+using F8 __attribute__((vector_size(32))) = float;
+inline constexpr int64_t kWidth = 8;
+}  // namespace lanes
+
+/// Sum of a[i] * b[i] in float32: 32 interleaved partial sums, added pairwise.
+inline float dot(int64_t n, const float* a, const float* b) {
+  using lanes::F8;
+  F8 sums[4] = {};
+  int64_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    F8 x[4], y[4];
+    std::memcpy(x, a + i, sizeof x);
+    std::memcpy(y, b + i, sizeof y);
+    sums[0] += x[0] * y[0];
+    sums[1] += x[1] * y[1];
+    sums[2] += x[2] * y[2];
+    sums[3] += x[3] * y[3];
+  }
+  for (; i + 8 <= n; i += 8) {
+    F8 x, y;
+    std::memcpy(&x, a + i, sizeof x);
+    std::memcpy(&y, b + i, sizeof y);
+    sums[0] += x * y;
+  }
+  const F8 s = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  float total = ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+  for (; i < n; ++i) total += a[i] * b[i];
+  return total;
+}
+
+/// Sum of x[i]^2, as dot(n, x, x).
+inline float sum_squares(int64_t n, const float* x) { return dot(n, x, x); }
+
+/// Sum of a[i] * b[i] * c[i], in the same order.
+inline float triple_dot(int64_t n, const float* a, const float* b, const float* c) {
+  using lanes::F8;
+  F8 sums[4] = {};
+  int64_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    F8 x[4], y[4], z[4];
+    std::memcpy(x, a + i, sizeof x);
+    std::memcpy(y, b + i, sizeof y);
+    std::memcpy(z, c + i, sizeof z);
+    for (int j = 0; j < 4; ++j) sums[j] += x[j] * y[j] * z[j];
+  }
+  for (; i + 8 <= n; i += 8) {
+    F8 x, y, z;
+    std::memcpy(&x, a + i, sizeof x);
+    std::memcpy(&y, b + i, sizeof y);
+    std::memcpy(&z, c + i, sizeof z);
+    sums[0] += x * y * z;
+  }
+  const F8 s = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  float total = ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+  for (; i < n; ++i) total += a[i] * b[i] * c[i];
+  return total;
+}
+
+/// The largest of n >= 1 values; NaN are passed over (they show up in the sum of exponentials).
+inline float max_value(int64_t n, const float* x) {
+  using lanes::F8;
+  constexpr float kNone = -std::numeric_limits<float>::infinity();
+  F8 best[4];
+  for (F8& b : best) b = F8{kNone, kNone, kNone, kNone, kNone, kNone, kNone, kNone};
+  int64_t i = 0;
+  for (; i + 32 <= n; i += 32) {
+    F8 v[4];
+    std::memcpy(v, x + i, sizeof v);
+    for (int j = 0; j < 4; ++j) best[j] = v[j] > best[j] ? v[j] : best[j];
+  }
+  float result = kNone;
+  for (const F8& b : best)
+    for (int j = 0; j < 8; ++j) result = b[j] > result ? b[j] : result;
+  for (; i < n; ++i) result = x[i] > result ? x[i] : result;
+  return result;
+}
+
+}  // namespace depthroute::cpu

@@ -1,0 +1,178 @@
+// Properties of the model that hold for any weights (DESIGN §7).
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+
+#include "configs/base/random.h"
+#include "tests/golden.h"
+#include "tests/tolerances.h"
+#include "tests/train/model_fixture.h"
+
+namespace depthroute {
+namespace {
+
+ModelConfig small_config(Variant variant) {
+  ModelConfig config;
+  config.vocab_size = 61;
+  config.hidden_size = 40;
+  config.num_layers = 5;
+  config.num_heads = 6;
+  config.num_kv_heads = 2;
+  config.head_dim = 10;
+  config.intermediate_size = 56;
+  config.residual.variant = variant;
+  config.residual.num_blocks = 3;
+  return config;
+}
+
+Batch random_batch(int64_t batch, int64_t seq_len, int64_t vocab, uint64_t seed) {
+  std::vector<int32_t> windows(batch * (seq_len + 1));
+  for (size_t i = 0; i < windows.size(); ++i) windows[i] = static_cast<int32_t>(random_below(seed, i, vocab));
+  return Batch(windows, batch, seq_len);
+}
+
+/// Fresh weights, with queries, key norms and biases moved off their start so that routing depends on content.
+void randomize(TestModel& test, uint64_t seed) {
+  initialize_parameters(test.model.layout(), seed, 0.3, test.model.parameters());
+  for (const Parameter& p : test.model.layout().all()) {
+    if (p.init == Init::normal) continue;
+    float* values = test.parameter(p.name).data<float>();
+    for (int64_t i = 0; i < p.numel(); ++i)
+      values[i] += static_cast<float>(0.3 * random_normal_pair(stream_key(seed, p.name), i).first);
+  }
+}
+
+std::vector<float> nll_of(TestModel& test, Batch& batch) {
+  test.model.forward(test.stream, batch.input_tensor());
+  test.model.loss(test.stream, batch.target_tensor());
+  const Tensor nll = test.model.nll();
+  return {nll.data<float>(), nll.data<float>() + nll.numel()};
+}
+
+// Zero queries average the sources; in `kimi` that is the plain residual stream over the number of sources, and every
+// reader starts with a scale-invariant RMSNorm: the step-0 function is plain Qwen3's up to eps.
+TEST(Qwen3Properties, KimiWithZeroQueriesIsPlainQwen3AtStepZero) {
+  ModelConfig kimi = small_config(Variant::kimi), plain = small_config(Variant::additive);
+  kimi.rms_norm_eps = plain.rms_norm_eps = 1e-12;
+  TestModel a(kimi, 2, 17, false), b(plain, 2, 17, false);
+  initialize_parameters(a.model.layout(), 3, 0.0, a.model.parameters());
+  initialize_parameters(b.model.layout(), 3, 0.0, b.model.parameters());
+  Batch batch = random_batch(2, 17, 61, 5);
+  const std::vector<float> x = nll_of(a, batch), y = nll_of(b, batch);
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(x[i], y[i], 2e-5);
+}
+
+TEST(Qwen3Properties, RecencyBiasOf30MakesCumulativePlainQwen3) {
+  TestModel wrapped(small_config(Variant::cumulative), 2, 9, false), plain(small_config(Variant::additive), 2, 9, false);
+  initialize_parameters(wrapped.model.layout(), 3, 30.0, wrapped.model.parameters());
+  initialize_parameters(plain.model.layout(), 3, 0.0, plain.model.parameters());
+  Batch batch = random_batch(2, 9, 61, 6);
+  const std::vector<float> x = nll_of(wrapped, batch), y = nll_of(plain, batch);
+  for (size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(x[i], y[i], 1e-5);
+}
+
+class EveryVariant : public testing::TestWithParam<Variant> {};
+
+TEST_P(EveryVariant, SplittingABatchChangesNothing) {
+  TestModel test(small_config(GetParam()), 4, 12, true);
+  randomize(test, 11);
+  Batch whole = random_batch(4, 12, 61, 7);
+  const std::vector<float> expected = nll_of(test, whole);
+  test.model.backward(test.stream, whole.target_tensor(), 1.0f);
+  const Tensor gradients = test.model.gradients();
+  const std::vector<float> once(gradients.data<float>(), gradients.data<float>() + gradients.numel());
+  ops::zero(test.stream, gradients);
+  for (int64_t b = 0; b < 4; ++b) {
+    const Tensor inputs = whole.input_tensor().slice(b, b + 1), targets = whole.target_tensor().slice(b, b + 1);
+    test.model.forward(test.stream, inputs);
+    test.model.backward(test.stream, targets, 1.0f);
+    for (int64_t t = 0; t < 12; ++t) EXPECT_NEAR(test.model.nll().data<float>()[t], expected[b * 12 + t], 1e-5);
+  }
+  const std::vector<double> reference(once.begin(), once.end());
+  EXPECT_LE(golden::relative_l2(gradients.data<float>(), reference.data(), reference.size()),
+            tolerance::kF32Backward);
+}
+
+// The gradient buffer plan (shared slots) against central differences of the loss itself, along random directions
+// that touch every parameter.
+TEST_P(EveryVariant, GradientsAreTheLossesSlope) {
+  TestModel test(small_config(GetParam()), 2, 7, true);
+  randomize(test, 13);
+  Batch batch = random_batch(2, 7, 61, 8);
+  nll_of(test, batch);
+  test.model.backward(test.stream, batch.target_tensor(), 1.0f / 14);
+  const Tensor gradients = test.model.gradients(), parameters = test.model.parameters();
+  const std::vector<float> start(parameters.data<float>(), parameters.data<float>() + parameters.numel());
+  for (uint64_t direction = 0; direction < 3; ++direction) {
+    double slope = 0;
+    std::vector<double> step(start.size());
+    for (const Parameter& p : test.model.layout().all())
+      for (int64_t i = p.offset; i < p.offset + p.numel(); ++i) {
+        step[i] = random_normal_pair(99 + direction, i).first * 1e-3;
+        slope += step[i] * gradients.data<float>()[i];
+      }
+    double losses[2];
+    for (int side = 0; side < 2; ++side) {
+      for (size_t i = 0; i < start.size(); ++i)
+        parameters.data<float>()[i] = static_cast<float>(start[i] + (side ? step[i] : -step[i]));
+      nll_of(test, batch);
+      losses[side] = test.mean_nll();
+    }
+    std::copy(start.begin(), start.end(), parameters.data<float>());
+    EXPECT_NEAR((losses[1] - losses[0]) / 2, slope, 2e-3 * std::abs(slope) + 2e-6) << "direction " << direction;
+  }
+}
+
+// An ablated pass that starts at site s from the states earlier passes left gives the same bits as a whole pass.
+TEST_P(EveryVariant, StartingAtASiteReusesStatesExactly) {
+  TestModel reuse(small_config(GetParam()), 2, 8, false), whole(small_config(GetParam()), 2, 8, false);
+  randomize(reuse, 17);
+  randomize(whole, 17);
+  Batch batch = random_batch(2, 8, 61, 9);
+  nll_of(reuse, batch);
+  const DepthPlan& plan = reuse.model.plan();
+  for (int site = static_cast<int>(plan.sites.size()) - 1; site >= 0; --site) {  // descending, as evaluation does
+    const int n = plan.sites[site].num_sources();
+    std::vector<SiteControl> controls(plan.sites.size());
+    controls[site].scale.assign(n, 0.5f);
+    if (n > 1) {
+      controls[site].offset.assign(n, 0.0f);
+      controls[site].offset[n - 1] = -std::numeric_limits<float>::infinity();
+    }
+    reuse.model.forward(reuse.stream, batch.input_tensor(), controls, site);
+    whole.model.forward(whole.stream, batch.input_tensor(), controls);
+    const Tensor a = reuse.model.final_hidden(), b = whole.model.final_hidden();
+    ASSERT_EQ(std::memcmp(a.pointer, b.pointer, a.bytes()), 0) << plan.site_name(site);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, EveryVariant,
+                         testing::Values(Variant::additive, Variant::cumulative, Variant::reset, Variant::kimi),
+                         [](const auto& test) { return std::string(to_string(test.param)); });
+
+TEST(Qwen3Properties, LearnedLogitsCanBeReplacedByASchedule) {
+  TestModel test(small_config(Variant::cumulative), 1, 6, false);
+  randomize(test, 19);
+  Batch batch = random_batch(1, 6, 61, 10);
+  std::vector<SiteControl> controls(test.model.plan().sites.size());
+  for (size_t s = 0; s < controls.size(); ++s) {
+    controls[s].learned_logits = false;
+    controls[s].offset.assign(test.model.plan().sites[s].num_sources(), 0.0f);
+    controls[s].offset.back() = 2.0f;
+  }
+  test.model.forward(test.stream, batch.input_tensor(), controls);
+  for (size_t s = 0; s < controls.size(); ++s) {
+    const Tensor weights = test.model.trace(static_cast<int>(s)).weights;
+    const int n = static_cast<int>(weights.cols());
+    for (int64_t i = 0; i < weights.numel(); ++i) {
+      const ScheduleWeights schedule = schedule_weights(n, 2.0);
+      EXPECT_NEAR(weights.data<float>()[i], i % n == n - 1 ? schedule.current : schedule.other, 1e-7);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace depthroute

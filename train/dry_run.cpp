@@ -1,0 +1,138 @@
+#include "train/dry_run.h"
+
+#include <omp.h>
+
+#include <array>
+#include <filesystem>
+#include <map>
+#include <optional>
+
+#include "configs/base/error.h"
+#include "data/files.h"
+#include "data/token_stream.h"
+#include "train/batches.h"
+
+namespace depthroute {
+
+namespace {
+
+// Resident memory of the process beside the arena: program and libraries, and the packing buffers that
+// OpenBLAS fills per thread. Measured; see tests/bench/README-less program depthroute-bench-step, which
+// prints both sides.
+constexpr int64_t kProcessBytes = int64_t{40} << 20;
+constexpr int64_t kBytesPerThread = int64_t{8} << 20;
+
+double mib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
+/// 1234567 -> "1,234,567"
+std::string grouped(int64_t value) {
+  std::string digits = std::to_string(value);
+  for (int64_t at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3)
+    digits.insert(static_cast<size_t>(at), ",");
+  return digits;
+}
+
+enum Kind : uint8_t { embedding, attention, mlp, norms, routing, kNumKinds };
+
+Kind kind_of(const Parameter& parameter) {
+  const std::string& name = parameter.name;
+  const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+  if (has("_res_")) return routing;
+  if (!parameter.decay) return norms;
+  if (has("self_attn")) return attention;
+  if (has(".mlp.")) return mlp;
+  return embedding;
+}
+
+std::string describe_plan(const DepthPlan& plan) {
+  std::string sources, restarts;
+  for (int s = 0; s < static_cast<int>(plan.sites.size()); ++s) {
+    sources += fmt::format("{}{}", s ? " " : "", plan.sites[s].num_sources());
+    if (plan.sites[s].restart) restarts += fmt::format(" {}", s + 1);
+  }
+  int64_t kept = 0;
+  for (const bool k : plan.kept) kept += k;
+  return fmt::format(
+      "depth plan    {} sites, {} sublayers per block, {} states read by later sites, {} gradient slots\n"
+      "              sources per site: {}\n"
+      "              states that restart:{}\n",
+      plan.sites.size(), plan.sublayers_per_block, kept, plan.num_gradient_slots, sources,
+      restarts.empty() ? " none" : restarts);
+}
+
+/// The first pattern that names no file, if any.
+std::optional<std::string> missing_file(const std::vector<std::string>& patterns) {
+  for (const std::string& pattern : patterns) {
+    try {
+      for (const std::string& path : expand_patterns({pattern}))
+        if (!std::filesystem::exists(path)) return path;
+    } catch (const DataError&) {
+      return pattern;
+    }
+  }
+  return std::nullopt;
+}
+
+std::string describe_data(const char* name, const std::vector<std::string>& patterns,
+                          const TrainConfig& config, int64_t wanted_sequences) {
+  if (patterns.empty()) return fmt::format("{:<14}none\n", name);
+  if (const std::optional<std::string> missing = missing_file(patterns))
+    return fmt::format("{:<14}note: {} does not exist yet; left out of this report\n", name, *missing);
+  const TokenStream stream(patterns, config.model.vocab_size);
+  const Batches batches(stream, config.data.seq_len, Order::sequential, config.seed);
+  return fmt::format("{:<14}{} tokens in {} shards, {} sequences of {}: {:.3f} epochs will be seen\n", name,
+                     grouped(stream.num_tokens()), stream.shards().size(), grouped(batches.num_samples()),
+                     config.data.seq_len,
+                     static_cast<double>(wanted_sequences) / static_cast<double>(batches.num_samples()));
+}
+
+}  // namespace
+
+std::string describe_parameters(const ParameterLayout& layout) {
+  std::array<int64_t, kNumKinds> count{};
+  for (const Parameter& parameter : layout.all()) count[kind_of(parameter)] += parameter.numel();
+  return fmt::format("{} parameters (embedding {}, attention {}, mlp {}, norms {}, routing {})",
+                     grouped(layout.num_parameters()), grouped(count[embedding]), grouped(count[attention]),
+                     grouped(count[mlp]), grouped(count[norms]), grouped(count[routing]));
+}
+
+std::string describe_memory(const Arena& arena) {
+  std::string text;
+  for (int p = 0; p < kNumPurposes; ++p) {
+    const auto purpose = static_cast<Purpose>(p);
+    text += fmt::format("  {:<16}{:>12.1f} MiB\n", to_string(purpose), mib(arena.bytes(purpose)));
+  }
+  const int64_t process = kProcessBytes + kBytesPerThread * omp_get_max_threads();
+  text += fmt::format("  {:<16}{:>12.1f} MiB\n", "planned", mib(arena.total_bytes()));
+  if (arena.device() != Device::cpu) return text;
+  text += fmt::format("  {:<16}{:>12.1f} MiB  (program, libraries, matrix-product buffers of {} threads)\n",
+                      "process", mib(process), omp_get_max_threads());
+  return text + fmt::format("  {:<16}{:>12.1f} MiB\n", "total", mib(arena.total_bytes() + process));
+}
+
+std::string dry_run_report(const TrainConfig& config) {
+  const Device device = resolve_device(config.device);
+  const TrainingStep step(config, device);
+  const double flops = Qwen3::train_flops_per_token(config.model, config.data.seq_len);
+  const int64_t tokens_per_step = config.train.global_batch * config.data.seq_len;
+  std::string text;
+  text += fmt::format("device        {}\n", describe(device));
+  text += fmt::format("model         {}: {} layers, hidden {}, vocabulary {}\n",
+                      to_string(config.model.residual.variant), config.model.num_layers,
+                      config.model.hidden_size, config.model.vocab_size);
+  text += fmt::format("              {}\n", describe_parameters(step.layout()));
+  text += fmt::format("steps         {} of {} sequences x {} tokens = {} tokens in all, micro-batch {}\n",
+                      grouped(config.train.steps), config.train.global_batch, config.data.seq_len,
+                      grouped(config.train.steps * tokens_per_step), config.train.micro_batch);
+  text += fmt::format(
+      "work          {:.4g} GFLOP per token, {:.4g} TFLOP per step (matrix products, forward and backward)\n",
+      flops / 1e9, flops * static_cast<double>(tokens_per_step) / 1e12);
+  text += describe_plan(step.model().plan());
+  text +=
+      describe_data("data.train", config.data.train, config, config.train.steps * config.train.global_batch);
+  text += describe_data("data.val", config.data.val, config, config.validate.sequences);
+  text += "memory\n" + describe_memory(step.arena());
+  return text;
+}
+
+}  // namespace depthroute

@@ -1,0 +1,19 @@
+// --dry-run: what a run will compute, hold in memory and read, without doing any of it.
+#pragma once
+
+#include <string>
+
+#include "configs/train_config.h"
+#include "train/step.h"
+
+namespace depthroute {
+
+/// Parameters in all and by kind: embedding, attention, mlp, norms, routing. One line.
+std::string describe_parameters(const ParameterLayout& layout);
+/// The arena by purpose, and what the process needs beside it. Several lines.
+std::string describe_memory(const Arena& arena);
+/// The whole report. `config.model` is the shape to be trained. Missing data files are said, not refused;
+/// malformed ones are DataError. Nothing is allocated or written.
+std::string dry_run_report(const TrainConfig& config);
+
+}  // namespace depthroute

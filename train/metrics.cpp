@@ -1,0 +1,88 @@
+#include "train/metrics.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+#include "configs/base/error.h"
+#include "data/files.h"
+
+namespace depthroute {
+
+void rewind_metrics(const std::string& path, int64_t step) {
+  if (!std::filesystem::exists(path)) return;
+  const std::string before = read_file(path);
+  std::string after;
+  for (size_t begin = 0; begin < before.size();) {
+    const size_t end = before.find('\n', begin);
+    if (end == std::string::npos) break;
+    const std::string_view line(before.data() + begin, end + 1 - begin);
+    const nlohmann::json object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const bool kept = object.is_object() && object.contains("step") && object["step"].is_number_integer() &&
+                      object["step"].get<int64_t>() <= step;
+    if (kept) after += line;
+    begin = end + 1;
+  }
+  if (after != before) write_file_atomically(path, after);
+}
+
+MetricsLog::MetricsLog(const std::string& path) : path_(path) {
+  fd_ = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (fd_ < 0) throw SystemError("{}: cannot be opened for writing: {}", path, std::strerror(errno));
+}
+
+MetricsLog::~MetricsLog() { close(fd_); }
+
+void MetricsLog::write(const nlohmann::ordered_json& object) {
+  const std::string line = object.dump() + "\n";
+  for (size_t done = 0; done < line.size();) {
+    const ssize_t n = ::write(fd_, line.data() + done, line.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw SystemError("{}: cannot be written: {}", path_, std::strerror(errno));
+    done += static_cast<size_t>(n);
+  }
+}
+
+void MetricsLog::sync() {
+  if (fsync(fd_) != 0) throw SystemError("{}: cannot be written to disk: {}", path_, std::strerror(errno));
+}
+
+Progress::Progress(int64_t first_step, int64_t steps)
+    : first_step_(first_step), steps_(steps), terminal_(isatty(STDOUT_FILENO) == 1), start_(Clock::now()) {}
+
+void Progress::step(int64_t t, double loss, double lr, double grad_norm, double tokens_per_s, bool logged) {
+  const Clock::time_point now = Clock::now();
+  const bool last = t == steps_;
+  if (terminal_ ? !last && now - shown_ < std::chrono::milliseconds(100) : !logged) return;
+  shown_ = now;
+  const double per_step =
+      std::chrono::duration<double>(now - start_).count() / static_cast<double>(t + 1 - first_step_);
+  const std::string line = fmt::format(
+      "step {}/{}  loss {:.4f}  lr {:.3e}  grad norm {:.3f}  {:.0f} tokens/s  {} left", t, steps_, loss, lr,
+      grad_norm, tokens_per_s, format_duration(per_step * static_cast<double>(steps_ - t)));
+  fmt::print(terminal_ ? "\r{}\x1b[K" : "{}\n", line);
+  pending_ = terminal_;
+  std::fflush(stdout);
+}
+
+void Progress::message(const std::string& text) {
+  fmt::print("{}{}\n", pending_ ? "\n" : "", text);
+  pending_ = false;
+  std::fflush(stdout);
+}
+
+std::string format_duration(double seconds) {
+  const auto s = static_cast<int64_t>(seconds + 0.5);
+  if (s >= 3600) return fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
+  if (s >= 60) return fmt::format("{} min {:02} s", s / 60, s % 60);
+  return fmt::format("{} s", s);
+}
+
+}  // namespace depthroute

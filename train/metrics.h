@@ -1,0 +1,52 @@
+// metrics.jsonl (one JSON object per line, SPEC §8) and the line a person watches.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace depthroute {
+
+/// Drops every line after `step`, and a last line that a kill cut short, so that a resumed log continues as
+/// the uninterrupted one would. No file: nothing to do.
+void rewind_metrics(const std::string& path, int64_t step);
+
+class MetricsLog {
+ public:
+  /// Opens for appending. SystemError if it cannot.
+  explicit MetricsLog(const std::string& path);
+  ~MetricsLog();
+  MetricsLog(const MetricsLog&) = delete;
+  MetricsLog& operator=(const MetricsLog&) = delete;
+  /// One line, handed to the system in one write; numbers that are not finite become null.
+  void write(const nlohmann::ordered_json& object);
+  /// To the disk: a checkpoint must not be newer than the log it goes with.
+  void sync();
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+};
+
+/// Progress on standard output: one line rewritten in place on a terminal, plain lines at logged steps
+/// elsewhere.
+class Progress {
+ public:
+  Progress(int64_t first_step, int64_t steps);
+  /// `logged`: this step also went to the metrics.
+  void step(int64_t t, double loss, double lr, double grad_norm, double tokens_per_s, bool logged);
+  /// A line of its own, whatever is being rewritten.
+  void message(const std::string& text);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  int64_t first_step_, steps_;
+  bool terminal_, pending_ = false;  // pending: the cursor stands at the end of a line to be rewritten
+  Clock::time_point start_, shown_;
+};
+
+/// "1 h 05 min", "12 min 03 s", "4 s"
+std::string format_duration(double seconds);
+
+}  // namespace depthroute

@@ -1,0 +1,104 @@
+// The forward pass: for every sublayer, its site reads the states the plan names (completing the current one by the
+// residual addition on the way), and its output becomes the next state.
+#include <cmath>
+
+#include "train/model/qwen3.h"
+
+namespace depthroute {
+
+void Qwen3::fill_read(int index, const SiteControl* control, Read& read) const {
+  const Site& site = reads_[index];
+  for (int j = 0; j < site.num_sources(); ++j) read.sources[j] = rows(states_[site.sources[j]]);
+  const ReadWeights& weights = read_weights_[index];
+  ops::RoutingSite& r = read.site;
+  r.sources = {read.sources.data(), site.sources.size()};
+  if (site.routed && (!control || control->learned_logits)) {
+    r.query = weights.query;
+    r.key_norm = weights.key_norm;
+    r.recency_bias = weights.recency_bias;
+  }
+  if (control) {
+    DR_CHECK(control->offset.empty() || control->offset.size() == site.sources.size());
+    DR_CHECK(control->scale.empty() || control->scale.size() == site.sources.size());
+    r.offset = control->offset;
+    r.scale = control->scale;
+  }
+  r.key_eps = r.norm_eps = static_cast<float>(config_.rms_norm_eps);
+  r.norm_weight = weights.norm;
+  const SiteTrace kept = trace(index);
+  r.weights = kept.weights;
+  r.inv_rms = kept.inv_rms;
+  r.dots = kept.dots;
+  r.rstd = kept.rstd;
+}
+
+void Qwen3::read_forward(Stream stream, int index, const SiteControl* control, bool state_complete,
+                         const Tensor& output) {
+  Read read;
+  fill_read(index, control, read);
+  // S_s holds f_{s-1} so far; S_{s-1} is still to be added, unless the state restarted there.
+  const bool adds = index > 0 && !plan_.sites[index - 1].restart && !state_complete;
+  ops::routing_forward(stream, read.site, adds ? rows(states_[index - 1]) : Tensor{}, output);
+}
+
+void Qwen3::attention_forward(Stream stream, int layer, const Tensor& output) {
+  const LayerWeights& w = weights_[layer];
+  const LayerActivations& a = activations(layer);
+  const ops::AttentionShape shape = attention_shape();
+  const float eps = static_cast<float>(config_.rms_norm_eps);
+  const Tensor qkv = rows(a.qkv), q = rows(a.q), k = rows(a.k), out = rows(a.attn_out);
+  const Tensor v = qkv.columns(shape.q_cols() + shape.kv_cols(), shape.qkv_cols());
+  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(a.attn_in), w.qkv, 0, qkv);
+  ops::qk_norm_rope_forward(stream, shape, qkv, w.q_norm, w.k_norm, eps, rope_, q, k);
+  ops::attention_forward(stream, shape, q, k, v, out, a.lse.slice(0, batch_), workspace_);
+  ops::gemm(stream, ops::Op::none, ops::Op::transpose, out, w.o, 0, output);
+}
+
+void Qwen3::mlp_forward(Stream stream, int layer, const Tensor& output) {
+  const LayerWeights& w = weights_[layer];
+  const LayerActivations& a = activations(layer);
+  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(a.mlp_in), w.gate_up, 0, rows(a.gate_up));
+  ops::swiglu_forward(stream, rows(a.gate_up), rows(act_));
+  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(act_), w.down, 0, output);
+}
+
+void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteControl> controls, int first_site) {
+  bind();
+  DR_CHECK(tokens.shape.rank() == 2 && tokens.shape[0] >= 1 && tokens.shape[0] <= options_.micro_batch);
+  DR_CHECK(tokens.shape[1] == options_.seq_len);
+  DR_CHECK(controls.empty() || controls.size() == plan_.sites.size());
+  DR_CHECK(first_site >= 0 && first_site <= plan_.num_sublayers());
+  DR_CHECK_MSG(first_site == 0 || batch_ == tokens.shape[0], "first_site > 0 needs an earlier pass on the same batch");
+  batch_ = tokens.shape[0];
+  differentiable_ = controls.empty() && first_site == 0;
+  const auto control = [&](int index) {
+    return index < static_cast<int>(controls.size()) ? &controls[index] : nullptr;
+  };
+  if (first_site == 0) {
+    ops::copy(stream, tokens.reshape({num_tokens()}), rows(tokens_));
+    ops::embedding_forward(stream, rows(tokens_), layout_.view(parameters_, "model.embed_tokens.weight"),
+                           rows(states_[0]));
+  }
+  for (int s = first_site; s < plan_.num_sublayers(); ++s) {
+    const bool state_complete = s == first_site && s > 0;
+    const int layer = plan_.sites[s].layer;
+    const Tensor next = rows(states_[s + 1]);
+    if (plan_.sites[s].sublayer == Sublayer::attn) {
+      read_forward(stream, s, control(s), state_complete, rows(activations(layer).attn_in));
+      attention_forward(stream, layer, next);
+    } else {
+      read_forward(stream, s, control(s), state_complete, rows(activations(layer).mlp_in));
+      mlp_forward(stream, layer, next);
+    }
+  }
+  const int last = plan_.num_sublayers();
+  read_forward(stream, last, control(last), first_site == last, rows(final_hidden_));
+}
+
+void Qwen3::loss(Stream stream, const Tensor& targets) {
+  DR_CHECK(targets.numel() == num_tokens());
+  ops::cross_entropy(stream, rows(final_hidden_), head(), targets.reshape({num_tokens()}), 0.0f, nll(), {}, {},
+                     scratch(ops::cross_entropy_workspace(config_.vocab_size)));
+}
+
+}  // namespace depthroute

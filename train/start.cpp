@@ -1,0 +1,108 @@
+#include "train/start.h"
+
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+#include "configs/base/error.h"
+#include "configs/read.h"
+#include "data/manifest.h"
+#include "data/model_folder.h"
+#include "train/run_folder.h"
+
+namespace depthroute {
+
+namespace {
+
+/// model.from supplies the shape. A model.* key that was given another value than both its default and the
+/// folder's would be ignored silently, so it is refused.
+void refuse_contradictions(const TrainConfig& config, const ModelFolder& folder) {
+  TrainConfig taken = config;
+  taken.model = folder.config();
+  if (taken.model.sublayers_per_block() == config.model.sublayers_per_block()) {
+    taken.model.residual.num_blocks = config.model.residual.num_blocks;
+    taken.model.residual.sublayers_per_block = config.model.residual.sublayers_per_block;
+  }
+  const auto given = flatten(config), actual = flatten(taken), usual = flatten(TrainConfig{});
+  for (size_t i = 0; i < given.size(); ++i) {
+    const std::string& key = given[i].first;
+    if (!key.starts_with("model.") || given[i].second == actual[i].second ||
+        given[i].second == usual[i].second)
+      continue;
+    if (key.starts_with("model.residual.") && folder.is_plain())
+      throw InputError(
+          "{}: {} is {}, but the folder holds a plain Qwen3: its shape is kept when training goes on; "
+          "remove the key, or leave out model.from to train routing from the start",
+          folder.path(), key, given[i].second);
+    throw ConfigError(
+        "{}: {} is {}, but the model there has {}: remove the key (model.from supplies the shape)",
+        folder.path(), key, given[i].second, actual[i].second);
+  }
+}
+
+Start resume_from(const std::string& folder, const TrainConfig& config) {
+  Start start;
+  start.state = verify_checkpoint(folder);
+  start.checkpoint = folder;
+  // Without model.from, refuse_changes() sees to it that the configuration's shape is the checkpoint's.
+  start.model = config.model_from ? ModelFolder(checkpoint_model_path(folder)).config() : config.model;
+  return start;
+}
+
+std::optional<Start> newest_whole(const std::vector<CheckpointFolder>& folders, const TrainConfig& config) {
+  std::string reason;
+  for (auto folder = folders.rbegin(); folder != folders.rend(); ++folder) {
+    try {
+      return resume_from(folder->path, config);
+    } catch (const InputError& error) {
+      reason = error.what();
+      fmt::print(stderr, "warning: checkpoint {} is damaged and skipped: {}\n", folder->path, reason);
+    }
+  }
+  if (!folders.empty())
+    throw DataError("{}: every checkpoint is damaged: remove that folder to start again from step 1",
+                    std::filesystem::path(folders.front().path).parent_path().string());
+  return std::nullopt;
+}
+
+}  // namespace
+
+Start fresh_start(const TrainConfig& config) {
+  Start start;
+  start.model = config.model;
+  start.state.step = 0;
+  if (!config.model_from) return start;
+  start.model_folder = find_model_folder(*config.model_from);
+  const ModelFolder folder(start.model_folder);
+  refuse_contradictions(config, folder);
+  start.model = folder.config();
+  return start;
+}
+
+Start choose_start(const TrainConfig& config) {
+  const std::string& resume = config.checkpoint.resume;
+  const std::vector<CheckpointFolder> present = list_checkpoints(config.output);
+  if (resume == "auto") {
+    std::optional<Start> start = newest_whole(present, config);
+    return start ? *start : fresh_start(config);
+  }
+  if (resume == "never") {
+    if (present.empty()) return fresh_start(config);
+    throw ConfigError(
+        "{}: holds checkpoints and checkpoint.resume is never: set another output, or resume: auto",
+        checkpoints_path(config.output));
+  }
+  if (!std::filesystem::is_directory(resume))
+    throw ConfigError("checkpoint.resume: {} is not a folder: use auto, never or a checkpoint folder",
+                      resume);
+  Start start = resume_from(resume, config);
+  if (!present.empty() && present.back().step > start.state.step)
+    throw ConfigError(
+        "checkpoint.resume: {} is step {}, but {} already holds step {}: use resume: auto, or set "
+        "another output",
+        resume, start.state.step, checkpoints_path(config.output), present.back().step);
+  return start;
+}
+
+}  // namespace depthroute

@@ -1,0 +1,13 @@
+// The training loop: steps, metrics, validation, checkpoints, stopping and going on.
+#pragma once
+
+#include "configs/train_config.h"
+
+namespace depthroute {
+
+/// Trains until train.steps and returns kExitOk, or until a signal asked to stop and returns
+/// kExitInterrupted, with a checkpoint either way. Bad input is found before anything is written.
+/// TrainingError after train.max_bad_steps non-finite steps in a row.
+int train(const TrainConfig& config);
+
+}  // namespace depthroute
