@@ -1,8 +1,4 @@
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
-#include <limits>
 
 #include "configs/schema.h"
 
@@ -41,12 +37,6 @@ std::vector<std::string> nearest(const std::string& name, const std::vector<std:
     names.push_back(candidate);
   }
   return names;
-}
-
-std::string suggestion(const std::string& name, const std::vector<std::string>& known) {
-  const std::vector<std::string> names = nearest(name, known);
-  if (names.empty()) return fmt::format("; known: {}", fmt::join(known, ", "));
-  return fmt::format("; did you mean '{}'?", fmt::join(names, "' or '"));
 }
 
 }  // namespace depthroute

@@ -73,7 +73,8 @@ std::string yaml_text(std::string_view text) {
                      text.front() != '.' && !is_special_word(text);
   // A relative path such as ../shards is worth keeping readable; it cannot be taken for a number.
   const bool dotted = text.substr(0, 2) == "./" || text.substr(0, 3) == "../";
-  if (plain || (dotted && std::all_of(text.begin(), text.end(), is_plain_character))) return std::string(text);
+  if (plain || (dotted && std::all_of(text.begin(), text.end(), is_plain_character)))
+    return std::string(text);
   std::string quoted = "\"";
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);

@@ -1,5 +1,6 @@
-// YAML scalars as this project reads them: exact, nothing coerced. Plain `true`/`false` are booleans, plain digits
-// numbers, everything else text; the many other spellings of YAML 1.1 (yes, 0x10, 1_000, .inf) are refused, not guessed.
+// YAML scalars as this project reads them: exact, nothing coerced. Plain `true`/`false` are booleans, plain
+// digits numbers, everything else text; the many other spellings of YAML 1.1 (yes, 0x10, 1_000, .inf) are
+// refused, not guessed.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,8 @@ std::optional<double> parse_number(std::string_view text);
 std::optional<bool> parse_boolean(std::string_view text);
 bool is_null_word(std::string_view text);  // null, Null, NULL, ~ and nothing at all
 
-/// `text` as a YAML scalar that reads back as exactly this text: plain where that is safe, else in double quotes.
+/// `text` as a YAML scalar that reads back as exactly this text: plain where that is safe, else in double
+/// quotes.
 std::string yaml_text(std::string_view text);
 std::string yaml_number(double value);  // shortest form that reads back as the same double
 

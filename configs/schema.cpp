@@ -17,7 +17,8 @@ bool Range::holds(double value) const {
 std::string Range::text() const {
   const auto number = [](double value) { return yaml_number(value); };
   if (low && high)
-    return fmt::format("in {}{}, {}{}", low_open ? '(' : '[', number(*low), number(*high), high_open ? ')' : ']');
+    return fmt::format("in {}{}, {}{}", low_open ? '(' : '[', number(*low), number(*high),
+                       high_open ? ')' : ']');
   if (low) return (low_open ? "above " : "at least ") + number(*low);
   if (high) return (high_open ? "below " : "at most ") + number(*high);
   return "";

@@ -1,5 +1,6 @@
-// The list of keys of a configuration: each is declared once, in train_schema.cpp or eval_schema.cpp, with the field it
-// fills, what it may be, and what it means. Reading, --print-config, flatten and the reference walk this list.
+// The list of keys of a configuration: each is declared once, in train_schema.cpp or eval_schema.cpp, with
+// the field it fills, what it may be, and what it means. Reading, --print-config, flatten and the reference
+// walk this list.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +38,8 @@ struct WordFlag {
   bool* value;
   const char* word;
 };
-/// A section that may be absent (null). Its keys follow it in the schema; `commit` runs once they have been read.
+/// A section that may be absent (null). Its keys follow it in the schema; `commit` runs once they have been
+/// read.
 struct Group {
   std::function<bool()> present;
   std::function<void()> commit;
@@ -49,9 +51,9 @@ struct EntryList {
   std::function<Schema(int)> append;  // the argument: the line it stands on
   std::function<Schema()> blank;      // for the reference
 };
-using Field = std::variant<int64_t*, uint64_t*, double*, bool*, std::string*, std::optional<std::string>*, Variant*,
-                           std::vector<std::string>*, std::vector<int64_t>*, ScalarOrList, Sources, WordFlag, Group,
-                           EntryList>;
+using Field = std::variant<int64_t*, uint64_t*, double*, bool*, std::string*, std::optional<std::string>*,
+                           Variant*, std::vector<std::string>*, std::vector<int64_t>*, ScalarOrList, Sources,
+                           WordFlag, Group, EntryList>;
 
 /// Bounds of a number, or of each number of a list.
 struct Range {
@@ -102,8 +104,9 @@ class Schema {
   }
   const std::deque<Key>& keys() const { return keys_; }
   const Key* find(const std::string& path) const;
-  bool is_section(const std::string& path) const;              // some key starts with "path."
-  std::vector<std::string> children(const std::string& section) const;  // last parts, in order; "" is the root
+  bool is_section(const std::string& path) const;  // some key starts with "path."
+  std::vector<std::string> children(
+      const std::string& section) const;  // last parts, in order; "" is the root
 
  private:
   std::deque<Key> keys_;
@@ -138,9 +141,8 @@ std::vector<std::pair<std::string, std::string>> flatten(const Schema& schema);
 std::string reference(const Schema& schema);  // a Markdown table
 std::string type_name(const Field& field);    // "integer", "list of text", ...
 
-/// " ; did you mean 'a'?" or the list of what is possible; for names of keys and of choices alike.
-std::string suggestion(const std::string& name, const std::vector<std::string>& known);
-/// Names at the least edit distance from `name` (letters changed, added, dropped or swapped), none if all are far.
+/// Names at the least edit distance from `name` (letters changed, added, dropped or swapped), none if all are
+/// far.
 std::vector<std::string> nearest(const std::string& name, const std::vector<std::string>& known);
 
 }  // namespace depthroute

@@ -27,12 +27,15 @@ struct PrintValue {
     return *value ? yaml_text(**value) : "null";
   }
   std::string operator()(const Variant* value) const { return to_string(*value); }
-  std::string operator()(const std::vector<std::string>* values) const { return flow_list(*values, yaml_text); }
+  std::string operator()(const std::vector<std::string>* values) const {
+    return flow_list(*values, yaml_text);
+  }
   std::string operator()(const std::vector<int64_t>* values) const {
     return flow_list(*values, [](int64_t value) { return fmt::format("{}", value); });
   }
   std::string operator()(const ScalarOrList& field) const {
-    return field.values->size() == 1 ? yaml_number(field.values->front()) : flow_list(*field.values, yaml_number);
+    return field.values->size() == 1 ? yaml_number(field.values->front())
+                                     : flow_list(*field.values, yaml_number);
   }
   std::string operator()(const Sources& field) const {
     return field.families->empty() ? (*this)(field.positions) : (*this)(field.families);
@@ -110,15 +113,17 @@ void flatten_into(Flat& flat, const Schema& schema, const std::string& base) {
 }
 
 std::string in_cell(std::string text) {  // of a Markdown table
-  for (size_t at = text.find('|'); at != std::string::npos; at = text.find('|', at + 2)) text.insert(at, "\\");
+  for (size_t at = text.find('|'); at != std::string::npos; at = text.find('|', at + 2))
+    text.insert(at, 1, '\\');
   return text;
 }
 
 std::string default_text(const Key& key) {
   if (key.required) return "required";
   const std::string value = value_text(key);
-  const bool none = key.no_default || value == "[]" || value == "\"\"" || std::holds_alternative<WordFlag>(key.field);
-  return none ? "" : "`" + in_cell(value) + "`";
+  const bool none =
+      key.no_default || value == "[]" || value == "\"\"" || std::holds_alternative<WordFlag>(key.field);
+  return none ? "" : fmt::format("`{}`", in_cell(value));
 }
 
 std::string allowed_text(const Key& key) {
@@ -129,8 +134,8 @@ std::string allowed_text(const Key& key) {
 
 void reference_into(std::string& table, const Schema& schema, const std::string& base) {
   for (const Key& key : schema.keys()) {
-    table += fmt::format("| `{}{}` | {} | {} | {} | {} |\n", base, key.path, type_name(key.field), default_text(key),
-                         allowed_text(key), in_cell(key.help));
+    table += fmt::format("| `{}{}` | {} | {} | {} | {} |\n", base, key.path, type_name(key.field),
+                         default_text(key), allowed_text(key), in_cell(key.help));
     if (const EntryList* list = std::get_if<EntryList>(&key.field))
       reference_into(table, list->blank(), base + key.path + "[].");
   }

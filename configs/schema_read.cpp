@@ -16,7 +16,8 @@ class FieldReader {
   FieldReader(const YamlDocument& document, Given& given) : document_(document), given_(given) {}
 
   // `base` leads from the root of the document to this schema's root: "" or "cells[2].".
-  void read_map(const Schema& schema, const YamlNode& node, const std::string& section, const std::string& base) {
+  void read_map(const Schema& schema, const YamlNode& node, const std::string& section,
+                const std::string& base) {
     if (node.kind != YamlNode::Kind::map)
       document_.fail(node.mark, fmt::format("{} must be a map of keys, got {}", name_of(base, section),
                                             describe_value(node)));
@@ -63,7 +64,8 @@ class FieldReader {
 
   [[noreturn]] void fail_type(const YamlNode& node, const std::string& path, const std::string& wanted,
                               const std::string& hint = "") const {
-    document_.fail(node.mark, fmt::format("{} must be {}, got {}{}", path, wanted, describe_value(node), hint));
+    document_.fail(node.mark,
+                   fmt::format("{} must be {}, got {}{}", path, wanted, describe_value(node), hint));
   }
 
   static bool is_plain(const YamlNode& node) { return node.kind == YamlNode::Kind::scalar && !node.quoted; }
@@ -104,8 +106,8 @@ class FieldReader {
       return std::find(names.begin(), names.end(), node.text) != names.end();
     };
     if (has(key.planned))
-      document_.fail(node.mark, fmt::format("{} = {} is not available in this version; available: {}", path, node.text,
-                                            fmt::join(key.choices, ", ")));
+      document_.fail(node.mark, fmt::format("{} = {} is not available in this version; available: {}", path,
+                                            node.text, fmt::join(key.choices, ", ")));
     if (has(key.choices)) return node.text;
     const std::vector<std::string> names = nearest(node.text, key.choices);
     const std::string hint =
@@ -163,17 +165,20 @@ class FieldReader {
   void read(const Key& key, const YamlNode& node, const std::string& path, std::string* field) const {
     *field = text(key, node, path);
   }
-  void read(const Key& key, const YamlNode& node, const std::string& path, std::optional<std::string>* field) const {
+  void read(const Key& key, const YamlNode& node, const std::string& path,
+            std::optional<std::string>* field) const {
     *field = text(key, node, path);
   }
   void read(const Key& key, const YamlNode& node, const std::string& path, Variant* field) const {
     *field = *variant_from_string(text(key, node, path));  // declared with variant_names() as choices
   }
-  void read(const Key& key, const YamlNode& node, const std::string& path, std::vector<std::string>* field) const {
+  void read(const Key& key, const YamlNode& node, const std::string& path,
+            std::vector<std::string>* field) const {
     check_list(key, node, path);
     *field = texts(key, node, path);
   }
-  void read(const Key& key, const YamlNode& node, const std::string& path, std::vector<int64_t>* field) const {
+  void read(const Key& key, const YamlNode& node, const std::string& path,
+            std::vector<int64_t>* field) const {
     check_list(key, node, path);
     *field = integers(key, node, path);
   }
@@ -189,9 +194,9 @@ class FieldReader {
   }
   void read(const Key& key, const YamlNode& node, const std::string& path, const Sources& field) const {
     check_list(key, node, path);
-    const bool positions =
-        std::all_of(node.items.begin(), node.items.end(),
-                    [](const YamlNode& item) { return is_plain(item) && parse_number(item.text).has_value(); });
+    const bool positions = std::all_of(node.items.begin(), node.items.end(), [](const YamlNode& item) {
+      return is_plain(item) && parse_number(item.text).has_value();
+    });
     if (positions)
       *field.positions = integers(key, node, path);
     else

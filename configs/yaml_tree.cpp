@@ -23,14 +23,16 @@ class TreeBuilder : public YAML::EventHandler {
       : document_(document), override_index_(override_index) {}
 
   void OnDocumentStart(const YAML::Mark& mark) override {
-    if (documents_++ > 0) fail(mark, "a second YAML document begins here (---); one file holds one configuration");
+    if (documents_++ > 0)
+      fail(mark, "a second YAML document begins here (---); one file holds one configuration");
   }
   void OnDocumentEnd() override {}
   void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { add(mark, {}); }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
     fail(mark, "aliases (*name) are not supported; write the value out");
   }
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t, const std::string& value) override {
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t,
+                const std::string& value) override {
     YamlNode node;
     node.kind = YamlNode::Kind::scalar;
     node.text = value;
@@ -100,7 +102,8 @@ class TreeBuilder : public YAML::EventHandler {
     if (node.kind == YamlNode::Kind::null) fail(mark, "a key must be text, got nothing");
     Frame& frame = stack_.back();
     // Keeps the search for duplicates short; no section has anywhere near so many keys.
-    if (frame.node.entries.size() >= kMostKeys) fail(mark, fmt::format("more than {} keys in one map", kMostKeys));
+    if (frame.node.entries.size() >= kMostKeys)
+      fail(mark, fmt::format("more than {} keys in one map", kMostKeys));
     for (const YamlEntry& entry : frame.node.entries)
       if (entry.key == node.text) fail_duplicate(mark, entry);
     frame.has_key = true;
@@ -233,7 +236,8 @@ YamlDocument parse_yaml(const std::string& text, const std::string& where,
     document.fail({}, "the configuration is empty");
   if (document.root.kind == YamlNode::Kind::null) document.root.kind = YamlNode::Kind::map;
   if (document.root.kind != YamlNode::Kind::map)
-    document.fail(document.root.mark, "a configuration is a map of keys, got " + describe_value(document.root));
+    document.fail(document.root.mark,
+                  "a configuration is a map of keys, got " + describe_value(document.root));
   for (int i = 0; i < static_cast<int>(overrides.size()); ++i) apply_override(document, i);
   return document;
 }

@@ -1,6 +1,7 @@
-// YAML text as a small tree that remembers where everything stood. Built from yaml-cpp's events rather than its nodes:
-// those drop duplicate keys and the difference between 5 and "5". Aliases, tags, several documents and keys that are
-// not text are refused; size and nesting are bounded, so that no text can hang or exhaust the reader.
+// YAML text as a small tree that remembers where everything stood. Built from yaml-cpp's events rather than
+// its nodes: those drop duplicate keys and the difference between 5 and "5". Aliases, tags, several documents
+// and keys that are not text are refused; size and nesting are bounded, so that no text can hang or exhaust
+// the reader.
 #pragma once
 
 #include <cstddef>
@@ -48,7 +49,9 @@ struct YamlDocument {
   [[noreturn]] void fail(Mark mark, const std::string& message) const;
 };
 
-/// Parses `text` and applies the overrides "key.path=value" in order; a number in the path is an index into a list.
-YamlDocument parse_yaml(const std::string& text, const std::string& where, const std::vector<std::string>& overrides);
+/// Parses `text` and applies the overrides "key.path=value" in order; a number in the path is an index into a
+/// list.
+YamlDocument parse_yaml(const std::string& text, const std::string& where,
+                        const std::vector<std::string>& overrides);
 
 }  // namespace depthroute

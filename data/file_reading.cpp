@@ -103,12 +103,15 @@ std::string read_file(const std::string& path) {
   }
 }
 
-std::string hash_bytes(std::span<const std::byte> bytes) { return hex(XXH3_128bits(bytes.data(), bytes.size())); }
+std::string hash_bytes(std::span<const std::byte> bytes) {
+  return hex(XXH3_128bits(bytes.data(), bytes.size()));
+}
 
 std::string hash_file(const std::string& path) {
   const FileDescriptor fd(open_retrying(path, O_RDONLY));
   if (!fd.valid()) throw DataError("{}: cannot open: {}", path, errno_text(errno));
-  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(), &XXH3_freeState);
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(),
+                                                                              &XXH3_freeState);
   XXH3_128bits_reset(state.get());
   std::vector<char> buffer(kChunkBytes);
   while (const size_t count = read_some(fd.get(), buffer.data(), buffer.size(), path))
@@ -124,11 +127,13 @@ std::vector<std::string> expand_patterns(const std::vector<std::string>& pattern
       continue;
     }
     const std::vector<std::string> found = matches_of(pattern);
-    if (found.empty()) throw DataError("{}: no file matches this pattern; check the path or make the files", pattern);
+    if (found.empty())
+      throw DataError("{}: no file matches this pattern; check the path or make the files", pattern);
     for (const std::string& path : found) {
       if (std::find(paths.begin(), paths.end(), path) != paths.end())
-        throw DataError("{}: matched by {} and listed before; narrow the patterns so that each file comes once", path,
-                        pattern);
+        throw DataError(
+            "{}: matched by {} and listed before; narrow the patterns so that each file comes once", path,
+            pattern);
       paths.push_back(path);
     }
   }

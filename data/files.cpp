@@ -1,4 +1,5 @@
-// Writing: beside the final place, fsync, rename, fsync of the folder. Whatever is unfinished has ".tmp-" in its name.
+// Writing: beside the final place, fsync, rename, fsync of the folder. Whatever is unfinished has ".tmp-" in
+// its name.
 #include "data/files.h"
 
 #include <fcntl.h>
@@ -30,7 +31,8 @@ std::string parent_of(const std::string& path) {
 
 void sync_descriptor(int fd, const std::string& path) {
   if (::fsync(fd) == 0) return;
-  // Some network and FUSE file systems cannot fsync a folder and say so; there is nothing better to do on them.
+  // Some network and FUSE file systems cannot fsync a folder and say so; there is nothing better to do on
+  // them.
   if (errno == EINVAL || errno == ENOTSUP) return;
   throw SystemError("{}: cannot flush to disk: {}", path, errno_text(errno));
 }
@@ -43,8 +45,9 @@ void sync_path(const std::string& path, int flags) {
 
 void sync_folder(const std::string& path) { sync_path(path, O_DIRECTORY); }
 
-/// Makes something new called `<path>.tmp-<pid>`, or with a number behind it when that is taken: a leftover of a dead
-/// process that had the same id, or another thread's. `make` returns false with errno set. Returns the name.
+/// Makes something new called `<path>.tmp-<pid>`, or with a number behind it when that is taken: a leftover
+/// of a dead process that had the same id, or another thread's. `make` returns false with errno set. Returns
+/// the name.
 std::string make_beside(const std::string& path, const std::function<bool(const char*)>& make) {
   const std::string base = fmt::format("{}.tmp-{}", path, ::getpid());
   for (int attempt = 0; attempt < 1000; ++attempt) {
@@ -70,8 +73,8 @@ bool exists_at_all(const std::string& path) {
   return ::lstat(path.c_str(), &status) == 0;
 }
 
-/// Puts the folder `from` at `to`, where something may already stand; afterwards the old one, if any, is at the
-/// returned path.
+/// Puts the folder `from` at `to`, where something may already stand; afterwards the old one, if any, is at
+/// the returned path.
 std::string swap_in(const std::string& from, const std::string& to) {
   if (!exists_at_all(to)) {
     rename_or_throw(from, to);
@@ -81,7 +84,8 @@ std::string swap_in(const std::string& from, const std::string& to) {
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) return from;
   if (errno != EINVAL && errno != ENOSYS && errno != ENOTSUP)
     throw SystemError("cannot rename {} to {}: {}", from, to, errno_text(errno));
-  // File systems without exchange (NFS): the old one steps aside first and comes back if the second rename fails.
+  // File systems without exchange (NFS): the old one steps aside first and comes back if the second rename
+  // fails.
   const std::string aside = from + "-replaced";
   rename_or_throw(to, aside);
   if (::rename(from.c_str(), to.c_str()) != 0) {

@@ -7,10 +7,11 @@
 
 namespace depthroute {
 
-std::string quoted(std::string_view name) {
+std::string quote(std::string_view name) {
   constexpr size_t kMost = 120;
   std::string text = "\"";
-  for (const char c : name.substr(0, kMost)) text += (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) ? '?' : c;
+  for (const char c : name.substr(0, kMost))
+    text += (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) ? '?' : c;
   return text + (name.size() > kMost ? "...\"" : "\"");
 }
 
@@ -35,7 +36,7 @@ nlohmann::json parse_json_object(const std::string& text, const std::string& whe
     if (event == json::parse_event_t::key) {
       const auto& key = parsed.get_ref<const std::string&>();
       if (!keys.back().insert(key).second)
-        throw DataError("{}: the key {} is given twice; keep one of them", where, quoted(key));
+        throw DataError("{}: the key {} is given twice; keep one of them", where, quote(key));
     }
     return true;
   };

@@ -1,4 +1,5 @@
-// Internal to data/: JSON read strictly. nlohmann's parser keeps the last of two equal keys; here that is an error.
+// Internal to data/: JSON read strictly. nlohmann's parser keeps the last of two equal keys; here that is an
+// error.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -7,11 +8,13 @@
 
 namespace depthroute {
 
-/// `text` as one JSON object. DataError "<where>: ..." for malformed JSON, a key given twice, or anything but an object.
+/// `text` as one JSON object. DataError "<where>: ..." for malformed JSON, a key given twice, or anything but
+/// an object.
 nlohmann::json parse_json_object(const std::string& text, const std::string& where);
 
-/// A name from a file made fit for a one-line message: quoted, control characters shown as '?', long ones cut.
-std::string quoted(std::string_view name);
+/// A name from a file made fit for a one-line message: quoted, control characters shown as '?', long ones
+/// cut.
+std::string quote(std::string_view name);
 
 /// nlohmann's message without its "[json.exception...] " prefix.
 std::string json_error_text(const nlohmann::json::exception& error);

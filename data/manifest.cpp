@@ -21,7 +21,8 @@ constexpr int kManifestVersion = 1;
 const nlohmann::json& member(const nlohmann::json& object, const char* key, const std::string& where) {
   if (!object.is_object()) throw DataError("{}: {} stands where an object should", where, describe(object));
   const auto found = object.find(key);
-  if (found == object.end()) throw DataError("{}: the key \"{}\" is missing; the manifest is damaged", where, key);
+  if (found == object.end())
+    throw DataError("{}: the key \"{}\" is missing; the manifest is damaged", where, key);
   return *found;
 }
 
@@ -43,18 +44,19 @@ Manifest parse_manifest(const std::string& text, const std::string& where) {
   Manifest manifest;
   const int64_t version = count_of(root, "version", where);
   if (version != kManifestVersion)
-    throw DataError("{}: version {} is unknown (this program reads {}); use the program that wrote it", where, version,
-                    kManifestVersion);
+    throw DataError("{}: version {} is unknown (this program reads {}); use the program that wrote it", where,
+                    version, kManifestVersion);
   manifest.kind = text_of(root, "kind", where);
   manifest.step = count_of(root, "step", where);
   const nlohmann::json& files = member(root, "files", where);
   if (!files.is_array()) throw DataError("{}: \"files\" is {}, not a list", where, describe(files));
   std::set<std::string> seen;
   for (const nlohmann::json& entry : files) {
-    ManifestFile file{text_of(entry, "path", where), count_of(entry, "size", where), text_of(entry, "checksum", where)};
+    ManifestFile file{text_of(entry, "path", where), count_of(entry, "size", where),
+                      text_of(entry, "checksum", where)};
     if (!stays_inside(file.path))
-      throw DataError("{}: the path {} leaves the folder; do not use this manifest", where, quoted(file.path));
-    if (!seen.insert(file.path).second) throw DataError("{}: {} is listed twice", where, quoted(file.path));
+      throw DataError("{}: the path {} leaves the folder; do not use this manifest", where, quote(file.path));
+    if (!seen.insert(file.path).second) throw DataError("{}: {} is listed twice", where, quote(file.path));
     manifest.files.push_back(std::move(file));
   }
   std::sort(manifest.files.begin(), manifest.files.end(),
@@ -80,8 +82,8 @@ void check_file(const std::string& folder, const ManifestFile& file) {
                     kManifestName, file.size);
   const std::string checksum = hash_file(path);
   if (checksum != file.checksum)
-    throw DataError("{}: checksum {}, but {} says {}; the file is damaged: use another checkpoint", path, checksum,
-                    kManifestName, quoted(file.checksum));
+    throw DataError("{}: checksum {}, but {} says {}; the file is damaged: use another checkpoint", path,
+                    checksum, kManifestName, quote(file.checksum));
 }
 
 }  // namespace
@@ -110,7 +112,8 @@ void write_manifest(const std::string& folder, const std::string& kind, int64_t 
 Manifest verify_manifest(const std::string& folder) {
   const std::string path = folder + "/" + kManifestName;
   if (!is_there(path))
-    throw DataError("{}: no {}: the folder is incomplete or not a checkpoint; use another one", folder, kManifestName);
+    throw DataError("{}: no {}: the folder is incomplete or not a checkpoint; use another one", folder,
+                    kManifestName);
   Manifest manifest = parse_manifest(read_file(path), path);
   for (const ManifestFile& file : manifest.files) check_file(folder, file);
   return manifest;
@@ -120,13 +123,14 @@ std::string find_model_folder(const std::string& path) {
   std::error_code ignored;
   if (!is_there(path)) {
     if (fs::is_symlink(path, ignored))
-      throw DataError("{}: a link to {}, which does not exist", path, fs::read_symlink(path, ignored).string());
+      throw DataError("{}: a link to {}, which does not exist", path,
+                      fs::read_symlink(path, ignored).string());
     throw DataError("{}: does not exist; give a model folder, a checkpoint or a run folder", path);
   }
   if (is_there(path + "/" + kManifestName)) {
     const Manifest manifest = verify_manifest(path);
     if (manifest.kind != kCheckpointKind)
-      throw DataError("{}: its {} is of kind {}, not \"{}\"", path, kManifestName, quoted(manifest.kind),
+      throw DataError("{}: its {} is of kind {}, not \"{}\"", path, kManifestName, quote(manifest.kind),
                       kCheckpointKind);
     return path + "/model";
   }
@@ -136,8 +140,8 @@ std::string find_model_folder(const std::string& path) {
   if (is_there(path + "/model/config.json"))
     throw DataError("{}: a checkpoint without {} is incomplete; use another one", path, kManifestName);
   throw DataError(
-      "{}: neither a model folder (config.json), a checkpoint ({}) nor a run folder (checkpoints/latest)", path,
-      kManifestName);
+      "{}: neither a model folder (config.json), a checkpoint ({}) nor a run folder (checkpoints/latest)",
+      path, kManifestName);
 }
 
 }  // namespace depthroute

@@ -1,4 +1,5 @@
-// Internal to data/: file descriptors that close themselves, and what errno means in words.
+// For data/ and the small programs, not for the other rooms: file descriptors that close themselves, and what
+// errno means in words.
 #pragma once
 
 #include <cerrno>
@@ -7,7 +8,8 @@
 
 namespace depthroute {
 
-/// "No space left on device; free space or choose another folder": the system's words and, where there is one, a remedy.
+/// "No space left on device; free space or choose another folder": the system's words and, where there is
+/// one, a remedy.
 std::string errno_text(int error);
 
 /// Owns a descriptor returned by open().
@@ -27,7 +29,8 @@ class FileDescriptor {
 /// open() that is repeated when a signal interrupts it.
 int open_retrying(const std::string& path, int flags, unsigned mode = 0);
 
-/// A relative path that cannot leave the folder it is relative to: no leading '/', no empty, "." or ".." part, no NUL.
+/// A relative path that cannot leave the folder it is relative to: no leading '/', no empty, "." or ".."
+/// part, no NUL.
 bool stays_inside(std::string_view path);
 
 }  // namespace depthroute

@@ -1,7 +1,7 @@
-// A permutation of [0, n) that is computed, not stored: a balanced Feistel network over 2 * half_bits bits (Luby and
-// Rackoff 1988; any round function gives a bijection), applied again while the result is not below n ("cycle-walking",
-// Black and Rogaway, CT-RSA 2002). The domain is less than 4n (or 4 if n is tiny), so four applications are expected
-// at most.
+// A permutation of [0, n) that is computed, not stored: a balanced Feistel network over 2 * half_bits bits
+// (Luby and Rackoff 1988; any round function gives a bijection), applied again while the result is not below
+// n ("cycle-walking", Black and Rogaway, CT-RSA 2002). The domain is less than 4n (or 4 if n is tiny), so
+// four applications are expected at most.
 #include "data/sampler.h"
 
 #include "configs/base/check.h"
@@ -17,7 +17,8 @@ uint64_t mix(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// Four would do for large domains; tiny ones (half_bits 1) need more to reach all permutations about equally often.
+// Four would do for large domains; tiny ones (half_bits 1) need more to reach all permutations about equally
+// often.
 constexpr int kRounds = 12;
 
 uint64_t permute(uint64_t x, uint64_t key, int half_bits) {

@@ -50,7 +50,8 @@ ShardWriter::~ShardWriter() = default;
 void ShardWriter::append(std::span<const int32_t> tokens) {
   DR_CHECK(!impl_->closed);
   if (impl_->count + static_cast<int64_t>(tokens.size()) > INT32_MAX)
-    throw DataError("{}: a token shard holds at most {} tokens; write several shards", impl_->path, INT32_MAX);
+    throw DataError("{}: a token shard holds at most {} tokens; write several shards", impl_->path,
+                    INT32_MAX);
   for (const int32_t token : tokens) {
     if (token < 0 || token >= impl_->vocab_size)
       throw DataError("{}: token {} is {}, outside the vocabulary of {}; check the tokenizer", impl_->path,
@@ -66,7 +67,8 @@ void ShardWriter::close() {
   impl_->flush();
   const bool narrow_tokens = impl_->token_bytes == 2;
   const int32_t header[3] = {narrow_tokens ? kShardMagic16 : kShardMagic32,
-                             narrow_tokens ? kShardVersion16 : kShardVersion32, narrow<int32_t>(impl_->count)};
+                             narrow_tokens ? kShardVersion16 : kShardVersion32,
+                             narrow<int32_t>(impl_->count)};
   impl_->file.write_at(0, header, sizeof(header));
   impl_->file.commit();
 }

@@ -27,60 +27,72 @@ struct Shard {
 /// What a file is that is not a token shard, if its first word tells; llm.c's other magics.
 const char* known_format(int32_t magic) {
   switch (magic) {
-    case 20240326: return "an llm.c model";
-    case 20240327: return "an llm.c debug state";
-    case 20240328: return "an llm.c tokenizer";
-    case 20240522: return "an llm.c evaluation file";
-    case 0x2e4e4942: return "an llmq token file";        // "BIN."
-    case 0x44494d4d: return "a Megatron-LM index file";  // "MMID"
-    default: return nullptr;
+    case 20240326:
+      return "an llm.c model";
+    case 20240327:
+      return "an llm.c debug state";
+    case 20240328:
+      return "an llm.c tokenizer";
+    case 20240522:
+      return "an llm.c evaluation file";
+    case 0x2e4e4942:
+      return "an llmq token file";  // "BIN."
+    case 0x44494d4d:
+      return "a Megatron-LM index file";  // "MMID"
+    default:
+      return nullptr;
   }
 }
 
 [[noreturn]] void fail_magic(const std::string& path, int32_t magic) {
   const char* format = known_format(magic);
-  throw DataError("{}: {}{}, not a token shard (magic {} or {}); convert it, or make it again with depthroute-tokenize",
-                  path, format != nullptr ? "is " : "starts with the word ",
-                  format != nullptr ? std::string(format) : std::to_string(magic), kShardMagic16, kShardMagic32);
+  throw DataError(
+      "{}: {}{}, not a token shard (magic {} or {}); convert it, or make it again with depthroute-tokenize",
+      path, format != nullptr ? "is " : "starts with the word ",
+      format != nullptr ? std::string(format) : std::to_string(magic), kShardMagic16, kShardMagic32);
 }
 
 /// Checks everything the header claims against the file.
 ShardInfo check_shard(const std::string& path, const MappedFile& file) {
   if (file.size() < kShardHeaderBytes)
-    throw DataError("{}: {} bytes are too few for a token shard's header of {}; it is truncated or not a shard: "
-                    "make it again",
-                    path, file.size(), kShardHeaderBytes);
+    throw DataError(
+        "{}: {} bytes are too few for a token shard's header of {}; it is truncated or not a shard: "
+        "make it again",
+        path, file.size(), kShardHeaderBytes);
   int32_t header[kHeaderWords];
   std::memcpy(header, file.bytes().data(), sizeof(header));
   const int32_t magic = header[0], version = header[1], count = header[2];
   if (magic != kShardMagic16 && magic != kShardMagic32) fail_magic(path, magic);
   const int32_t expected = magic == kShardMagic16 ? kShardVersion16 : kShardVersion32;
   if (version != expected)
-    throw DataError("{}: version {} of a token shard with magic {}; only version {} is known: make it again", path,
-                    version, magic, expected);
-  if (count < 0) throw DataError("{}: header says {} tokens; the header is damaged: make it again", path, count);
+    throw DataError("{}: version {} of a token shard with magic {}; only version {} is known: make it again",
+                    path, version, magic, expected);
+  if (count < 0)
+    throw DataError("{}: header says {} tokens; the header is damaged: make it again", path, count);
   for (int word = 3; word < kHeaderWords; ++word)
     if (header[word] != 0)
-      throw DataError("{}: header word {} is {}, where llm.c's format has 0; the header is damaged: make it again",
-                      path, word, header[word]);
+      throw DataError(
+          "{}: header word {} is {}, where llm.c's format has 0; the header is damaged: make it again", path,
+          word, header[word]);
   const int bytes = magic == kShardMagic16 ? 2 : 4;
   const int64_t held = file.size() - kShardHeaderBytes;
   if (held < int64_t{count} * bytes)
-    throw DataError("{}: header says {} tokens of {} bytes, but the file holds {} after its header; it is truncated or "
-                    "still being written: make it again",
-                    path, count, bytes, held / bytes);
+    throw DataError(
+        "{}: header says {} tokens of {} bytes, but the file holds {} after its header; it is truncated or "
+        "still being written: make it again",
+        path, count, bytes, held / bytes);
   if (held > int64_t{count} * bytes)
-    throw DataError("{}: header says {} tokens of {} bytes, but {} bytes follow its header; count and contents "
-                    "disagree: make it again",
-                    path, count, bytes, held);
+    throw DataError(
+        "{}: header says {} tokens of {} bytes, but {} bytes follow its header; count and contents "
+        "disagree: make it again",
+        path, count, bytes, held);
   return {path, count, bytes};
 }
 
 template <typename Token>
 void copy_tokens(const Shard& shard, int64_t offset, std::span<int32_t> out, int64_t vocab_size) {
   // The header is a multiple of the token's size and maps start on a page: aligned.
-  const auto* tokens =
-      reinterpret_cast<const Token*>(shard.file.bytes().data() + kShardHeaderBytes) + offset;
+  const auto* tokens = reinterpret_cast<const Token*>(shard.file.bytes().data() + kShardHeaderBytes) + offset;
   uint32_t largest = 0;
   for (size_t i = 0; i < out.size(); ++i) {
     const uint32_t token = tokens[i];
@@ -90,9 +102,10 @@ void copy_tokens(const Shard& shard, int64_t offset, std::span<int32_t> out, int
   if (int64_t{largest} < vocab_size) return;
   size_t bad = 0;
   while (int64_t{tokens[bad]} < vocab_size) ++bad;
-  throw DataError("{}: token {} (of {}) is {}, outside the vocabulary of {}; tokenise with this model's tokenizer or "
-                  "set model.vocab_size",
-                  shard.info.path, offset + static_cast<int64_t>(bad), shard.info.num_tokens, tokens[bad], vocab_size);
+  throw DataError(
+      "{}: token {} (of {}) is {}, outside the vocabulary of {}; tokenise with this model's tokenizer or "
+      "set model.vocab_size",
+      shard.info.path, offset + static_cast<int64_t>(bad), shard.info.num_tokens, tokens[bad], vocab_size);
 }
 
 }  // namespace

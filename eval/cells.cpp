@@ -1,14 +1,12 @@
 #include "eval/cells.h"
 
 #include <algorithm>
-#include <limits>
-#include <numeric>
 #include <optional>
 #include <set>
 #include <utility>
 
-#include "configs/base/check.h"
 #include "configs/base/error.h"
+#include "eval/cell_sites.h"
 
 namespace depthroute {
 namespace {
@@ -39,81 +37,9 @@ std::string join(const Range& items, const char* separator, Format format) {
   return text;
 }
 
-bool acts_on_all_sources(Intervention intervention) {
-  return intervention == Intervention::uniform || intervention == Intervention::schedule;
-}
-
-/// What is aimed at: families, or positions, or (neither given) every source.
-struct SourceChoice {
-  std::vector<Family> families;
-  std::vector<int64_t> positions;
-
-  bool all() const { return families.empty() && positions.empty(); }
-  bool contains(const Site& site, int source) const {
-    if (all()) return true;
-    if (std::find(families.begin(), families.end(), site.family(source)) != families.end()) return true;
-    return std::find(positions.begin(), positions.end(), source) != positions.end();
-  }
-};
-
-std::vector<bool> choose(const Site& site, const SourceChoice& choice, bool distinct) {
-  std::vector<bool> chosen(site.num_sources());
-  for (int j = 0; j < site.num_sources(); ++j) chosen[j] = choice.contains(site, j);
-  if (!distinct) return chosen;
-  const std::vector<bool> named = chosen;
-  for (int j = 0; j < site.num_sources(); ++j) {
-    for (int k = 0; k < site.num_sources(); ++k) {
-      if (named[k] && site.sources[j] == site.sources[k]) chosen[j] = true;
-    }
-  }
-  return chosen;
-}
-
-/// `only` works on the sources that are not chosen; everything else on those that are.
-std::vector<bool> touched_sources(Intervention intervention, const std::vector<bool>& chosen) {
-  std::vector<bool> touched = chosen;
-  if (intervention == Intervention::only) touched.flip();
-  return touched;
-}
-
-bool has_untouched_copy(const Site& site, const std::vector<bool>& touched) {
-  for (int j = 0; j < site.num_sources(); ++j) {
-    for (int k = 0; k < site.num_sources(); ++k) {
-      if (touched[j] && !touched[k] && site.sources[j] == site.sources[k]) return true;
-    }
-  }
-  return false;
-}
-
-void add_site(Cell& cell, const DepthPlan& plan, int index, const SourceChoice& choice) {
-  const Site& site = plan.sites[index];
-  const int n = site.num_sources();
-  const std::vector<bool> chosen = choose(site, choice, cell.distinct);
-  const std::vector<bool> touched = touched_sources(cell.intervention, chosen);
-  const int64_t count = std::count(touched.begin(), touched.end(), true);
-  const bool whole_site = acts_on_all_sources(cell.intervention);
-  if (count == 0 || (whole_site && n == 1)) {
-    ++cell.sites_absent;
-    return;
-  }
-  if (count == n && !whole_site) {  // mask, only, zero: nothing left; bias: the softmax does not see it
-    ++cell.sites_skipped;
-    for (int j = 0; j < n; ++j)
-      if (chosen[j]) cell.skipped_sources.push_back({index, j});
-    return;
-  }
-  ++cell.sites_ablated;
-  if (has_untouched_copy(site, touched)) ++cell.sites_duplicate;
-  cell.controls[index] = site_control(cell.intervention, cell.value, chosen);
-  cell.first_site = std::min(cell.first_site, index);
-  for (int j = 0; j < n; ++j)
-    if (chosen[j]) cell.sources.push_back({index, j});
-}
-
-void build(Cell& cell, const DepthPlan& plan, const std::vector<int>& sites, const SourceChoice& choice) {
-  cell.controls.assign(plan.sites.size(), SiteControl{});
-  cell.first_site = static_cast<int>(plan.sites.size());
-  for (int site : sites) add_site(cell, plan, site, choice);
+/// Only these two have a value; for the others it is 0 whatever the grid says.
+double value_of(const CellConfig& config, Intervention intervention) {
+  return intervention == Intervention::bias || intervention == Intervention::schedule ? config.value : 0.0;
 }
 
 int final_site(const DepthPlan& plan, const std::string& cell) {
@@ -154,10 +80,10 @@ void expand_edges(const CellConfig& config, const DepthPlan& plan, std::vector<C
         cell.sublayer = to_string(site.sublayer);
         cell.band = to_string(plan.band(index));
         cell.intervention = intervention;
-        cell.value = config.value;
+        cell.value = value_of(config, cell.intervention);
         cell.distinct = config.distinct;
         if (cell.distinct) cell.name += "/distinct";
-        build(cell, plan, {index}, SourceChoice{{}, {source}});
+        apply_to_sites(cell, plan, {index}, SourceChoice{{}, {source}});
         cells.push_back(std::move(cell));
       }
     }
@@ -172,7 +98,7 @@ Cell grid_cell(const CellConfig& config, const DepthPlan& plan, Intervention int
   cell.sublayer = to_string(sublayer);
   cell.band = to_string(band);
   cell.intervention = intervention;
-  cell.value = config.value;
+  cell.value = value_of(config, cell.intervention);
   cell.distinct = config.distinct && family;
   cell.name = fmt::format("{}/{}/{}", to_string(intervention), cell.family, cell.sublayer);
   if (sublayer != Sublayer::final) cell.name += "/" + cell.band;
@@ -182,7 +108,7 @@ Cell grid_cell(const CellConfig& config, const DepthPlan& plan, Intervention int
   std::vector<int> sites;
   append_sites(
       plan, sublayer, cell.name, [&](int site) { return plan.band(site) == band; }, sites);
-  build(cell, plan, sites, choice);
+  apply_to_sites(cell, plan, sites, choice);
   return cell;
 }
 
@@ -257,9 +183,12 @@ std::vector<int> explicit_sites(const CellConfig& config, const DepthPlan& plan)
 
 std::string place_text(const CellConfig& config) {
   const auto same = [](const std::string& text) { return text; };
-  if (!config.layers.empty())
-    return "layers " + join(config.layers, ",", [](int64_t layer) { return std::to_string(layer); });
-  return config.cell_bands.empty() ? "all" : join(config.cell_bands, "+", same);
+  std::string text = join(config.cell_bands, "+", same);
+  if (!config.layers.empty()) {
+    text += std::string(text.empty() ? "" : "+") + "layers ";
+    text += join(config.layers, ",", [](int64_t layer) { return std::to_string(layer); });
+  }
+  return text.empty() ? "all" : text;
 }
 
 Cell explicit_cell(const CellConfig& config, const DepthPlan& plan) {
@@ -268,7 +197,7 @@ Cell explicit_cell(const CellConfig& config, const DepthPlan& plan) {
   Cell cell;
   cell.name = config.name;
   cell.intervention = parse(kInterventions, config.intervention, "intervention", config.name);
-  cell.value = config.value;
+  cell.value = value_of(config, cell.intervention);
   cell.distinct = config.distinct;
   const bool sources_given = !config.source_families.empty() || !config.source_positions.empty();
   if (acts_on_all_sources(cell.intervention) && sources_given)
@@ -286,59 +215,11 @@ Cell explicit_cell(const CellConfig& config, const DepthPlan& plan) {
   if (cell.family.empty()) cell.family = "all";
   cell.sublayer = join(config.sublayers, "+", same);
   cell.band = place_text(config);
-  build(cell, plan, sites, choice);
+  apply_to_sites(cell, plan, sites, choice);
   return cell;
 }
 
 }  // namespace
-
-const char* to_string(Intervention intervention) {
-  switch (intervention) {
-    case Intervention::mask:
-      return "mask";
-    case Intervention::only:
-      return "only";
-    case Intervention::zero:
-      return "zero";
-    case Intervention::uniform:
-      return "uniform";
-    case Intervention::schedule:
-      return "schedule";
-    case Intervention::bias:
-      return "bias";
-  }
-  return "?";
-}
-
-SiteControl site_control(Intervention intervention, double value, const std::vector<bool>& chosen) {
-  const size_t n = chosen.size();
-  constexpr float kDropped = -std::numeric_limits<float>::infinity();
-  SiteControl control;
-  switch (intervention) {
-    case Intervention::mask:
-    case Intervention::only:
-    case Intervention::bias: {
-      const std::vector<bool> touched = touched_sources(intervention, chosen);
-      const float offset = intervention == Intervention::bias ? static_cast<float>(value) : kDropped;
-      control.offset.assign(n, 0.0f);
-      for (size_t j = 0; j < n; ++j)
-        if (touched[j]) control.offset[j] = offset;
-      break;
-    }
-    case Intervention::zero:
-      control.scale.assign(n, 1.0f);
-      for (size_t j = 0; j < n; ++j)
-        if (chosen[j]) control.scale[j] = 0.0f;
-      break;
-    case Intervention::uniform:
-    case Intervention::schedule:
-      control.learned_logits = false;
-      control.offset.assign(n, 0.0f);
-      if (intervention == Intervention::schedule) control.offset.back() = static_cast<float>(value);
-      break;
-  }
-  return control;
-}
 
 std::vector<Cell> resolve_cells(const std::vector<CellConfig>& configs, const DepthPlan& plan) {
   std::vector<Cell> cells;

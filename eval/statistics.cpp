@@ -5,20 +5,12 @@
 #include <limits>
 
 #include "configs/base/check.h"
+#include "configs/base/random.h"
 
 namespace depthroute {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-
-/// splitmix64's step and finaliser (Steele, Lea & Flood 2014): outputs for successive inputs pass as
-/// independent.
-uint64_t mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15ULL;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
 
 /// Sums of one quantity over the sequences of one draw.
 double resampled_sum(std::span<const uint32_t> counts, std::span<const double> values) {
@@ -44,11 +36,8 @@ void summarize(std::vector<double>& replicates, double alpha, Estimate& estimate
 
 void bootstrap_counts(uint64_t seed, int64_t draw, std::span<uint32_t> counts) {
   std::fill(counts.begin(), counts.end(), 0u);
-  const uint64_t stream = mix(mix(seed) ^ static_cast<uint64_t>(draw));
-  for (size_t i = 0; i < counts.size(); ++i) {
-    const unsigned __int128 wide = static_cast<unsigned __int128>(mix(stream + i)) * counts.size();
-    ++counts[static_cast<size_t>(wide >> 64)];  // uniform below size() but for 2^-64 size()
-  }
+  const uint64_t key = random_bits(stream_key(seed, "bootstrap"), static_cast<uint64_t>(draw));
+  for (size_t i = 0; i < counts.size(); ++i) ++counts[random_below(key, i, counts.size())];
 }
 
 double sorted_quantile(std::span<const double> sorted, double q) {

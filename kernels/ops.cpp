@@ -1,4 +1,5 @@
-// Memory, matrix products, and the optimiser. See ops_model.cpp and ops_routing.cpp for the rest.
+// Memory, matrix products, and the optimiser. The rest is in ops_model.cpp, ops_attention.cpp and
+// ops_routing.cpp.
 #include "kernels/ops.h"
 
 #include <algorithm>

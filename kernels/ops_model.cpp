@@ -1,4 +1,4 @@
-// The operations of a Qwen3 layer: embedding, norms, RoPE, attention, SwiGLU, output head.
+// The operations of a Qwen3 layer but attention: embedding, norms, RoPE, SwiGLU, output head.
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/op_checks.h"
@@ -117,55 +117,6 @@ void qk_norm_rope_backward(Stream stream, const AttentionShape& shape, const Ten
                                q_weight.data<float>(), k_weight.data<float>(), eps, rope.data<float>(),
                                dqkv.data<float>(), dq_weight.data<float>(), dk_weight.data<float>(),
                                workspace.data<float>());
-  });
-}
-
-int64_t attention_workspace(const AttentionShape& shape) { return cpu::attention_workspace(shape); }
-
-namespace {
-
-void require_attention(const char* op, Stream stream, const AttentionShape& shape, const Tensor& q,
-                       const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
-                       const Tensor& workspace) {
-  DR_CHECK_MSG(shape.num_kv_heads > 0 && shape.num_heads % shape.num_kv_heads == 0,
-               "attention: num_heads must be a multiple of num_kv_heads");
-  const int64_t n = shape.tokens();
-  require(op, "q", stream, q, {n, shape.q_cols()});
-  require(op, "k", stream, k, {n, shape.kv_cols()});
-  require_strided(op, "v", stream, v, n, shape.kv_cols());
-  require(op, "out", stream, out, {n, shape.q_cols()});
-  require(op, "lse", stream, lse, {shape.batch, shape.num_heads, shape.seq_len});
-  require_workspace(op, stream, workspace, attention_workspace(shape));
-}
-
-// A backend that needs no scratch may be given none.
-float* scratch(const Tensor& workspace) { return workspace.defined() ? workspace.data<float>() : nullptr; }
-
-}  // namespace
-
-void attention_forward(Stream stream, const AttentionShape& shape, const Tensor& q, const Tensor& k,
-                       const Tensor& v, const Tensor& out, const Tensor& lse, const Tensor& workspace) {
-  require_attention("attention_forward", stream, shape, q, k, v, out, lse, workspace);
-  dispatch(stream, [&] {
-    cpu::attention_forward(shape, q.data<float>(), k.data<float>(), v.data<float>(), v.row_stride(),
-                           out.data<float>(), lse.data<float>(), scratch(workspace));
-  });
-}
-
-void attention_backward(Stream stream, const AttentionShape& shape, const Tensor& dout, const Tensor& q,
-                        const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
-                        const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& workspace) {
-  constexpr const char* kOp = "attention_backward";
-  require_attention(kOp, stream, shape, q, k, v, out, lse, workspace);
-  const int64_t n = shape.tokens();
-  require(kOp, "dout", stream, dout, {n, shape.q_cols()});
-  require(kOp, "dq", stream, dq, {n, shape.q_cols()});
-  require(kOp, "dk", stream, dk, {n, shape.kv_cols()});
-  require_strided(kOp, "dv", stream, dv, n, shape.kv_cols());
-  dispatch(stream, [&] {
-    cpu::attention_backward(shape, dout.data<float>(), q.data<float>(), k.data<float>(), v.data<float>(),
-                            v.row_stride(), out.data<float>(), lse.data<float>(), dq.data<float>(),
-                            dk.data<float>(), dv.data<float>(), dv.row_stride(), scratch(workspace));
   });
 }
 

@@ -26,10 +26,13 @@ double mib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 /// 1234567 -> "1,234,567"
 std::string grouped(int64_t value) {
-  std::string digits = std::to_string(value);
-  for (int64_t at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3)
-    digits.insert(static_cast<size_t>(at), ",");
-  return digits;
+  const std::string digits = std::to_string(value);
+  std::string result;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) result += ',';
+    result += digits[i];
+  }
+  return result;
 }
 
 enum Kind : uint8_t { embedding, attention, mlp, norms, routing, kNumKinds };

@@ -67,7 +67,10 @@ void Progress::step(int64_t t, double loss, double lr, double grad_norm, double 
   const std::string line = fmt::format(
       "step {}/{}  loss {:.4f}  lr {:.3e}  grad norm {:.3f}  {:.0f} tokens/s  {} left", t, steps_, loss, lr,
       grad_norm, tokens_per_s, format_duration(per_step * static_cast<double>(steps_ - t)));
-  fmt::print(terminal_ ? "\r{}\x1b[K" : "{}\n", line);
+  if (terminal_)
+    fmt::print("\r{}\x1b[K", line);
+  else
+    fmt::print("{}\n", line);
   pending_ = terminal_;
   std::fflush(stdout);
 }

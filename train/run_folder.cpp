@@ -36,9 +36,9 @@ std::vector<CheckpointFolder> list_checkpoints(const std::string& output) {
 }
 
 void clean_leftovers(const std::string& output) {
-  // AtomicFolder, AtomicFile, replace_symlink and remove_folder all append ".tmp-" or ".removing-" and the
-  // process.
-  static const std::regex pattern(R"(((step_[0-9]{8,15}|latest|metrics\.jsonl)\.(tmp|removing)-[0-9].*))");
+  // data/files.h puts ".tmp-" and the process behind the name of whatever is unfinished, half-deleted folders
+  // included.
+  static const std::regex pattern(R"((step_[0-9]{8,15}|latest|metrics\.jsonl)\.tmp-[0-9][0-9-]*)");
   std::error_code error;
   std::vector<fs::path> leftovers;
   for (const std::string& folder : {output, checkpoints_path(output)})

@@ -1,6 +1,7 @@
 // Depth routing, backward. Per token two passes over the columns, the second one from the cache:
 //   1. h again, and the products of g and h with the sources that give every dlogit_j;
 //   2. h and dh again, the gradients of the sources, and the partial sums of the parameters' gradients.
+// Each pass asks for the rows that the following one reads first (this token's gradients, the next token's sources).
 // Nothing of size D is kept: recomputing h from cached sources costs less than the memory it would need.
 #include <array>
 #include <cmath>
@@ -17,6 +18,7 @@ struct Token {
   const float* doutput;
   const float* norm_weight;
   float rstd;
+  int64_t to_next;  // from this token's rows to the next one's, 0 at the end
   Mix mix;
   // Per source of the mix:
   std::array<float*, kMaxSources> dsource;
@@ -35,6 +37,7 @@ void find_projection(int64_t d, Token& token) {
   for_columns<2>(0, d, [&]<typename T>(int64_t i) {
     const T g = token.norm_gradient<T>(i), h = token.mix.at_column<T>(i);
     accumulate(g_dot_h, T(g * h));
+    for (int k = 0; k < token.mix.count; ++k) prefetch<T>(token.dsource[k] + i);
   });
   token.projection = static_cast<float>(token.rstd * token.rstd * total(g_dot_h) / static_cast<double>(d));
 }
@@ -53,7 +56,9 @@ void find_dlogits(int64_t d, Token& token) {
     const T g = token.norm_gradient<T>(i), h = token.mix.at_column<T>(i);
     const T v_ref = load<T>(reference + i);
     accumulate(g_dot_h, T(g * h));
+    prefetch<T>(token.dsource[last] + i);
     for (int k = 0; k < last; ++k) {
+      prefetch<T>(token.dsource[k] + i);
       const T difference = load<T>(token.mix.row[k] + i) - v_ref;
       accumulate(with_g[k], T(g * difference));
       accumulate(with_h[k], T(h * difference));
@@ -92,7 +97,10 @@ void add_gradients(int64_t d, const Token& token, const Partials& partials) {
     const T g = token.norm_gradient<T>(i), h = token.mix.at_column<T>(i);
     at<T>(partials.norm_weight + i) += load<T>(token.doutput + i) * (token.rstd * h);
     const T dh = token.rstd * (g - token.projection * h);
-    for (int k = 0; k < token.mix.count; ++k) at<T>(token.dsource[k] + i) += token.mix.factor[k] * dh;
+    for (int k = 0; k < token.mix.count; ++k) {
+      prefetch<T>(token.mix.row[k] + token.to_next + i);
+      at<T>(token.dsource[k] + i) += token.mix.factor[k] * dh;
+    }
   });
 }
 
@@ -114,6 +122,7 @@ void add_routed_gradients(int64_t d, const Token& token, const float* query, con
     const T u = load<T>(query + i) * load<T>(key_norm + i);
     T du = T{};
     for (int k = 0; k < count; ++k) {
+      prefetch<T>(token.mix.row[k] + token.to_next + i);
       const T v = load<T>(token.mix.row[k] + i);
       at<T>(token.dsource[k] + i) += token.mix.factor[k] * dh + (to_u[k] * u - to_v[k] * v);
       du += to_u[k] * v;
@@ -151,7 +160,10 @@ void routing_backward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site,
     double dbias = 0;
     for (int64_t t = begin; t < end; ++t) {
       const int64_t row = t * d;
-      Token token{.doutput = doutput + row, .norm_weight = norm_weight, .rstd = rstd[t]};
+      Token token{.doutput = doutput + row,
+                  .norm_weight = norm_weight,
+                  .rstd = rstd[t],
+                  .to_next = t + 1 < end ? d : 0};
       int current = -1;  // the last source's place in the mix
       for (int j = 0; j < n; ++j) {
         const int64_t at_source = t * n + j;
@@ -181,7 +193,7 @@ void routing_backward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site,
   });
 
   add_partials(n_tokens, columns, 0, d, workspace, gradients.norm_weight.data<float>());
-  if (args.query) {
+  if (gradients.query.defined()) {
     float* dquery = gradients.query.data<float>();
     float* dkey_norm = gradients.key_norm.data<float>();
     for (int64_t i = 0; i < d; ++i) {

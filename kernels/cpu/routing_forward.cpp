@@ -16,12 +16,14 @@ struct Statistics {
   float inv_rms, dot;
 };
 
-/// Inverse RMS of a source's row and its product with u = query * key_norm.
-Statistics statistics(const RoutingArguments& args, const float* row, int64_t d, float eps) {
+/// Inverse RMS of a source's row and its product with u = query * key_norm. `next` is the row to be read next.
+Statistics statistics(const RoutingArguments& args, const float* row, const float* next, int64_t d,
+                      float eps) {
   double squares = 0, products = 0;
   for (int64_t begin = 0; begin < d; begin += kSegment) {
     Block<4> square{}, product{};
     for_columns<4>(begin, std::min(d, begin + kSegment), [&]<typename T>(int64_t i) {
+      prefetch<T>(next + i);
       const T v = load<T>(row + i);
       const T u = load<T>(args.query + i) * load<T>(args.key_norm + i);
       accumulate(square, T(v * v));
@@ -79,7 +81,7 @@ void routing_forward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site, 
 
 #pragma omp parallel for schedule(static)
   for (int64_t token = 0; token < n_tokens; ++token) {
-    const int64_t row = token * d;
+    const int64_t row = token * d, next = std::min(token + 1, n_tokens - 1) * d;
     float* a = weights + token * n;
     // First of all: the last source's tensor may be one of the others as well.
     if (add) {
@@ -89,7 +91,7 @@ void routing_forward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site, 
 
     for (int j = 0; j < n; ++j) {
       Statistics s{0, 0};
-      if (args.query && !args.dropped[j]) s = statistics(args, args.source[j] + row, d, site.key_eps);
+      if (args.query && !args.dropped[j]) s = statistics(args, args.source[j] + row, args.source[j] + next, d, site.key_eps);
       inv_rms[token * n + j] = s.inv_rms;
       dots[token * n + j] = s.dot;
       a[j] = s.inv_rms * s.dot + args.bias[j];

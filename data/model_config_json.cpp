@@ -1,0 +1,265 @@
+// config.json of a model folder: Qwen3's keys in both spellings of transformers (4.x: rope_theta,
+// torch_dtype; 5.x: rope_parameters, dtype), and those of Block AttnRes (SPEC §2). A key that would change
+// the model's numbers and is not supported is an error, never ignored.
+#include <cmath>
+#include <optional>
+
+#include "configs/base/error.h"
+#include "data/json.h"
+#include "data/model_folder.h"
+
+namespace depthroute {
+namespace {
+
+using nlohmann::json;
+
+/// config.json's keys with errors that name file and key.
+class Keys {
+ public:
+  Keys(const json& root, const std::string& where) : root_(root), where_(where) {}
+
+  /// nullptr if the key is absent or null, which transformers takes as absent.
+  const json* find(const std::string& key) const {
+    const auto found = root_.find(key);
+    return found == root_.end() || found->is_null() ? nullptr : &*found;
+  }
+  const json& require(const std::string& key) const {
+    const json* value = find(key);
+    if (value == nullptr)
+      throw DataError("{}: the key \"{}\" is missing; add it (class defaults differ between versions)",
+                      where_, key);
+    return *value;
+  }
+  [[noreturn]] void fail(const std::string& key, const std::string& text) const {
+    throw DataError("{}: \"{}\" is {}: {}", where_, key, describe(root_.at(key)), text);
+  }
+  int64_t count(const std::string& key) const {
+    const json& value = require(key);
+    if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t{INT32_MAX})
+      fail(key, "must be a whole number from 0 to 2147483647");
+    return value.get<int64_t>();
+  }
+  double number(const std::string& key) const {
+    const json& value = require(key);
+    if (!value.is_number()) fail(key, "must be a number");
+    return value.get<double>();
+  }
+  bool truth(const std::string& key) const {
+    const json& value = require(key);
+    if (!value.is_boolean()) fail(key, "must be true or false");
+    return value.get<bool>();
+  }
+  std::string text(const std::string& key) const {
+    const json& value = require(key);
+    if (!value.is_string()) fail(key, "must be a string");
+    return value.get<std::string>();
+  }
+  const json& root() const { return root_; }
+  const std::string& where() const { return where_; }
+
+ private:
+  const json& root_;
+  const std::string& where_;
+};
+
+/// Accepts only plain RoPE. Returns the theta it states, if it does.
+std::optional<double> theta_of_rope_object(const Keys& keys, const std::string& key) {
+  const json* rope = keys.find(key);
+  if (rope == nullptr) return std::nullopt;
+  if (!rope->is_object()) keys.fail(key, "must be an object or null");
+  std::optional<double> theta;
+  for (const auto& [name, value] : rope->items()) {
+    if (name == "rope_type" || name == "type") {
+      if (value != "default") keys.fail(key, "only plain RoPE (rope_type default) is supported");
+    } else if (name == "rope_theta") {
+      if (!value.is_number()) keys.fail(key, "rope_theta must be a number");
+      theta = value.get<double>();
+    } else if (name == "partial_rotary_factor") {
+      if (value != 1.0) keys.fail(key, "only a full rotation (partial_rotary_factor 1) is supported");
+    } else {
+      keys.fail(key, "holds " + quote(name) + ", which plain RoPE does not have");
+    }
+  }
+  return theta;
+}
+
+double read_rope_theta(const Keys& keys) {
+  const std::optional<double> scaled = theta_of_rope_object(keys, "rope_scaling");
+  std::optional<double> theta = theta_of_rope_object(keys, "rope_parameters");
+  if (!theta) theta = scaled;
+  if (keys.find("rope_theta") == nullptr && theta) return *theta;
+  const double stated = keys.number("rope_theta");
+  if (theta && *theta != stated)
+    keys.fail("rope_theta", fmt::format("rope_parameters says {}; keep one", *theta));
+  return stated;
+}
+
+void refuse_unsupported(const Keys& keys) {
+  const std::string type = keys.text("model_type");
+  if (type != "qwen3" && type != "qwen3_attnres")
+    keys.fail("model_type", "only qwen3 and qwen3_attnres are supported");
+  if (keys.find("hidden_act") != nullptr && keys.text("hidden_act") != "silu")
+    keys.fail("hidden_act", "only silu is supported");
+  if (keys.find("attention_bias") != nullptr && keys.truth("attention_bias"))
+    keys.fail("attention_bias", "projections with biases are not supported");
+  if (keys.find("attention_dropout") != nullptr && keys.number("attention_dropout") != 0)
+    keys.fail("attention_dropout", "dropout is not supported; set 0");
+  if (keys.find("partial_rotary_factor") != nullptr && keys.number("partial_rotary_factor") != 1)
+    keys.fail("partial_rotary_factor", "only a full rotation is supported");
+  if (keys.find("quantization_config") != nullptr)
+    keys.fail("quantization_config", "quantised weights are not supported; use the BF16 or F32 model");
+  if (keys.find("use_sliding_window") != nullptr && keys.truth("use_sliding_window") &&
+      keys.find("sliding_window") != nullptr)
+    keys.fail("use_sliding_window", "sliding-window attention is not supported");
+  if (const json* layers = keys.find("layer_types")) {
+    if (!layers->is_array()) keys.fail("layer_types", "must be a list");
+    for (const json& layer : *layers)
+      if (layer != "full_attention") keys.fail("layer_types", "only full_attention is supported");
+  }
+}
+
+/// Keys of the open AttnRes code and ours. Old checkpoints' attnres_init_bias and attnres_gate_init are read
+/// by nothing.
+void refuse_unknown_attnres(const Keys& keys) {
+  static const char* const kKnown[] = {
+      "attnres_mode",    "attnres_num_blocks",          "attnres_recency_bias_init", "attnres_gate_type",
+      "attnres_variant", "attnres_sublayers_per_block", "attnres_init_bias",         "attnres_gate_init"};
+  for (const auto& [key, value] : keys.root().items()) {
+    if (key.rfind("attnres_", 0) != 0 || value.is_null() || value == false) continue;
+    bool known = false;
+    for (const char* name : kKnown) known = known || key == name;
+    if (!known) keys.fail(key, "this key may change what the model computes and is not supported");
+  }
+}
+
+bool has_attnres_keys(const Keys& keys) {
+  if (keys.text("model_type") == "qwen3_attnres") return true;
+  for (const auto& [key, value] : keys.root().items())
+    if (key.rfind("attnres_", 0) == 0 && !value.is_null()) return true;
+  return false;
+}
+
+/// Returns whether the variant is stated.
+bool read_residual(const Keys& keys, ResidualConfig& residual) {
+  if (!has_attnres_keys(keys)) {
+    residual.variant = Variant::additive;
+    return true;
+  }
+  refuse_unknown_attnres(keys);
+  if (keys.find("attnres_gate_type") != nullptr && keys.text("attnres_gate_type") != "bias")
+    keys.fail("attnres_gate_type", "only the gate type bias is supported");
+  const bool stated = keys.find("attnres_variant") != nullptr;
+  if (stated) {
+    const auto variant = variant_from_string(keys.text("attnres_variant"));
+    if (!variant)
+      keys.fail("attnres_variant", fmt::format("must be one of {}", fmt::join(variant_names(), ", ")));
+    residual.variant = *variant;
+  }
+  if (keys.find("attnres_recency_bias_init") != nullptr)
+    residual.recency_bias = keys.number("attnres_recency_bias_init");
+  if (keys.find("attnres_sublayers_per_block") != nullptr)
+    residual.sublayers_per_block = keys.count("attnres_sublayers_per_block");
+  const std::string mode = keys.find("attnres_mode") != nullptr ? keys.text("attnres_mode") : "block";
+  if (mode != "block" && mode != "full") keys.fail("attnres_mode", "only block and full are supported");
+  if (mode == "full") {  // one block per sublayer
+    if (residual.sublayers_per_block > 1)
+      keys.fail("attnres_mode", "attnres_sublayers_per_block contradicts it");
+    residual.sublayers_per_block = 1;
+  }
+  if (residual.variant == Variant::additive && stated) return true;
+  if (residual.sublayers_per_block == 0 || keys.find("attnres_num_blocks") != nullptr)
+    residual.num_blocks = keys.count("attnres_num_blocks");
+  return stated;
+}
+
+int64_t read_head_dim(const Keys& keys, const ModelConfig& config) {
+  if (keys.find("head_dim") != nullptr) return keys.count("head_dim");
+  // Qwen3's class default is 128 whatever the shape; the open AttnRes code always means hidden / heads.
+  if (!has_attnres_keys(keys)) return keys.count("head_dim");
+  if (config.num_heads < 1 || config.hidden_size % config.num_heads != 0)
+    throw DataError(
+        "{}: the key \"head_dim\" is missing and hidden_size = {} is not a multiple of "
+        "num_attention_heads = {}; add it",
+        keys.where(), config.hidden_size, config.num_heads);
+  return config.hidden_size / config.num_heads;
+}
+
+/// The open code knows blocks only by their number: the one that gives the same blocks there, where there is
+/// one.
+int64_t num_blocks_for_others(const ModelConfig& config) {
+  const int64_t stated = std::max<int64_t>(1, config.residual.num_blocks);
+  const int64_t sublayers = config.sublayers_per_block();
+  const auto gives_same = [&](int64_t blocks) {
+    return 2 * ((config.num_layers + blocks - 1) / blocks) == sublayers;
+  };
+  if (config.residual.sublayers_per_block == 0 || gives_same(stated) || sublayers < 2) return stated;
+  const int64_t blocks = (2 * config.num_layers + sublayers - 1) / sublayers;
+  return gives_same(blocks) ? blocks : stated;
+}
+
+}  // namespace
+
+ParsedModelConfig model_config_from_json(const std::string& text, const std::string& where) {
+  const json root = parse_json_object(text, where);
+  const Keys keys(root, where);
+  refuse_unsupported(keys);
+  ParsedModelConfig parsed;
+  ModelConfig& config = parsed.config;
+  config.vocab_size = keys.count("vocab_size");
+  config.hidden_size = keys.count("hidden_size");
+  config.num_layers = keys.count("num_hidden_layers");
+  config.num_heads = keys.count("num_attention_heads");
+  config.num_kv_heads = keys.count("num_key_value_heads");
+  config.head_dim = read_head_dim(keys, config);
+  config.intermediate_size = keys.count("intermediate_size");
+  config.rope_theta = read_rope_theta(keys);
+  config.rms_norm_eps = keys.number("rms_norm_eps");
+  config.tie_embeddings = keys.truth("tie_word_embeddings");
+  parsed.variant_stated = read_residual(keys, config.residual);
+  if (const std::string problem = config.problem(); !problem.empty())
+    throw DataError("{}: impossible model: {}", where, problem);
+  return parsed;
+}
+
+std::string model_config_to_json(const ModelConfig& config, bool bf16) {
+  const bool additive = config.residual.variant == Variant::additive;
+  nlohmann::ordered_json root = {
+      {"architectures",
+       nlohmann::ordered_json::array({additive ? "Qwen3ForCausalLM" : "Qwen3AttnResForCausalLM"})},
+      {"model_type", additive ? "qwen3" : "qwen3_attnres"},
+      {"vocab_size", config.vocab_size},
+      {"hidden_size", config.hidden_size},
+      {"num_hidden_layers", config.num_layers},
+      {"num_attention_heads", config.num_heads},
+      {"num_key_value_heads", config.num_kv_heads},
+      {"head_dim", config.head_dim},
+      {"intermediate_size", config.intermediate_size},
+      {"rope_theta", config.rope_theta},
+      {"rope_scaling", nullptr},
+      {"rms_norm_eps", config.rms_norm_eps},
+      {"tie_word_embeddings", config.tie_embeddings},
+      {"hidden_act", "silu"},
+      {"attention_bias", false},
+      {"attention_dropout", 0.0},
+      {"initializer_range", 0.02},
+      {"max_position_embeddings", 40960},
+      {"max_window_layers", config.num_layers},
+      {"sliding_window", nullptr},
+      {"use_sliding_window", false},
+      {"use_cache", true},
+      {"torch_dtype", bf16 ? "bfloat16" : "float32"}};
+  if (!additive) {
+    // The open code's "full" is `cumulative` with a block per sublayer; it has no such mode for the others.
+    const bool full = config.residual.variant == Variant::cumulative && config.sublayers_per_block() == 1;
+    root["attnres_mode"] = full ? "full" : "block";
+    root["attnres_num_blocks"] = num_blocks_for_others(config);
+    root["attnres_recency_bias_init"] = config.residual.recency_bias;
+    root["attnres_gate_type"] = "bias";
+    root["attnres_variant"] = to_string(config.residual.variant);
+    if (config.residual.sublayers_per_block > 0)
+      root["attnres_sublayers_per_block"] = config.residual.sublayers_per_block;
+  }
+  return root.dump(2) + "\n";
+}
+
+}  // namespace depthroute

@@ -1,0 +1,178 @@
+#include "data/model_folder.h"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <system_error>
+
+#include "configs/base/check.h"
+#include "configs/base/error.h"
+#include "data/files.h"
+#include "data/json.h"
+#include "data/posix.h"
+
+namespace depthroute {
+namespace {
+
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kFinalSite = "model.final_res_";
+
+bool is_there(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored);
+}
+
+/// The sharded form: the index says which file holds which tensor, and every file must agree with it.
+std::vector<SafetensorsFile> open_parts(const std::string& folder, const std::string& index_path) {
+  const nlohmann::json root = parse_json_object(read_file(index_path), index_path);
+  const auto map = root.find("weight_map");
+  if (map == root.end() || !map->is_object())
+    throw DataError("{}: the key \"weight_map\" is missing or no object; download the index again",
+                    index_path);
+  std::map<std::string, std::set<std::string>> names_by_file;
+  for (const auto& [name, file] : map->items()) {
+    if (!file.is_string() || !stays_inside(file.get_ref<const std::string&>()))
+      throw DataError("{}: tensor {} is in {}, which is not a file of this folder", index_path, quote(name),
+                      describe(file));
+    names_by_file[file.get<std::string>()].insert(name);
+  }
+  std::vector<SafetensorsFile> files;
+  for (const auto& [file, names] : names_by_file) {
+    files.emplace_back(folder + "/" + file);
+    for (const std::string& name : names)
+      if (files.back().find(name) == nullptr)
+        throw DataError("{}: tensor {} is missing, although {} says it is here; download both again",
+                        files.back().path(), quote(name), index_path);
+    for (const TensorEntry& entry : files.back().entries())
+      if (names.count(entry.name) == 0)
+        throw DataError("{}: tensor {} is not what {} says of this file; download both again",
+                        files.back().path(), quote(entry.name), index_path);
+  }
+  return files;
+}
+
+std::vector<SafetensorsFile> open_tensors(const std::string& folder) {
+  const std::string single = folder + "/model.safetensors", index = single + ".index.json";
+  std::vector<SafetensorsFile> files;
+  if (is_there(single))
+    files.emplace_back(single);
+  else if (is_there(index))
+    files = open_parts(folder, index);
+  else
+    throw DataError(
+        "{}: neither model.safetensors nor model.safetensors.index.json is in it; not a whole model folder",
+        folder);
+  return files;
+}
+
+const SafetensorsFile* holder_of(const std::vector<SafetensorsFile>& files, const std::string& name) {
+  for (const SafetensorsFile& file : files)
+    if (file.find(name) != nullptr) return &file;
+  return nullptr;
+}
+
+/// [1, D] and [D], [] and [1] are one shape: sizes of 1 in front say nothing.
+std::vector<int64_t> without_leading_ones(std::vector<int64_t> shape) {
+  const auto first = std::find_if(shape.begin(), shape.end(), [](int64_t size) { return size != 1; });
+  shape.erase(shape.begin(), first);
+  return shape;
+}
+
+std::string first_few(const std::vector<std::string>& names) {
+  constexpr size_t kFew = 3;
+  std::string text;
+  for (size_t i = 0; i < std::min(kFew, names.size()); ++i) text += (i > 0 ? ", " : "") + quote(names[i]);
+  if (names.size() > kFew) text += fmt::format(" and {} more", names.size() - kFew);
+  return text;
+}
+
+bool same_tensor(const std::vector<SafetensorsFile>& files, const char* name, const char* other_name) {
+  const SafetensorsFile* file = holder_of(files, name);
+  const SafetensorsFile* other_file = holder_of(files, other_name);
+  if (file == nullptr || other_file == nullptr) return false;
+  const TensorEntry &entry = *file->find(name), &other = *other_file->find(other_name);
+  if (entry.dtype != other.dtype || entry.shape != other.shape) return false;
+  const auto bytes = file->bytes(entry), other_bytes = other_file->bytes(other);
+  return std::equal(bytes.begin(), bytes.end(), other_bytes.begin(), other_bytes.end());
+}
+
+}  // namespace
+
+ModelFolder::ModelFolder(const std::string& path) : path_(path) {
+  const std::string config_path = path + "/config.json";
+  if (!is_there(config_path))
+    throw DataError("{}: no config.json in it; not a model folder (config.json and model.safetensors)", path);
+  const ParsedModelConfig parsed = model_config_from_json(read_file(config_path), config_path);
+  config_ = parsed.config;
+  files_ = open_tensors(path);
+  if (parsed.variant_stated) return;
+  const std::vector<std::string> all = names();
+  const bool final_site = std::any_of(all.begin(), all.end(),
+                                      [](const std::string& name) { return name.rfind(kFinalSite, 0) == 0; });
+  // The open code's "full" mode exists without a final site only.
+  if (final_site && config_.residual.sublayers_per_block == 1)
+    throw DataError(
+        "{}: one block per sublayer together with model.final_res_* tensors is ambiguous; add "
+        "\"attnres_variant\": \"reset\" or \"kimi\"",
+        config_path);
+  config_.residual.variant = final_site ? Variant::reset : Variant::cumulative;
+}
+
+bool ModelFolder::contains(const std::string& name) const { return holder_of(files_, name) != nullptr; }
+
+std::vector<std::string> ModelFolder::names() const {
+  std::vector<std::string> all;
+  for (const SafetensorsFile& file : files_)
+    for (const TensorEntry& entry : file.entries()) all.push_back(entry.name);
+  return all;
+}
+
+void ModelFolder::read(const std::string& name, const std::vector<int64_t>& shape,
+                       std::span<float> out) const {
+  const SafetensorsFile* file = holder_of(files_, name);
+  if (file == nullptr)
+    throw DataError("{}: tensor {} is missing; the model is incomplete", path_, quote(name));
+  const TensorEntry& entry = *file->find(name);
+  if (without_leading_ones(entry.shape) != without_leading_ones(shape))
+    throw DataError(
+        "{}: tensor {} has shape [{}], but config.json asks for [{}]; they are of different models", path_,
+        quote(name), fmt::join(entry.shape, ", "), fmt::join(shape, ", "));
+  file->read_float(entry, out);
+}
+
+void ModelFolder::check_names(const std::vector<std::string>& expected) const {
+  const std::set<std::string> wanted(expected.begin(), expected.end());
+  std::vector<std::string> missing, unexpected;
+  for (const std::string& name : expected)
+    if (!contains(name)) missing.push_back(name);
+  if (!missing.empty())
+    throw DataError("{}: {} tensor(s) of the model described by config.json are missing: {}", path_,
+                    missing.size(), first_few(missing));
+  for (const std::string& name : names()) {
+    if (wanted.count(name) != 0) continue;
+    if (name != kHead || !config_.tie_embeddings) {
+      unexpected.push_back(name);
+    } else if (!same_tensor(files_, kHead, kEmbedding)) {
+      throw DataError(
+          "{}: tie_word_embeddings is true, but {} differs from {}; set it to false or remove the tensor",
+          path_, kHead, kEmbedding);
+    }
+  }
+  if (!unexpected.empty())
+    throw DataError("{}: {} tensor(s) do not belong to the model described by config.json: {}", path_,
+                    unexpected.size(), first_few(unexpected));
+}
+
+void write_model_folder(const std::string& path, const ModelConfig& config,
+                        std::span<const TensorToWrite> tensors) {
+  const bool bf16 =
+      std::any_of(tensors.begin(), tensors.end(), [](const TensorToWrite& tensor) { return tensor.as_bf16; });
+  // transformers refuses a file whose metadata does not name a framework.
+  write_safetensors(path + "/model.safetensors", tensors, {{"format", "pt"}});
+  write_file_atomically(path + "/config.json", model_config_to_json(config, bf16));
+}
+
+}  // namespace depthroute

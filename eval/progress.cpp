@@ -1,0 +1,52 @@
+#include "eval/progress.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+
+namespace depthroute {
+namespace {
+
+constexpr double kTerminalSeconds = 0.25, kLogSeconds = 30;
+
+std::string duration(double seconds) {
+  const long whole = static_cast<long>(seconds + 0.5);
+  if (whole >= 3600) return fmt::format("{}h{:02}m", whole / 3600, whole / 60 % 60);
+  if (whole >= 60) return fmt::format("{}m{:02}s", whole / 60, whole % 60);
+  return fmt::format("{}s", whole);
+}
+
+}  // namespace
+
+Progress::Progress(double total_work) : total_(total_work), terminal_(isatty(STDERR_FILENO) == 1) {}
+
+Progress::~Progress() {
+  if (terminal_ && printed_) fmt::print(stderr, "\n");
+}
+
+void Progress::print(double elapsed) {
+  const double share = std::min(done_ / total_, 1.0);
+  const std::string line = fmt::format("{:5.1f} % done, {} so far, about {} to go", 100 * share,
+                                       duration(elapsed), duration(elapsed * (1 - share) / share));
+  if (terminal_) {
+    fmt::print(stderr, "\r{:<60}", line);
+  } else {
+    fmt::print(stderr, "{}\n", line);
+  }
+  std::fflush(stderr);
+  printed_ = true;
+}
+
+void Progress::add(double work) {
+  done_ += work;
+  const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
+  const bool last = done_ >= total_ * (1 - 1e-9);
+  if (elapsed - last_print_ < (terminal_ ? kTerminalSeconds : kLogSeconds) && !(terminal_ && last)) return;
+  last_print_ = elapsed;
+  print(elapsed);
+}
+
+}  // namespace depthroute

@@ -1,0 +1,28 @@
+// A line about how far the evaluation is and how long it will take, on standard error: rewritten in place on
+// a terminal, a plain line every half minute in a log.
+#pragma once
+
+#include <chrono>
+
+namespace depthroute {
+
+class Progress {
+ public:
+  explicit Progress(double total_work);
+  ~Progress();  // ends the line
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+  void add(double work);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void print(double elapsed);
+  const double total_;
+  double done_ = 0;
+  const Clock::time_point start_ = Clock::now();
+  double last_print_ = 0;
+  const bool terminal_;
+  bool printed_ = false;
+};
+
+}  // namespace depthroute

@@ -1,0 +1,92 @@
+// The results file (SPEC §6): one HDF5 file, written beside its final place and renamed, so it is whole or
+// absent. Equal runs give equal bytes but for the root attribute `created`.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "eval/cells.h"
+#include "eval/controls.h"
+#include "eval/evaluate.h"
+#include "eval/hdf5.h"
+#include "eval/statistics.h"
+#include "eval/trace.h"
+
+namespace depthroute {
+
+inline constexpr int64_t kResultsSchemaVersion = 1;
+
+/// Where the numbers come from: root attributes.
+struct Provenance {
+  std::string command_line, config_yaml, config_hash;
+  std::string checkpoint_path, checkpoint_checksum;
+  std::string parameters_before, parameters_after;  // parameters_checksum() around the evaluation
+  std::vector<std::string> data_paths, data_checksums;
+  std::string device, precision;
+  uint64_t seed = 0;
+  bool wrapped = false;
+};
+
+/// What the statistics make of one cell or control.
+struct Effect {
+  Estimate delta_nll, kl, flip_rate;  // per token: nats, nats, share of tokens
+  double mass = 0;                    // clean weight on the cell's sources; NaN for controls
+  double eps_sensitivity = 0;  // mask's delta nll minus zero's on the same sources; NaN without the other one
+};
+
+struct Results {
+  Provenance provenance;
+  const DepthPlan* plan = nullptr;
+  const RoutingTrace* trace = nullptr;
+  std::vector<Cell> cells;
+  std::vector<Effect> effects;         // one per cell; NaN where a cell did not run
+  std::vector<Outcome> cell_outcomes;  // one per cell; empty where it did not run
+  std::vector<Control> controls;
+  std::vector<Effect> control_effects;
+  std::vector<Outcome> control_outcomes;
+  Evaluation evaluation;  // clean run (outcomes moved out)
+  Estimate clean;         // nats per token
+  WrapperCheck wrapper;   // wrapped models only
+
+  bool controls_pass() const;
+};
+
+/// Throws InputError if `path` cannot become a results file: a folder, something that is not a results file
+/// of ours, or no place that can be written. Creates nothing.
+void check_output_path(const std::string& path);
+
+class ResultsFile {
+ public:
+  /// Creates missing folders and the temporary file. `weights`: with room for every single weight.
+  ResultsFile(const std::string& path, const DepthPlan& plan, int64_t sequences, int64_t seq_len,
+              bool weights);
+  ~ResultsFile();  // without commit() nothing remains
+  ResultsFile(const ResultsFile&) = delete;
+  ResultsFile& operator=(const ResultsFile&) = delete;
+
+  /// Weights [B*T, n] of one site, the batch starting at `first_sequence`: stored as round(65535 a).
+  void write_weights(int site, int64_t first_sequence, std::span<const float> weights);
+  void write(const Results& results);
+  /// Closes, fsyncs, renames.
+  void commit();
+
+ private:
+  void write_sites();
+  void write_routing(const RoutingTrace& trace);
+  void write_clean(const Results& results);
+  void write_cells(const Results& results);
+  void write_cell_effects(const Results& results);
+  void write_plan(const Results& results);
+  void write_controls(const Results& results);
+  void write_root(const Results& results);
+
+  std::string path_, temporary_;
+  const DepthPlan& plan_;
+  int64_t sequences_, seq_len_;
+  Hdf5Writer file_;
+  bool committed_ = false;
+};
+
+}  // namespace depthroute

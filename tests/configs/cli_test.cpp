@@ -1,0 +1,104 @@
+#include "configs/cli.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <new>
+#include <regex>
+
+#include "configs/base/error.h"
+
+namespace depthroute {
+namespace {
+
+struct Outcome {
+  int status = -1;
+  std::string out, err;
+  CommandLine line;
+  bool ran = false;
+};
+
+template <typename Body>
+Outcome run(std::vector<std::string> words, Body body) {
+  words.insert(words.begin(), "/usr/bin/depthroute-train");
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  Outcome outcome;
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  outcome.status = run_program(static_cast<int>(words.size()), argv.data(), "Trains.", "| the reference |\n",
+                               [&](const CommandLine& line) {
+                                 outcome.ran = true;
+                                 outcome.line = line;
+                                 return body();
+                               });
+  outcome.out = testing::internal::GetCapturedStdout();
+  outcome.err = testing::internal::GetCapturedStderr();
+  return outcome;
+}
+Outcome run(std::vector<std::string> words) {
+  return run(std::move(words), [] { return 0; });
+}
+
+TEST(CommandLine, ReachesTheBody) {
+  const Outcome outcome =
+      run({"--set", "a.b=1", "my run.yaml", "--set", "c=[1, 2]", "--dry-run", "--set=d=e=f"});
+  EXPECT_EQ(outcome.status, 0);
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_EQ(outcome.line.program, "depthroute-train");
+  EXPECT_EQ(outcome.line.config_path, "my run.yaml");
+  EXPECT_EQ(outcome.line.overrides, (std::vector<std::string>{"a.b=1", "c=[1, 2]", "d=e=f"}));
+  EXPECT_TRUE(outcome.line.dry_run);
+  EXPECT_FALSE(outcome.line.print_config);
+  EXPECT_EQ(outcome.line.text,
+            "/usr/bin/depthroute-train --set a.b=1 'my run.yaml' --set 'c=[1, 2]' --dry-run --set=d=e=f");
+  EXPECT_EQ(run({"a.yaml", "--set", "x=-1", "--print-config"}).line.overrides,
+            std::vector<std::string>{"x=-1"});
+  EXPECT_EQ(run({"a.yaml"}, [] { return kExitInterrupted; }).status, 3);
+}
+
+TEST(CommandLine, HelpNeverReachesTheBody) {
+  const Outcome help = run({"--help"}), keys = run({"--help-config"}), version = run({"--version"});
+  for (const Outcome* outcome : {&help, &keys, &version}) {
+    EXPECT_EQ(outcome->status, 0);
+    EXPECT_FALSE(outcome->ran);
+    EXPECT_EQ(outcome->err, "");
+  }
+  for (const char* word :
+       {"CONFIG", "--set", "key.path=value", "--dry-run", "--print-config", "--help-config", "--version"})
+    EXPECT_NE(help.out.find(word), std::string::npos) << word;
+  EXPECT_EQ(keys.out, "| the reference |\n");
+  EXPECT_TRUE(
+      std::regex_match(version.out, std::regex("depthroute-train [0-9]+\\.[0-9]+\\.[0-9]+ \\(.+\\)\n")))
+      << version.out;
+}
+
+TEST(CommandLine, BadArgumentsAreStatus2) {
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {}, {"--nonsense", "a.yaml"}, {"a.yaml", "b.yaml"}, {"a.yaml", "--set"}, {"--dry-run"}}) {
+    const Outcome outcome = run(words);
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_FALSE(outcome.ran);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_TRUE(std::regex_match(outcome.err, std::regex("depthroute-train: error: [^\n]+; see --help\n")))
+        << outcome.err;
+  }
+}
+
+TEST(CommandLine, ExceptionsBecomeStatuses) {
+  const auto thrown = [](auto error) { return run({"a.yaml"}, [&]() -> int { throw error; }); };
+  const Outcome input = thrown(ConfigError("a.yaml:3: no\nway"));
+  EXPECT_EQ(input.status, 2);
+  EXPECT_EQ(input.err, "depthroute-train: error: a.yaml:3: no\\x0away\n");
+  EXPECT_EQ(thrown(DataError("x")).status, 2);
+  const Outcome system = thrown(SystemError("disk full"));
+  EXPECT_EQ(system.status, 1);
+  EXPECT_EQ(system.err, "depthroute-train: error: disk full\n");
+  EXPECT_EQ(thrown(TrainingError("x")).status, 1);
+  EXPECT_EQ(thrown(std::bad_alloc()).err, "depthroute-train: error: out of memory\n");
+  EXPECT_EQ(thrown(42).status, 1);
+}
+
+}  // namespace
+}  // namespace depthroute

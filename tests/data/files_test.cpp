@@ -1,0 +1,191 @@
+#include "data/files.h"
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+
+#include "tests/data/temp_folder.h"
+
+namespace depthroute {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
+
+TEST(AtomicFile, IsInvisibleUntilCommitAndLeavesNothingWithoutIt) {
+  const TempFolder folder;
+  {
+    AtomicFile file(folder / "a");
+    file.write("half");
+    EXPECT_FALSE(fs::exists(folder / "a"));
+  }
+  EXPECT_TRUE(folder.names().empty());
+  AtomicFile file(folder / "a");
+  file.write("1234 written");
+  file.write_at(0, "abcd", 4);
+  file.write(", more");
+  file.commit();
+  EXPECT_EQ(read_file(folder / "a"), "abcd written, more");
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"a"});
+}
+
+TEST(AtomicFile, TwoWritersOfOneNameDoNotMeet) {
+  const TempFolder folder;
+  AtomicFile first(folder / "a"), second(folder / "a");
+  EXPECT_NE(first.temporary_path(), second.temporary_path());
+  first.write("first");
+  second.write("second");
+  first.commit();
+  second.commit();
+  EXPECT_EQ(read_file(folder / "a"), "second");
+}
+
+TEST(AtomicFile, LeftoverOfADeadProcessIsNotTouched) {
+  const TempFolder folder;
+  const std::string leftover = folder / ("a.tmp-" + std::to_string(::getpid()));
+  write_raw(leftover, "somebody's");
+  write_file_atomically(folder / "a", "mine");
+  EXPECT_EQ(read_file(folder / "a"), "mine");
+  EXPECT_EQ(read_file(leftover), "somebody's");
+}
+
+TEST(AtomicFile, UnwritableFolderIsASystemErrorNamingThePath) {
+  const TempFolder folder;
+  const std::string path = folder / "absent/a";
+  const std::string text = message_of<SystemError>([&] { write_file_atomically(path, "x"); });
+  EXPECT_TRUE(has(text, path)) << text;
+  EXPECT_TRUE(has(text, "No such file or directory")) << text;
+}
+
+TEST(AtomicFile, FolderInTheWayIsASystemErrorAndNothingIsLeft) {
+  const TempFolder folder;
+  fs::create_directories(folder / "a/inside");
+  const std::string text = message_of<SystemError>([&] { write_file_atomically(folder / "a", "x"); });
+  EXPECT_TRUE(has(text, "cannot rename")) << text;
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"a"});
+}
+
+// A file-size limit stands in for a full disk: write() fails half way, in the same place and the same manner.
+TEST(AtomicFile, FullDiskIsASystemErrorAndNothingIsLeft) {
+  const TempFolder folder;
+  write_raw(folder / "a", "old");
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit = {100, 100};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    try {
+      write_file_atomically(folder / "a", std::string(1000, 'x'));
+    } catch (const SystemError& error) {
+      ::_exit(has(error.what(), "free space") && has(error.what(), folder / "a") ? 0 : 2);
+    }
+    ::_exit(1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  EXPECT_EQ(read_file(folder / "a"), "old");
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"a"});
+}
+
+TEST(AtomicFolder, AppearsWholeReplacesWholeAndLeavesNothingWithoutCommit) {
+  const TempFolder folder;
+  const std::string path = folder / "step";
+  { const AtomicFolder abandoned(path); }
+  EXPECT_TRUE(folder.names().empty());
+  for (const std::string content : {"old", "new"}) {
+    AtomicFolder made(path + "/");  // a trailing slash is the user's habit
+    fs::create_directory(made.path() + "/sub");
+    write_raw(made.path() + "/sub/file", content);
+    made.commit();
+    EXPECT_EQ(read_file(path + "/sub/file"), content);
+    EXPECT_EQ(folder.names(), std::vector<std::string>{"step"});
+  }
+}
+
+TEST(AtomicFolder, ExceptionInBetweenLeavesTheOldOne) {
+  const TempFolder folder;
+  fs::create_directory(folder / "step");
+  write_raw(folder / "step/file", "old");
+  EXPECT_THROW(
+      {
+        const AtomicFolder made(folder / "step");
+        write_raw(made.path() + "/file", "new");
+        throw SystemError("disk full");
+      },
+      SystemError);
+  EXPECT_EQ(read_file(folder / "step/file"), "old");
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"step"});
+}
+
+TEST(ReplaceSymlink, PointsElsewhereInOneStep) {
+  const TempFolder folder;
+  for (const std::string target : {"step_1", "step_2"}) {
+    replace_symlink(target, folder / "latest");
+    EXPECT_EQ(fs::read_symlink(folder / "latest"), target);
+  }
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"latest"});
+  fs::create_directory(folder / "real");
+  EXPECT_THROW(replace_symlink("x", folder / "real"), SystemError);
+  EXPECT_EQ(folder.names(), (std::vector<std::string>{"latest", "real"}));
+}
+
+TEST(RemoveFolder, RemovesAllAndAcceptsAbsence) {
+  const TempFolder folder;
+  fs::create_directories(folder / "a/b/c");
+  write_raw(folder / "a/b/file", "x");
+  remove_folder(folder / "a/");
+  remove_folder(folder / "a");
+  EXPECT_TRUE(folder.names().empty());
+}
+
+TEST(Reading, AbsentFilesAndFoldersAreDataErrorsWithThePath) {
+  const TempFolder folder;
+  for (const std::string& path : {folder / "absent", folder.path()}) {
+    EXPECT_TRUE(has(message_of([&] { read_file(path); }), path));
+    EXPECT_TRUE(has(message_of([&] { hash_file(path); }), path));
+    EXPECT_TRUE(has(message_of([&] { MappedFile file(path); }), path));
+  }
+}
+
+TEST(Reading, MapHashAndReadAgreeOnAnySize) {
+  const TempFolder folder;
+  for (const size_t size : {0, 1, 4096, 1048576, 1048577}) {
+    std::string content(size, 0);
+    for (size_t i = 0; i < size; ++i) content[i] = static_cast<char>(i * 31 + i / 251);
+    write_file_atomically(folder / "f", content);
+    EXPECT_EQ(read_file(folder / "f"), content);
+    EXPECT_EQ(hash_file(folder / "f"), hash_bytes(bytes_of(content)));
+    MappedFile first(folder / "f");
+    const MappedFile map(std::move(first));
+    EXPECT_EQ(map.size(), static_cast<int64_t>(size));
+    EXPECT_TRUE(std::equal(map.bytes().begin(), map.bytes().end(), bytes_of(content).begin(), bytes_of(content).end()));
+  }
+}
+
+// xxHash's own test vector for the empty input, seed 0.
+TEST(Hash, IsXxh3OfWidth128) { EXPECT_EQ(hash_bytes({}), "99aa06d3014798d86001c324468d497f"); }
+
+TEST(Patterns, ExpandSortedAndSkipUnfinishedFiles) {
+  const TempFolder folder;
+  for (const char* name : {"b.bin", "a.bin", "a[1].bin", "a10.bin", "c.bin.tmp-12", ".hidden.bin"})
+    write_raw(folder / name, "");
+  EXPECT_EQ(expand_patterns({folder / "*.bin*"}),
+            (std::vector<std::string>{folder / "a.bin", folder / "a10.bin", folder / "a[1].bin", folder / "b.bin"}));
+  EXPECT_EQ(expand_patterns({folder / "a[1]*", folder / "?.bin", "absent"}),
+            (std::vector<std::string>{folder / "a[1].bin", folder / "a.bin", folder / "b.bin", "absent"}));
+}
+
+TEST(Patterns, NothingFoundAndFoundTwiceAreErrors) {
+  const TempFolder folder;
+  write_raw(folder / "a.bin", "");
+  EXPECT_TRUE(has(message_of([&] { expand_patterns({folder / "*.txt"}); }), "no file matches"));
+  EXPECT_TRUE(has(message_of([&] { expand_patterns({folder / "a.bin", folder / "*.bin"}); }), "listed before"));
+}
+
+}  // namespace
+}  // namespace depthroute

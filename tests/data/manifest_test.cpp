@@ -1,0 +1,135 @@
+#include "data/manifest.h"
+
+#include <gtest/gtest.h>
+
+#include "data/files.h"
+#include "tests/data/temp_folder.h"
+
+namespace depthroute {
+namespace {
+
+namespace fs = std::filesystem;
+
+class ManifestTest : public testing::Test {
+ protected:
+  ManifestTest() {
+    fs::create_directories(path_ + "/model/deep");
+    write_raw(path_ + "/model/weights", "weights");
+    write_raw(path_ + "/model/deep/more", "");
+    write_raw(path_ + "/state.json", "{}");
+    write_manifest(path_, "depthroute checkpoint", 12);
+  }
+  std::string verify_message() const {
+    return message_of([&] { verify_manifest(path_); });
+  }
+  /// Writes a manifest as somebody else might.
+  std::string message_for(const std::string& manifest) const {
+    write_raw(path_ + "/manifest.json", manifest);
+    return verify_message();
+  }
+
+  const TempFolder folder_;
+  const std::string path_ = folder_ / "step";
+};
+
+TEST_F(ManifestTest, ListsEveryFileSortedAndVerifies) {
+  write_manifest(path_, "depthroute checkpoint", 12);  // again: the manifest does not list itself
+  const Manifest manifest = verify_manifest(path_);
+  EXPECT_EQ(manifest.kind, "depthroute checkpoint");
+  EXPECT_EQ(manifest.step, 12);
+  ASSERT_EQ(manifest.files.size(), 3u);
+  EXPECT_EQ(manifest.files[0].path, "model/deep/more");
+  EXPECT_EQ(manifest.files[1].path, "model/weights");
+  EXPECT_EQ(manifest.files[1].size, 7);
+  EXPECT_EQ(manifest.files[1].checksum, hash_file(path_ + "/model/weights"));
+  EXPECT_EQ(manifest.files[2].path, "state.json");
+}
+
+TEST_F(ManifestTest, ChangedByteIsFound) {
+  write_raw(path_ + "/model/weights", "weighty");
+  EXPECT_TRUE(has(verify_message(), "model/weights: checksum"));
+}
+
+TEST_F(ManifestTest, ChangedSizeIsFound) {
+  write_raw(path_ + "/model/weights", "weight");
+  EXPECT_TRUE(has(verify_message(), "model/weights: 6 bytes, but manifest.json says 7"));
+}
+
+TEST_F(ManifestTest, MissingFileIsFound) {
+  fs::remove(path_ + "/model/deep/more");
+  EXPECT_TRUE(has(verify_message(), "model/deep/more: missing"));
+}
+
+TEST_F(ManifestTest, MissingManifestIsFound) {
+  fs::remove(path_ + "/manifest.json");
+  EXPECT_TRUE(has(verify_message(), "no manifest.json"));
+}
+
+TEST_F(ManifestTest, TruncationAnywhereIsFound) {
+  const std::string whole = read_file(path_ + "/manifest.json");
+  for (size_t size = 0; size + 2 < whole.size(); ++size)  // the last two bytes are '}' and a line end
+    EXPECT_FALSE(message_for(whole.substr(0, size)).empty());
+}
+
+TEST_F(ManifestTest, MalformedManifestsNameTheFault) {
+  const std::string head = R"({"kind": "k", "version": 1, "step": 1, "files": )";
+  const std::string sum = R"("size": 0, "checksum": "x")";
+  const std::pair<std::string, std::string> cases[] = {
+      {"not json", "not valid JSON"},
+      {"[]", "not a JSON object"},
+      {R"({"version": 1})", "\"kind\" is missing"},
+      {R"({"kind": "k", "version": 2})", "version 2 is unknown"},
+      {R"({"kind": "k", "kind": "l", "version": 1})", "the key \"kind\" is given twice"},
+      {R"({"kind": "k", "version": 1, "step": -1})", "\"step\" is -1"},
+      {R"({"kind": "k", "version": 1, "step": 1.5})", "\"step\" is 1.5"},
+      {R"({"kind": "k", "version": 1, "step": 18446744073709551615})", "not a count"},
+      {R"({"kind": 3, "version": 1})", "\"kind\" is 3, not a string"},
+      {head + "{}}", "not a list"},
+      {head + "[3]}", "3 stands where an object should"},
+      {head + "[{}]}", "\"path\" is missing"},
+      {head + R"([{"path": "a"}]})", "\"size\" is missing"},
+      {head + R"([{"path": "a", "size": 0}]})", "\"checksum\" is missing"},
+      {head + R"([{"path": "../a", )" + sum + "}]}", "leaves the folder"},
+      {head + R"([{"path": "a/../../b", )" + sum + "}]}", "leaves the folder"},
+      {head + R"([{"path": "/etc/passwd", )" + sum + "}]}", "leaves the folder"},
+      {head + R"([{"path": "", )" + sum + "}]}", "leaves the folder"},
+      {head + R"([{"path": "a\u0000b", )" + sum + "}]}", "leaves the folder"},
+      {head + R"([{"path": "a", )" + sum + R"(}, {"path": "a", )" + sum + "}]}", "listed twice"},
+      {head + R"([{"path": "model", )" + sum + "}]}", "missing"},  // a folder is not a file
+  };
+  for (const auto& [manifest, part] : cases) {
+    const std::string text = message_for(manifest);
+    EXPECT_TRUE(has(text, part)) << manifest << "\n" << text;
+    EXPECT_TRUE(has(text, path_)) << text;
+  }
+}
+
+TEST_F(ManifestTest, ModelFolderIsFoundFromEveryLevel) {
+  const std::string run = folder_ / "run";
+  fs::create_directories(run + "/checkpoints");
+  fs::rename(path_, run + "/checkpoints/step_1");
+  replace_symlink("step_1", run + "/checkpoints/latest");
+  const std::string latest = run + "/checkpoints/latest";
+  EXPECT_EQ(find_model_folder(run), latest + "/model");
+  EXPECT_EQ(find_model_folder(latest), latest + "/model");
+  write_raw(folder_ / "config.json", "{}");
+  EXPECT_EQ(find_model_folder(folder_.path()), folder_.path());
+}
+
+TEST_F(ManifestTest, FoldersThatHoldNoModelAreErrorsWithTheReason) {
+  const auto message = [&](const std::string& path) { return message_of([&] { find_model_folder(path); }); };
+  EXPECT_TRUE(has(message(folder_ / "absent"), "does not exist"));
+  EXPECT_TRUE(has(message(folder_.path()), "neither a model folder"));
+  replace_symlink("step_9", folder_ / "latest");
+  EXPECT_TRUE(has(message(folder_ / "latest"), "a link to step_9, which does not exist"));
+  write_raw(path_ + "/state.json", "[]");
+  EXPECT_TRUE(has(message(path_), "state.json: checksum"));
+  write_manifest(path_, "something else", 1);
+  EXPECT_TRUE(has(message(path_), "of kind \"something else\""));
+  fs::remove(path_ + "/manifest.json");
+  write_raw(path_ + "/model/config.json", "{}");
+  EXPECT_TRUE(has(message(path_), "without manifest.json is incomplete"));
+}
+
+}  // namespace
+}  // namespace depthroute

@@ -1,0 +1,85 @@
+#include <cstdlib>
+
+#include "configs/base/error.h"
+#include "kernels/device.h"
+#include "tests/kernels/op_test.h"
+
+namespace depthroute {
+namespace {
+
+template <typename Error, typename F>
+std::string message_of(const F& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "no error";
+  return "";
+}
+
+TEST(Device, NamesResolveOrSayWhatToDo) {
+  EXPECT_EQ(resolve_device("auto"), Device::cpu);
+  EXPECT_EQ(resolve_device("cpu"), Device::cpu);
+  EXPECT_NE(message_of<ConfigError>([] { resolve_device("cuda"); }).find("device: cpu"), std::string::npos);
+  EXPECT_NE(message_of<ConfigError>([] { resolve_device("gpu"); }).find("'gpu'"), std::string::npos);
+}
+
+TEST(Device, DescriptionNamesThreadsAndBlas) {
+  EXPECT_EQ(describe(Device::cpu).rfind("cpu: ", 0), 0u);
+  EXPECT_NE(describe(Device::cpu).find("OpenBLAS "), std::string::npos);
+}
+
+TEST(Device, MemoryIsZeroAndAligned) {
+  for (int64_t bytes : {int64_t{1}, int64_t{4096}, int64_t{5} << 20}) {
+    auto* block = static_cast<unsigned char*>(device_allocate(Device::cpu, bytes));
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % 256, 0u);
+    int64_t not_zero = 0;
+    for (int64_t i = 0; i < bytes; ++i) not_zero += block[i] != 0;
+    EXPECT_EQ(not_zero, 0);
+    device_free(Device::cpu, block, bytes);
+  }
+}
+
+TEST(Device, TooMuchMemoryIsAnErrorThatNamesTheSize) {
+  const auto message_for = [](int64_t bytes) {
+    return message_of<SystemError>([=] { device_allocate(Device::cpu, bytes); });
+  };
+  EXPECT_NE(message_for(int64_t{1} << 52).find("4194304.00 GiB"), std::string::npos);
+  EXPECT_NE(message_for(std::numeric_limits<int64_t>::max()).find("9223372036854775807"), std::string::npos);
+}
+
+TEST(DeviceDeathTest, AnotherDevicesWorkAbortsInThisBuild) {
+  EXPECT_DEATH(make_stream(Device::cuda), "no backend");
+  EXPECT_DEATH(device_allocate(Device::cuda, 16), "no backend");
+}
+
+// The child process either comes back from prepare_process (nothing to mend here) or becomes this test
+// program again, running this test alone, which then looks at what it has become.
+TEST(DeviceDeathTest, PrepareProcessRestartsOnceAtMostAndOnlyUnasked) {
+  constexpr int kReturned = 77;
+  const auto prepare = [] {
+    char program[] = "self";
+    char filter[] = "--gtest_filter=DeviceDeathTest.PrepareProcess*";
+    char* argv[] = {program, filter, nullptr};
+    prepare_process(argv);
+    std::_Exit(kReturned);
+  };
+  if (std::getenv("DEPTHROUTE_RESTARTED")) {
+    EXPECT_NE(describe(Device::cpu).find("SkylakeX"), std::string::npos);
+    unsetenv("OPENBLAS_CORETYPE");
+    EXPECT_EXIT(prepare(), testing::ExitedWithCode(kReturned), "");  // not a second time
+    return;
+  }
+  const auto restarted_or_returned = [](int status) {
+    return WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == kReturned);
+  };
+  unsetenv("OPENBLAS_CORETYPE");
+  EXPECT_EXIT(prepare(), restarted_or_returned, "");
+  setenv("OPENBLAS_CORETYPE", "Haswell", 1);  // the user's choice stands
+  EXPECT_EXIT(prepare(), testing::ExitedWithCode(kReturned), "");
+  unsetenv("OPENBLAS_CORETYPE");
+}
+
+}  // namespace
+}  // namespace depthroute

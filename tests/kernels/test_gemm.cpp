@@ -1,0 +1,73 @@
+#include "tests/kernels/op_test.h"
+
+namespace depthroute {
+namespace {
+
+using ops::Op;
+using test::F32;
+using test::kCpu;
+using test::random_f32;
+
+class Gemm : public testing::TestWithParam<std::tuple<int64_t, int64_t, int64_t>> {};  // m, n, k
+
+// All transpositions, beta 0 on unwritten (NaN) and beta 1 on filled output, on columns out of wider buffers.
+TEST_P(Gemm, MatchesFloat64WithStridesAndAccumulation) {
+  const auto [m, n, k] = GetParam();
+  constexpr int64_t kLeft = 3, kRight = 2;
+  for (Op op_a : {Op::none, Op::transpose}) {
+    for (Op op_b : {Op::none, Op::transpose}) {
+      for (float beta : {0.0f, 1.0f}) {
+        const int64_t a_rows = op_a == Op::none ? m : k, a_cols = op_a == Op::none ? k : m;
+        const int64_t b_rows = op_b == Op::none ? k : n, b_cols = op_b == Op::none ? n : k;
+        const int64_t a_width = kLeft + a_cols + kRight, b_width = kLeft + b_cols + kRight;
+        const int64_t c_width = kLeft + n + kRight;
+        const F32 a = random_f32({a_rows, a_width}, 1), b = random_f32({b_rows, b_width}, 2);
+        F32 c = beta == 0.0f ? F32({m, c_width}) : random_f32({m, c_width}, 3);
+        const F32 before = c;
+        ops::gemm(kCpu, op_a, op_b, a.tensor().columns(kLeft, kLeft + a_cols),
+                  b.tensor().columns(kLeft, kLeft + b_cols), beta, c.tensor().columns(kLeft, kLeft + n));
+        std::vector<float> got;
+        std::vector<double> want;
+        for (int64_t row = 0; row < m; ++row) {
+          for (int64_t col = 0; col < c_width; ++col) {
+            const int64_t inside = col - kLeft;
+            const int64_t at = row * c_width + col;
+            if (inside < 0 || inside >= n) {
+              ASSERT_EQ(std::memcmp(c.data() + at, before.data() + at, sizeof(float)), 0);
+              continue;
+            }
+            double sum = beta == 0.0f ? 0.0 : static_cast<double>(before[at]);
+            for (int64_t i = 0; i < k; ++i) {
+              const int64_t at_a = op_a == Op::none ? row * a_width + kLeft + i : i * a_width + kLeft + row;
+              const int64_t at_b =
+                  op_b == Op::none ? i * b_width + kLeft + inside : inside * b_width + kLeft + i;
+              sum += static_cast<double>(a[at_a]) * static_cast<double>(b[at_b]);
+            }
+            got.push_back(c[at]);
+            want.push_back(sum);
+          }
+        }
+        EXPECT_LE(test::relative_l2(std::span<const float>(got), std::span<const double>(want)),
+                  tolerance::kF32Forward);
+      }
+    }
+  }
+}
+INSTANTIATE_TEST_SUITE_P(Shapes, Gemm,
+                         testing::Values(std::tuple{1, 1, 1}, std::tuple{7, 5, 3}, std::tuple{33, 97, 64},
+                                         std::tuple{3, 130, 257}, std::tuple{100, 1, 32}));
+
+// Kernels call products from within their own parallel regions; each must then run on the calling thread
+// alone.
+TEST(Gemm, CallsFromSeveralThreadsDoNotDisturbEachOther) {
+  const F32 a = random_f32({65, 40}, 1), b = random_f32({40, 70}, 2);
+  F32 want({65, 70});
+  ops::gemm(kCpu, Op::none, Op::none, a, b, 0.0f, want);
+  std::vector<F32> results(16, F32({65, 70}));
+#pragma omp parallel for num_threads(4)
+  for (F32& result : results) ops::gemm(kCpu, Op::none, Op::none, a, b, 0.0f, result);
+  for (const F32& result : results) EXPECT_LE(relative_l2(result, want.doubles()), tolerance::kF32Forward);
+}
+
+}  // namespace
+}  // namespace depthroute

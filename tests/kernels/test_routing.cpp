@@ -1,0 +1,1 @@
+#include "tests/kernels/op_test.h"

@@ -1,0 +1,150 @@
+// Properties of one training step that hold for any weights.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "tests/tolerances.h"
+#include "tests/train/tiny_run.h"
+#include "train/step.h"
+
+namespace depthroute {
+namespace {
+
+using testing_support::tiny_config;
+
+BatchSource random_batch(int64_t seq_len) {
+  return [seq_len](int64_t first, int64_t count, std::span<int32_t> tokens, std::span<int32_t> targets) {
+    for (int64_t i = 0; i < count; ++i) {
+      std::mt19937 random(static_cast<uint32_t>(first + i));
+      for (int64_t j = i * seq_len; j < (i + 1) * seq_len; ++j) {
+        tokens[static_cast<size_t>(j)] = static_cast<int32_t>(random() % 256);
+        targets[static_cast<size_t>(j)] = static_cast<int32_t>(random() % 256);
+      }
+    }
+  };
+}
+
+void make_ready(TrainingStep& step) {
+  step.allocate();
+  initialize_parameters(step.layout(), 5, 0.25, step.model().parameters());
+}
+
+std::vector<float> values(const Tensor& block) {
+  return {block.data<float>(), block.data<float>() + block.numel()};
+}
+
+TEST(Step, SplittingTheBatchChangesNothingButRounding) {
+  TrainConfig config = tiny_config();
+  config.train.global_batch = config.train.micro_batch = 12;
+  TrainingStep whole(config, Device::cpu);
+  make_ready(whole);
+  const StepResult expected = whole.run(1, random_batch(config.data.seq_len));
+  const std::vector<float> gradient = values(whole.model().gradients());
+
+  for (const int64_t micro_batch : {1, 4}) {
+    config.train.micro_batch = micro_batch;
+    TrainingStep split(config, Device::cpu);
+    make_ready(split);
+    const StepResult result = split.run(1, random_batch(config.data.seq_len));
+    EXPECT_NEAR(result.loss, expected.loss, 1e-6 * expected.loss);
+    EXPECT_NEAR(result.grad_norm, expected.grad_norm, tolerance::kF32Backward * expected.grad_norm);
+    const std::vector<float> other = values(split.model().gradients());
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < gradient.size(); ++i) {
+      difference += std::pow(static_cast<double>(gradient[i]) - other[i], 2);
+      norm += std::pow(static_cast<double>(gradient[i]), 2);
+    }
+    EXPECT_LT(std::sqrt(difference / norm), tolerance::kF32Backward) << "micro_batch " << micro_batch;
+  }
+}
+
+TEST(Step, LossFallsOnARepeatedBatch) {
+  TrainConfig config = tiny_config();
+  config.train.steps = 60;
+  TrainingStep step(config, Device::cpu);
+  make_ready(step);
+  double first = 0, last = 0;
+  for (int64_t t = 1; t <= 60; ++t) {
+    last = step.run(t, random_batch(config.data.seq_len)).loss;
+    if (t == 1) first = last;
+  }
+  EXPECT_NEAR(first, std::log(256.0), 0.05);
+  EXPECT_LT(last, 0.5 * first);
+}
+
+TEST(Step, NonFiniteStepsLeaveEverythingAsItWas) {
+  const TrainConfig config = tiny_config();
+  TrainingStep step(config, Device::cpu);
+  make_ready(step);
+  ASSERT_TRUE(step.run(1, random_batch(config.data.seq_len)).applied);
+  for (const float poison :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    float& target = step.layout().view(step.model().parameters(), "model.norm.weight").data<float>()[3];
+    const float healthy = target;
+    target = poison;
+    const std::vector<float> parameters = values(step.model().parameters());
+    const std::vector<float> m = values(step.optimizer().m()), v = values(step.optimizer().v());
+    const StepResult result = step.run(2, random_batch(config.data.seq_len));
+    EXPECT_FALSE(result.applied);
+    const auto same_bits = [](const std::vector<float>& a, const std::vector<float>& b) {
+      return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+    };
+    EXPECT_TRUE(same_bits(parameters, values(step.model().parameters())));
+    EXPECT_TRUE(same_bits(m, values(step.optimizer().m())));
+    EXPECT_TRUE(same_bits(v, values(step.optimizer().v())));
+    target = healthy;
+  }
+  EXPECT_TRUE(step.run(2, random_batch(config.data.seq_len)).applied);
+}
+
+TEST(Optimizer, RangesCoverTheBlockAndFollowEveryParameter) {
+  for (const Variant variant : {Variant::additive, Variant::cumulative, Variant::reset, Variant::kimi}) {
+    ModelConfig model = tiny_config().model;
+    model.residual.variant = variant;
+    const ParameterLayout layout(model, make_depth_plan(model));
+    const std::vector<DecayRange> ranges = decay_ranges(layout);
+    ASSERT_FALSE(ranges.empty());
+    EXPECT_EQ(ranges.front().begin, 0);
+    EXPECT_EQ(ranges.back().end, layout.block_size());
+    for (size_t i = 1; i < ranges.size(); ++i) {
+      EXPECT_EQ(ranges[i].begin, ranges[i - 1].end);
+      EXPECT_NE(ranges[i].decay, ranges[i - 1].decay) << "not maximal";
+    }
+    for (const Parameter& parameter : layout.all())
+      for (const DecayRange& range : ranges)
+        if (parameter.offset < range.end && parameter.offset + parameter.numel() > range.begin) {
+          EXPECT_EQ(parameter.decay, range.decay) << parameter.name;
+        }
+  }
+}
+
+TEST(Optimizer, WithoutGradientOnlyDecayMovesParameters) {
+  TrainConfig config = tiny_config();
+  config.optimizer.weight_decay = 0.5;
+  Arena arena(Device::cpu);
+  const ParameterLayout layout(config.model, make_depth_plan(config.model));
+  Tensor parameters, gradients;
+  arena.plan(Purpose::parameters, &parameters, {layout.block_size()});
+  arena.plan(Purpose::gradients, &gradients, {layout.block_size()});
+  AdamW optimizer(config.optimizer, layout, arena);
+  arena.allocate();
+  initialize_parameters(layout, 5, 0.25, parameters);
+  const std::vector<float> before = values(parameters);
+
+  const Stream stream = make_stream(Device::cpu);
+  EXPECT_EQ(optimizer.gradient_norm(stream, gradients), 0);
+  optimizer.update(stream, 1, 0.125, gradients, parameters);
+  for (const Parameter& parameter : layout.all()) {
+    const float factor = parameter.decay ? 1.0F - 0.125F * 0.5F : 1.0F;
+    const float* now = layout.view(parameters, parameter).data<float>();
+    for (int64_t i = 0; i < parameter.numel(); ++i)
+      ASSERT_FLOAT_EQ(now[i], before[static_cast<size_t>(parameter.offset + i)] * factor) << parameter.name;
+  }
+}
+
+}  // namespace
+}  // namespace depthroute
