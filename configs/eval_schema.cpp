@@ -14,7 +14,8 @@ Schema describe_cell(CellConfig& c) {
   Schema s;
   const bool value_used = uses_value(c);
   s.key("grid", Group{[&c] { return c.is_grid; }, [&c] { c.is_grid = true; }},
-        "the product of the lists below, one cell each, named intervention/family/sublayer/band");
+        "the product of the lists below, one cell each, named intervention/family/sublayer/band")
+      .hide_if(!c.is_grid);
   s.key("grid.families", &c.families, "source families, for interventions that have sources")
       .one_of(family_names())
       .not_empty()

@@ -102,7 +102,8 @@ class Schema {
     owned_.push_back(std::move(owned));
     return reference;
   }
-  const std::deque<Key>& keys() const { return keys_; }
+  const std::deque<Key>& keys() const& { return keys_; }
+  const std::deque<Key>& keys() && = delete;
   const Key* find(const std::string& path) const;
   bool is_section(const std::string& path) const;  // some key starts with "path."
   std::vector<std::string> children(

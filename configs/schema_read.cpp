@@ -3,7 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <type_traits>
+#include <cmath>
 
 #include "configs/scalar.h"
 #include "configs/schema.h"
@@ -109,10 +109,7 @@ class FieldReader {
       document_.fail(node.mark, fmt::format("{} = {} is not available in this version; available: {}", path,
                                             node.text, fmt::join(key.choices, ", ")));
     if (has(key.choices)) return node.text;
-    const std::vector<std::string> names = nearest(node.text, key.choices);
-    const std::string hint =
-        names.empty() ? "" : fmt::format("; did you mean '{}'?", fmt::join(names, "' or '"));
-    fail_type(node, path, fmt::format("one of {}", fmt::join(key.choices, ", ")), hint);
+    fail_type(node, path, fmt::format("one of {}", fmt::join(key.choices, ", ")));
   }
 
   void check_list(const Key& key, const YamlNode& node, const std::string& path) const {

@@ -81,7 +81,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   void open(const YAML::Mark& mark, const std::string& tag, YamlNode::Kind kind) {
     if (tag != "!") check_tag(mark, tag);
-    if (key_expected()) fail(mark, "a key must be text, got a list or a map");
+    if (key_expected()) fail(mark, "a key must be text, got a list or a map (is a bracket left open?)");
     if (static_cast<int>(stack_.size()) >= kMaxConfigDepth)
       fail(mark, fmt::format("nested more than {} levels deep", kMaxConfigDepth));
     Frame frame;

@@ -13,7 +13,8 @@
 
 namespace depthroute::golden {
 
-inline const char* const kCases[] = {"additive", "cumulative", "cumulative_full", "reset", "kimi", "kimi_full"};
+inline const char* const kCases[] = {"additive", "cumulative", "cumulative_full",
+                                     "reset",    "kimi",       "kimi_full"};
 
 inline std::string folder(const std::string& name) { return std::string(DEPTHROUTE_GOLDEN_DIR) + "/" + name; }
 

@@ -16,8 +16,8 @@
 namespace depthroute::cpu {
 
 struct AttentionTiling {
-  static constexpr int64_t kRows = 192;      // rows of a tile, about
-  static constexpr int64_t kKeyBlock = 256;  // keys at a time: a block of scores stays in the second-level cache
+  static constexpr int64_t kRows = 128;      // rows of a tile, about
+  static constexpr int64_t kKeyBlock = 512;  // keys at a time: a block of scores stays in the second-level cache
 
   explicit AttentionTiling(const ops::AttentionShape& s)
       : group(div_exact(s.num_heads, s.num_kv_heads)),

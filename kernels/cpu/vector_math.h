@@ -44,34 +44,32 @@ inline float fast_exp(float x) {
 /// 1 / (1 + e^-x).
 inline float fast_sigmoid(float x) { return 1.0f / (1.0f + fast_exp(-x)); }
 
-namespace lanes {
-// Eight floats; the compiler splits or joins them for the machine at hand.
+/// Eight floats; the compiler splits or joins them for the machine at hand.
 using F8 __attribute__((vector_size(32))) = float;
-inline constexpr int64_t kWidth = 8;
-}  // namespace lanes
+
+inline F8 load8(const float* from) {
+  F8 value;
+  std::memcpy(&value, from, sizeof value);  // any alignment
+  return value;
+}
+
+/// The eight lanes, added pairwise.
+inline float sum_lanes(const F8& s) {
+  return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+}
 
 /// Sum of a[i] * b[i] in float32: 32 interleaved partial sums, added pairwise.
 inline float dot(int64_t n, const float* a, const float* b) {
-  using lanes::F8;
-  F8 sums[4] = {};
+  F8 s0 = {}, s1 = {}, s2 = {}, s3 = {};
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
-    F8 x[4], y[4];
-    std::memcpy(x, a + i, sizeof x);
-    std::memcpy(y, b + i, sizeof y);
-    sums[0] += x[0] * y[0];
-    sums[1] += x[1] * y[1];
-    sums[2] += x[2] * y[2];
-    sums[3] += x[3] * y[3];
+    s0 += load8(a + i) * load8(b + i);
+    s1 += load8(a + i + 8) * load8(b + i + 8);
+    s2 += load8(a + i + 16) * load8(b + i + 16);
+    s3 += load8(a + i + 24) * load8(b + i + 24);
   }
-  for (; i + 8 <= n; i += 8) {
-    F8 x, y;
-    std::memcpy(&x, a + i, sizeof x);
-    std::memcpy(&y, b + i, sizeof y);
-    sums[0] += x * y;
-  }
-  const F8 s = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-  float total = ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+  for (; i + 8 <= n; i += 8) s0 += load8(a + i) * load8(b + i);
+  float total = sum_lanes((s0 + s1) + (s2 + s3));
   for (; i < n; ++i) total += a[i] * b[i];
   return total;
 }
@@ -81,44 +79,38 @@ inline float sum_squares(int64_t n, const float* x) { return dot(n, x, x); }
 
 /// Sum of a[i] * b[i] * c[i], in the same order.
 inline float triple_dot(int64_t n, const float* a, const float* b, const float* c) {
-  using lanes::F8;
-  F8 sums[4] = {};
+  F8 s0 = {}, s1 = {}, s2 = {}, s3 = {};
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
-    F8 x[4], y[4], z[4];
-    std::memcpy(x, a + i, sizeof x);
-    std::memcpy(y, b + i, sizeof y);
-    std::memcpy(z, c + i, sizeof z);
-    for (int j = 0; j < 4; ++j) sums[j] += x[j] * y[j] * z[j];
+    s0 += load8(a + i) * load8(b + i) * load8(c + i);
+    s1 += load8(a + i + 8) * load8(b + i + 8) * load8(c + i + 8);
+    s2 += load8(a + i + 16) * load8(b + i + 16) * load8(c + i + 16);
+    s3 += load8(a + i + 24) * load8(b + i + 24) * load8(c + i + 24);
   }
-  for (; i + 8 <= n; i += 8) {
-    F8 x, y, z;
-    std::memcpy(&x, a + i, sizeof x);
-    std::memcpy(&y, b + i, sizeof y);
-    std::memcpy(&z, c + i, sizeof z);
-    sums[0] += x * y * z;
-  }
-  const F8 s = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-  float total = ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+  for (; i + 8 <= n; i += 8) s0 += load8(a + i) * load8(b + i) * load8(c + i);
+  float total = sum_lanes((s0 + s1) + (s2 + s3));
   for (; i < n; ++i) total += a[i] * b[i] * c[i];
   return total;
 }
 
 /// The largest of n >= 1 values; NaN are passed over (they show up in the sum of exponentials).
 inline float max_value(int64_t n, const float* x) {
-  using lanes::F8;
   constexpr float kNone = -std::numeric_limits<float>::infinity();
-  F8 best[4];
-  for (F8& b : best) b = F8{kNone, kNone, kNone, kNone, kNone, kNone, kNone, kNone};
+  const F8 none = {kNone, kNone, kNone, kNone, kNone, kNone, kNone, kNone};
+  F8 m0 = none, m1 = none, m2 = none, m3 = none;
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
-    F8 v[4];
-    std::memcpy(v, x + i, sizeof v);
-    for (int j = 0; j < 4; ++j) best[j] = v[j] > best[j] ? v[j] : best[j];
+    const F8 v0 = load8(x + i), v1 = load8(x + i + 8), v2 = load8(x + i + 16), v3 = load8(x + i + 24);
+    m0 = v0 > m0 ? v0 : m0;
+    m1 = v1 > m1 ? v1 : m1;
+    m2 = v2 > m2 ? v2 : m2;
+    m3 = v3 > m3 ? v3 : m3;
   }
+  m0 = m1 > m0 ? m1 : m0;
+  m2 = m3 > m2 ? m3 : m2;
+  m0 = m2 > m0 ? m2 : m0;
   float result = kNone;
-  for (const F8& b : best)
-    for (int j = 0; j < 8; ++j) result = b[j] > result ? b[j] : result;
+  for (int j = 0; j < 8; ++j) result = m0[j] > result ? m0[j] : result;
   for (; i < n; ++i) result = x[i] > result ? x[i] : result;
   return result;
 }

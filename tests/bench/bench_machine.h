@@ -20,7 +20,7 @@ OwnedTensor make_tensor(Shape shape, double scale = 1.0);
 OwnedTensor make_indices(int64_t n, int64_t below);
 
 struct Machine {
-  double gflops;     // float32 GEMM, 2048 x 2048 x 2048, 2 * 2048^3 operations, best of several
+  double gflops;     // float32 GEMM, 2048 x 2048 x 2048, 2 * 2048^3 operations, best of two seconds
   double gigabytes;  // a[i] = b[i] + s * c[i] over arrays beyond every cache, 12 bytes per element, best of
                      // several
 };

@@ -36,7 +36,7 @@ TEST(CrossCheck, ShapeOfTheModel) {
   EXPECT_EQ(error("  num_layers: 4\n  head_dim: 7\n"),
             "run.yaml:5: model.head_dim = 7 must be even: RoPE rotates pairs");
   EXPECT_EQ(error("  num_heads: 6\n  num_kv_heads: 4\n"),
-            "run.yaml:4: model.num_heads = 6 is not a multiple of model.num_kv_heads = 4");
+            "run.yaml:4: model.num_heads = 6 is not a multiple of num_kv_heads = 4");
   EXPECT_TRUE(contains(error("  residual:\n    num_blocks: 57\n"),
                        "run.yaml:5: model.residual.num_blocks = 57 is outside"));
   EXPECT_TRUE(contains(error("  num_layers: 40\n  residual: {sublayers_per_block: 1}\n"),

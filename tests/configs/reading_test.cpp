@@ -1,4 +1,5 @@
 // YAML text and --set arguments: what is refused, and in which words.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/configs/support.h"
@@ -26,8 +27,6 @@ TEST(Reading, MessagesInFull) {
             "run.yaml:3: optimizer.lr must be a finite number, got '.inf'");
   EXPECT_EQ(train_error(kTrain + "device: gpu"),
             "run.yaml:3: device must be one of auto, cpu, cuda, got 'gpu'");
-  EXPECT_EQ(train_error(kTrain + "device: cud"),
-            "run.yaml:3: device must be one of auto, cpu, cuda, got 'cud'; did you mean 'cuda'?");
   EXPECT_EQ(train_error(kTrain + "model: {tie_embeddings: yes}"),
             "run.yaml:3: model.tie_embeddings must be true or false, got 'yes'");
   EXPECT_EQ(train_error("output: 5\ndata: {train: [a]}"),
@@ -61,12 +60,13 @@ TEST(Reading, YamlItself) {
             "run.yaml:4: aliases (*name) are not supported; write the value out");
   EXPECT_EQ(train_error(kTrain + "seed: !!int 1"),
             "run.yaml:3: YAML tags are not supported, got 'tag:yaml.org,2002:int'");
-  EXPECT_EQ(train_error(kTrain + "? [a, b]\n: 1\n"), "run.yaml:3: a key must be text, got a list or a map");
-  EXPECT_EQ(train_error(kTrain + "log: {every: 1"), "run.yaml:4: YAML syntax: end of map flow not found");
+  EXPECT_EQ(train_error(kTrain + "? [a, b]\n: 1\n"), "run.yaml:3: a key must be text, got a list or a map (is a bracket left open?)");
+  EXPECT_EQ(train_error(kTrain + "log: {every: 1"), "run.yaml:3: YAML syntax: end of map flow not found");
   EXPECT_EQ(train_error(kTrain + "a\0b: 1\n" + std::string(1, '\0')),
             "run.yaml: holds a NUL byte, so it is not YAML text");
-  EXPECT_EQ(train_error("output: \"a\nb\"\ndata: {train: [a], 'v\\n': 1}"),
-            "run.yaml:3: unknown key 'data.v\\n'; did you mean 'data.val'?");
+  EXPECT_EQ(train_error(kTrain + "\"a\\nb\": 1"),
+            "run.yaml:3: unknown key 'a\\x0ab'; keys here: seed, output, device, precision, model, data, train, "
+            "optimizer, validate, checkpoint, log");
 }
 
 // Texts made to exhaust a reader: bounded, refused in one line.
@@ -83,7 +83,7 @@ TEST(Reading, HostileTexts) {
   EXPECT_TRUE(contains(train_error(many("- ", 20000)), "nested more than 16 levels deep"));
   EXPECT_TRUE(contains(train_error(many("a ", size_t{1} << 20)), "too long for a configuration"));
   std::string wide;
-  for (int i = 0; i < 20000; ++i) wide += "k" + std::to_string(i) + ": 1\n";
+  for (int i = 0; i < 20000; ++i) wide += fmt::format("k{}: 1\n", i);
   EXPECT_EQ(train_error(wide), "run.yaml:1001: more than 1000 keys in one map");
   EXPECT_FALSE(train_error(kTrain + many("x", 100000) + ": 1").empty());
 }
@@ -115,7 +115,7 @@ TEST(Reading, Overrides) {
   EXPECT_EQ(error("train.=3"), "--set train.=3: the key path has an empty part");
   EXPECT_EQ(error("output.x=3"), "--set output.x=3: 'x' stands under a key that holds 'out'");
   EXPECT_EQ(error("data.train.1=3"), "--set data.train.1=3: '1' is not an index into this list of 1 entries");
-  EXPECT_EQ(error("log={every: 1"), "--set log={every: 1: YAML syntax: end of map flow not found");
+  EXPECT_EQ(error("log={every: 1"), "--set log={every: 1: a key must be text, got a list or a map (is a bracket left open?)");
   EXPECT_EQ(error("log={every: 1, every: 2}"), "--set log={every: 1, every: 2}: key 'every' is given twice");
   EXPECT_EQ(error("optimizer.warmup=30000"),
             "--set optimizer.warmup=30000: optimizer.warmup = 30000 is more than train.steps = 20000");

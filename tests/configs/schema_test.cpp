@@ -3,8 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
-#include <set>
+#include <cmath>
 
 #include "tests/configs/support.h"
 
@@ -64,7 +63,7 @@ TEST(Schema, EveryMisspeltKeyIsNamed) {
 std::vector<std::string> wrong_values(const Key& key) {
   const std::string type = type_name(key.field);
   std::vector<std::string> wrong = {"{a: 1}", "[[]]"};
-  const auto add = [&](std::initializer_list<const char*> values) { wrong.insert(wrong.end(), values); };
+  const auto add = [&](std::initializer_list<std::string> values) { wrong.insert(wrong.end(), values); };
   if (!key.null_ok) add({"null", "~", ""});
   if (type == "integer" || type == "number")
     add({"abc", "\"5\"", "true", "[1]", "nan", ".inf", "1e999", "0x10", "1_0"});
@@ -117,8 +116,9 @@ TEST(Schema, EveryWrongTypeIsNamed) {
 // Just outside every bound: refused; a bound that belongs to the range: not for its range.
 TEST(Schema, EveryBoundHolds) {
   TrainConfig train;
+  const Schema schema = describe(train);
   int bounds = 0;
-  for (const Key& key : describe(train).keys()) {
+  for (const Key& key : schema.keys()) {
     const auto refused = [&](double value) {
       const std::string text = std::abs(value) < 1e15 ? std::to_string(value) : "0";
       const bool integer = type_name(key.field) == "integer";
@@ -146,7 +146,8 @@ TEST(Schema, FlattenHasEveryKeyWhateverTheValues) {
   other.data.val = {"a", "b"};
   const auto a = flatten(plain), b = flatten(other);
   ASSERT_EQ(a.size(), b.size());
-  ASSERT_EQ(a.size(), describe(plain).keys().size());
+  const Schema schema = describe(plain);
+  ASSERT_EQ(a.size(), schema.keys().size());
   for (size_t i = 0; i < a.size(); ++i) EXPECT_EQ(a[i].first, b[i].first);
   const auto value = [&](const std::string& key) {
     for (const auto& [name, text] : b)
@@ -162,8 +163,9 @@ TEST(Schema, FlattenHasEveryKeyWhateverTheValues) {
 
 TEST(Schema, EveryKeyIsInTheReference) {
   TrainConfig train;
+  const Schema schema = describe(train);
   const std::string table = train_reference();
-  for (const Key& key : describe(train).keys()) {
+  for (const Key& key : schema.keys()) {
     EXPECT_TRUE(contains(table, "\n| `" + key.path + "` | ")) << key.path;
     EXPECT_FALSE(key.help.empty()) << key.path;
   }

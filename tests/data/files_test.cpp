@@ -163,7 +163,8 @@ TEST(Reading, MapHashAndReadAgreeOnAnySize) {
     MappedFile first(folder / "f");
     const MappedFile map(std::move(first));
     EXPECT_EQ(map.size(), static_cast<int64_t>(size));
-    EXPECT_TRUE(std::equal(map.bytes().begin(), map.bytes().end(), bytes_of(content).begin(), bytes_of(content).end()));
+    EXPECT_TRUE(std::equal(map.bytes().begin(), map.bytes().end(), bytes_of(content).begin(),
+                           bytes_of(content).end()));
   }
 }
 
@@ -175,7 +176,8 @@ TEST(Patterns, ExpandSortedAndSkipUnfinishedFiles) {
   for (const char* name : {"b.bin", "a.bin", "a[1].bin", "a10.bin", "c.bin.tmp-12", ".hidden.bin"})
     write_raw(folder / name, "");
   EXPECT_EQ(expand_patterns({folder / "*.bin*"}),
-            (std::vector<std::string>{folder / "a.bin", folder / "a10.bin", folder / "a[1].bin", folder / "b.bin"}));
+            (std::vector<std::string>{folder / "a.bin", folder / "a10.bin", folder / "a[1].bin",
+                                      folder / "b.bin"}));
   EXPECT_EQ(expand_patterns({folder / "a[1]*", folder / "?.bin", "absent"}),
             (std::vector<std::string>{folder / "a[1].bin", folder / "a.bin", folder / "b.bin", "absent"}));
 }
@@ -184,7 +186,10 @@ TEST(Patterns, NothingFoundAndFoundTwiceAreErrors) {
   const TempFolder folder;
   write_raw(folder / "a.bin", "");
   EXPECT_TRUE(has(message_of([&] { expand_patterns({folder / "*.txt"}); }), "no file matches"));
-  EXPECT_TRUE(has(message_of([&] { expand_patterns({folder / "a.bin", folder / "*.bin"}); }), "listed before"));
+  EXPECT_TRUE(has(message_of([&] {
+                    expand_patterns({folder / "a.bin", folder / "*.bin"});
+                  }),
+                  "listed before"));
 }
 
 }  // namespace

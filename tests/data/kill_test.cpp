@@ -1,5 +1,5 @@
-// A process that writes atomically is stopped before and after every one of its system calls and killed there: what a
-// power cut or SIGKILL could leave is exactly what stands in the folder then.
+// A process that writes atomically is stopped before and after every one of its system calls and killed
+// there: what a power cut or SIGKILL could leave is exactly what stands in the folder then.
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,7 +18,8 @@ namespace fs = std::filesystem;
 
 enum class Outcome { killed, finished, not_permitted };
 
-/// Runs `body` in a child that is killed at its `stops`-th system-call stop (entries and exits count one each).
+/// Runs `body` in a child that is killed at its `stops`-th system-call stop (entries and exits count one
+/// each).
 Outcome run_until(int stops, const std::function<void()>& body) {
   const pid_t child = ::fork();
   if (child == 0) {
@@ -71,13 +72,16 @@ TEST(Kill, FileIsOldOrNewAtEveryPoint) {
   const TempFolder folder;
   const std::string old_text(9000, 'o'), new_text(20000, 'n');
   bool seen_old = false, seen_new = false;
-  kill_everywhere([&] { write_raw(folder / "f", old_text); }, [&] { write_file_atomically(folder / "f", new_text); },
+  kill_everywhere([&] { write_raw(folder / "f", old_text); },
+                  [&] { write_file_atomically(folder / "f", new_text); },
                   [&](bool finished) {
                     const std::string text = read_file(folder / "f");
                     EXPECT_TRUE(text == new_text || (text == old_text && !finished));
                     (text == new_text ? seen_new : seen_old) = true;
                   });
-  if (!testing::Test::IsSkipped()) EXPECT_TRUE(seen_old && seen_new);
+  if (!testing::Test::IsSkipped()) {
+    EXPECT_TRUE(seen_old && seen_new);
+  }
 }
 
 TEST(Kill, FolderIsOldOrNewAtEveryPoint) {
@@ -98,7 +102,9 @@ TEST(Kill, FolderIsOldOrNewAtEveryPoint) {
         Manifest manifest;
         ASSERT_NO_THROW(manifest = verify_manifest(path));
         EXPECT_EQ(read_file(path + "/state").substr(0, 3), manifest.kind);
-        if (finished) EXPECT_EQ(manifest.kind, "new");
+        if (finished) {
+          EXPECT_EQ(manifest.kind, "new");
+        }
       });
 }
 
@@ -112,7 +118,9 @@ TEST(Kill, NewFolderIsAbsentOrWholeAtEveryPoint) {
                     made.commit();
                   },
                   [&](bool finished) {
-                    if (finished || fs::exists(path)) EXPECT_NO_THROW(verify_manifest(path));
+                    if (finished || fs::exists(path)) {
+                      EXPECT_NO_THROW(verify_manifest(path));
+                    }
                   });
 }
 
@@ -127,8 +135,12 @@ TEST(Kill, RemovedFolderIsWholeOrAbsentAtEveryPoint) {
       },
       [&] { remove_folder(path); },
       [&](bool finished) {
-        if (finished) EXPECT_FALSE(fs::exists(path));
-        if (fs::exists(path)) EXPECT_NO_THROW(verify_manifest(path));
+        if (finished) {
+          EXPECT_FALSE(fs::exists(path));
+        }
+        if (fs::exists(path)) {
+          EXPECT_NO_THROW(verify_manifest(path));
+        }
       });
 }
 

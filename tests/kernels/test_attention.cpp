@@ -1,1 +1,245 @@
+// Causal attention against float64 loops, and what must hold bit for bit: causality, independence of the batch and of
+// the number of threads.
+#include <algorithm>
+#include <cmath>
+
 #include "tests/kernels/op_test.h"
+
+namespace depthroute {
+namespace {
+
+using test::F32;
+using test::kCpu;
+using Doubles = std::vector<double>;
+
+struct OracleResult {
+  Doubles out, lse, dq, dk, dv;
+};
+
+/// softmax(q k^T / sqrt(K)) v and its gradients, one row at a time.
+OracleResult oracle(const ops::AttentionShape& s, const Doubles& q, const Doubles& k, const Doubles& v,
+                    const Doubles& dout) {
+  OracleResult r{Doubles(q.size()), Doubles(s.batch * s.num_heads * s.seq_len), Doubles(q.size()), Doubles(k.size()),
+                 Doubles(v.size())};
+  const double scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
+  const int64_t group = s.num_heads / s.num_kv_heads;
+  for (int64_t b = 0; b < s.batch; ++b)
+    for (int64_t h = 0; h < s.num_heads; ++h)
+      for (int64_t t = 0; t < s.seq_len; ++t) {
+        const int64_t row = ((b * s.seq_len + t) * s.num_heads + h) * s.head_dim;
+        const auto key_row = [&](int64_t c) {
+          return ((b * s.seq_len + c) * s.num_kv_heads + h / group) * s.head_dim;
+        };
+        Doubles p(t + 1), dp(t + 1);
+        for (int64_t c = 0; c <= t; ++c)
+          for (int64_t i = 0; i < s.head_dim; ++i) p[c] += scale * q[row + i] * k[key_row(c) + i];
+        const double largest = *std::max_element(p.begin(), p.end());
+        double total = 0;
+        for (double& x : p) total += std::exp(x - largest);
+        const double lse = largest + std::log(total);
+        r.lse[(b * s.num_heads + h) * s.seq_len + t] = lse;
+        for (double& x : p) x = std::exp(x - lse);
+        double mean = 0;
+        for (int64_t c = 0; c <= t; ++c) {
+          for (int64_t i = 0; i < s.head_dim; ++i) {
+            r.out[row + i] += p[c] * v[key_row(c) + i];
+            dp[c] += dout[row + i] * v[key_row(c) + i];
+            r.dv[key_row(c) + i] += p[c] * dout[row + i];
+          }
+          mean += p[c] * dp[c];
+        }
+        for (int64_t c = 0; c <= t; ++c)
+          for (int64_t i = 0; i < s.head_dim; ++i) {
+            const double ds = scale * p[c] * (dp[c] - mean);
+            r.dq[row + i] += ds * k[key_row(c) + i];
+            r.dk[key_row(c) + i] += ds * q[row + i];
+          }
+      }
+  return r;
+}
+
+struct Inputs {
+  Inputs(const ops::AttentionShape& s, uint64_t seed, double q_scale = 1)
+      : shape(s),
+        q(test::random_f32({s.tokens(), s.q_cols()}, seed, q_scale)),
+        k(test::random_f32({s.tokens(), s.kv_cols()}, seed + 1)),
+        v(test::random_f32({s.tokens(), s.kv_cols()}, seed + 2)),
+        dout(test::random_f32({s.tokens(), s.q_cols()}, seed + 3)) {}
+  ops::AttentionShape shape;
+  F32 q, k, v, dout;
+};
+
+struct Outputs {
+  explicit Outputs(const ops::AttentionShape& s)
+      : out({s.tokens(), s.q_cols()}),
+        lse({s.batch, s.num_heads, s.seq_len}),
+        dq({s.tokens(), s.q_cols()}),
+        dk({s.tokens(), s.kv_cols()}),
+        dv({s.tokens(), s.kv_cols()}) {}
+  std::vector<F32> all() const { return {out, lse, dq, dk, dv}; }
+  F32 out, lse, dq, dk, dv;
+};
+
+Outputs run(const Inputs& in) {
+  Outputs r(in.shape);
+  const F32 workspace = test::workspace(ops::attention_workspace(in.shape));
+  ops::attention_forward(kCpu, in.shape, in.q, in.k, in.v, r.out, r.lse, workspace);
+  ops::attention_backward(kCpu, in.shape, in.dout, in.q, in.k, in.v, r.out, r.lse, r.dq, r.dk, r.dv, workspace);
+  return r;
+}
+
+void expect_close(const Inputs& in, const Outputs& got) {
+  const OracleResult want =
+      oracle(in.shape, in.q.doubles(), in.k.doubles(), in.v.doubles(), in.dout.doubles());
+  EXPECT_LT(test::relative_l2(got.out, want.out), tolerance::kF32Forward);
+  EXPECT_LT(test::relative_l2(got.lse, want.lse), tolerance::kF32Statistics);
+  EXPECT_LT(test::relative_l2(got.dv, want.dv), tolerance::kF32Backward);
+  if (in.shape.seq_len == 1) {  // one key: its probability is 1 whatever q and k are
+    for (int64_t i = 0; i < got.dq.size(); ++i) EXPECT_NEAR(got.dq[i], 0, 1e-5);
+    for (int64_t i = 0; i < got.dk.size(); ++i) EXPECT_NEAR(got.dk[i], 0, 1e-5);
+    return;
+  }
+  EXPECT_LT(test::relative_l2(got.dq, want.dq), tolerance::kF32Backward);
+  EXPECT_LT(test::relative_l2(got.dk, want.dk), tolerance::kF32Backward);
+}
+
+TEST(Attention, MatchesFloat64Loops) {
+  const ops::AttentionShape shapes[] = {
+      {2, 1, 4, 2, 8},    {3, 3, 2, 2, 6},   {1, 17, 4, 1, 32},   {2, 64, 4, 2, 64},    {2, 65, 8, 2, 10},
+      {1, 130, 3, 3, 64}, {1, 130, 6, 2, 2}, {1, 129, 4, 4, 100}, {1, 33, 2, 1, 256},   {1, 40, 160, 1, 4},
+      {1, 530, 3, 1, 10},  // 42 tokens a tile: tiles and blocks of keys do not line up
+      {1, 1100, 2, 2, 4},  // three blocks of keys
+  };
+  for (const ops::AttentionShape& s : shapes) {
+    SCOPED_TRACE(testing::Message() << "B " << s.batch << " T " << s.seq_len << " H " << s.num_heads << " G "
+                                    << s.num_kv_heads << " K " << s.head_dim);
+    const Inputs in(s, 10);
+    expect_close(in, run(in));
+  }
+}
+
+TEST(Attention, GradientsMatchFiniteDifferences) {
+  const ops::AttentionShape s{2, 5, 4, 2, 6};
+  const Inputs in(s, 20);
+  const Outputs got = run(in);
+  Doubles q = in.q.doubles(), k = in.k.doubles(), v = in.v.doubles();
+  const Doubles dout = in.dout.doubles();
+  const auto loss = [&] { return test::inner(oracle(s, q, k, v, dout).out, dout); };
+  EXPECT_LT(test::relative_l2(got.dq, test::finite_difference(q, loss)), tolerance::kFiniteDifference);
+  EXPECT_LT(test::relative_l2(got.dk, test::finite_difference(k, loss)), tolerance::kFiniteDifference);
+  EXPECT_LT(test::relative_l2(got.dv, test::finite_difference(v, loss)), tolerance::kFiniteDifference);
+}
+
+// v and dv are columns of the fused projection in the model; what lies beside them is not touched.
+TEST(Attention, TakesStridedValues) {
+  const ops::AttentionShape s{2, 37, 4, 2, 12};
+  const Inputs in(s, 30);
+  const Outputs want = run(in);
+  const int64_t first = s.q_cols() + s.kv_cols();
+  F32 qkv({s.tokens(), s.qkv_cols()}, 7.0f), dqkv({s.tokens(), s.qkv_cols()}, 7.0f);
+  for (int64_t t = 0; t < s.tokens(); ++t)
+    std::copy_n(in.v.data() + t * s.kv_cols(), s.kv_cols(), qkv.data() + t * s.qkv_cols() + first);
+  const Tensor v = qkv.tensor().columns(first, s.qkv_cols()), dv = dqkv.tensor().columns(first, s.qkv_cols());
+
+  Outputs got(s);
+  const F32 workspace = test::workspace(ops::attention_workspace(s));
+  ops::attention_forward(kCpu, s, in.q, in.k, v, got.out, got.lse, workspace);
+  ops::attention_backward(kCpu, s, in.dout, in.q, in.k, v, got.out, got.lse, got.dq, got.dk, dv, workspace);
+  for (int64_t t = 0; t < s.tokens(); ++t)
+    for (int64_t c = 0; c < s.qkv_cols(); ++c) {
+      const float value = dqkv[t * s.qkv_cols() + c];
+      if (c < first)
+        EXPECT_EQ(value, 7.0f);
+      else
+        got.dv[t * s.kv_cols() + c - first] = value;
+    }
+  for (size_t i = 0; i < want.all().size(); ++i) EXPECT_TRUE(got.all()[i] == want.all()[i]) << i;
+}
+
+TEST(Attention, LaterTokensChangeNothingEarlier) {
+  const ops::AttentionShape s{2, 90, 4, 2, 16};
+  const Inputs in(s, 40);
+  const Outputs want = run(in);
+  for (int64_t first : {1, 31, 64, 89}) {
+    Inputs changed = in;
+    const Inputs other(s, 99);
+    for (int64_t b = 0; b < s.batch; ++b)
+      for (int64_t t = first; t < s.seq_len; ++t) {
+        const int64_t row = b * s.seq_len + t;
+        std::copy_n(other.q.data() + row * s.q_cols(), s.q_cols(), changed.q.data() + row * s.q_cols());
+        std::copy_n(other.k.data() + row * s.kv_cols(), s.kv_cols(), changed.k.data() + row * s.kv_cols());
+        std::copy_n(other.v.data() + row * s.kv_cols(), s.kv_cols(), changed.v.data() + row * s.kv_cols());
+      }
+    const Outputs got = run(changed);
+    for (int64_t b = 0; b < s.batch; ++b) {
+      const int64_t row = b * s.seq_len * s.q_cols();
+      EXPECT_TRUE(std::equal(got.out.data() + row, got.out.data() + row + first * s.q_cols(), want.out.data() + row));
+      EXPECT_TRUE(std::equal(got.dq.data() + row, got.dq.data() + row + first * s.q_cols(), want.dq.data() + row));
+      EXPECT_FALSE(std::equal(got.out.data() + row, got.out.data() + row + s.seq_len * s.q_cols(),
+                              want.out.data() + row));
+      for (int64_t h = 0; h < s.num_heads; ++h) {
+        const int64_t at = (b * s.num_heads + h) * s.seq_len;
+        EXPECT_TRUE(std::equal(got.lse.data() + at, got.lse.data() + at + first, want.lse.data() + at));
+      }
+    }
+  }
+}
+
+TEST(Attention, SplittingTheBatchChangesNothing) {
+  const ops::AttentionShape whole{3, 70, 4, 2, 20}, single{1, 70, 4, 2, 20};
+  const Inputs in(whole, 50);
+  const std::vector<F32> want = run(in).all();
+  for (int64_t b = 0; b < whole.batch; ++b) {
+    Inputs part(single, 0);
+    const auto cut = [b](const F32& from, F32& to) { std::copy_n(from.data() + b * to.size(), to.size(), to.data()); };
+    cut(in.q, part.q);
+    cut(in.k, part.k);
+    cut(in.v, part.v);
+    cut(in.dout, part.dout);
+    const std::vector<F32> got = run(part).all();
+    for (size_t i = 0; i < got.size(); ++i)
+      EXPECT_TRUE(std::equal(got[i].data(), got[i].data() + got[i].size(), want[i].data() + b * got[i].size())) << i;
+  }
+}
+
+TEST(Attention, DoesNotDependOnThreads) {
+  for (const ops::AttentionShape& s : {ops::AttentionShape{2, 150, 4, 2, 16}, {1, 600, 3, 1, 8}}) {
+    const Inputs in(s, 60);
+    test::expect_independent_of_threads([&] { return run(in).all(); });
+  }
+}
+
+TEST(Attention, TheFirstTokenReadsItself) {
+  const ops::AttentionShape s{2, 20, 4, 2, 8};
+  const Inputs in(s, 70);
+  const Outputs got = run(in);
+  for (int64_t b = 0; b < s.batch; ++b)
+    for (int64_t h = 0; h < s.num_heads; ++h)
+      for (int64_t i = 0; i < s.head_dim; ++i)
+        EXPECT_EQ(got.out[b * s.seq_len * s.q_cols() + h * s.head_dim + i],
+                  in.v[b * s.seq_len * s.kv_cols() + h / 2 * s.head_dim + i]);
+}
+
+// Scores of several hundred: exp of any of them overflows float32.
+TEST(Attention, LargeScoresDoNotOverflow) {
+  const ops::AttentionShape s{1, 40, 2, 1, 16};
+  const Inputs in(s, 80, 300.0);
+  const Outputs got = run(in);
+  const OracleResult want = oracle(s, in.q.doubles(), in.k.doubles(), in.v.doubles(), in.dout.doubles());
+  EXPECT_GT(*std::max_element(want.lse.begin(), want.lse.end()), 200);
+  // A score of 1e3 is known to 6e-5, and so is the logarithm of its probability.
+  EXPECT_LT(test::relative_l2(got.out, want.out), 1e-4);
+  EXPECT_LT(test::relative_l2(got.lse, want.lse), tolerance::kF32Statistics);
+}
+
+TEST(Attention, NanReachesTheOutput) {
+  const ops::AttentionShape s{1, 12, 2, 1, 8};
+  Inputs in(s, 90);
+  in.k[5 * s.kv_cols() + 3] = std::numeric_limits<float>::quiet_NaN();
+  const Outputs got = run(in);
+  for (int64_t t = 0; t < s.seq_len; ++t)
+    for (int64_t c = 0; c < s.q_cols(); ++c) EXPECT_EQ(std::isnan(got.out[t * s.q_cols() + c]), t >= 5) << t;
+}
+
+}  // namespace
+}  // namespace depthroute

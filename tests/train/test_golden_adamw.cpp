@@ -1,5 +1,6 @@
-// AdamW golden cases (SPEC §3, §7): loss and gradient norm of every step, and all parameters after the last one, through
-// the class the trainer runs. In micro-batches of 4, and of 1 and 3 (the last one short): accumulation changes nothing.
+// AdamW golden cases (SPEC §3, §7): loss and gradient norm of every step, and all parameters after the last
+// one, through the class the trainer runs. In micro-batches of 4, and of 1 and 3 (the last one short):
+// accumulation changes nothing.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -48,14 +49,14 @@ TEST_P(GoldenAdamw, LossesNormsAndParameters) {
   const std::vector<double> losses = expected.read("adamw/loss"), norms = expected.read("adamw/grad_norm");
   for (int64_t t = 1; t <= shape[0]; ++t) {
     const int32_t* batch = windows.data() + (t - 1) * shape[1] * shape[2];
-    const StepResult result = step.run(t, [&](int64_t first, int64_t count, std::span<int32_t> tokens,
-                                              std::span<int32_t> targets) {
-      for (int64_t b = 0; b < count; ++b) {
-        const int32_t* window = batch + (first + b) * shape[2];
-        std::copy(window, window + shape[2] - 1, tokens.begin() + b * (shape[2] - 1));
-        std::copy(window + 1, window + shape[2], targets.begin() + b * (shape[2] - 1));
-      }
-    });
+    const StepResult result =
+        step.run(t, [&](int64_t first, int64_t count, std::span<int32_t> tokens, std::span<int32_t> targets) {
+          for (int64_t b = 0; b < count; ++b) {
+            const int32_t* window = batch + (first + b) * shape[2];
+            std::copy(window, window + shape[2] - 1, tokens.begin() + b * (shape[2] - 1));
+            std::copy(window + 1, window + shape[2], targets.begin() + b * (shape[2] - 1));
+          }
+        });
     EXPECT_TRUE(result.applied);
     EXPECT_NEAR(result.loss, losses[t - 1], tolerance::kGoldenTrainedLoss) << "step " << t;
     EXPECT_NEAR(result.grad_norm / norms[t - 1], 1.0, tolerance::kGoldenGradient) << "step " << t;
@@ -64,7 +65,8 @@ TEST_P(GoldenAdamw, LossesNormsAndParameters) {
     const std::vector<double> values = expected.read("adamw/params/" + parameter.name);
     const Tensor ours = step.layout().view(step.model().parameters(), parameter);
     for (size_t i = 0; i < values.size(); ++i)
-      ASSERT_NEAR(ours.data<float>()[i], values[i], tolerance::kGoldenTrainedParameter) << parameter.name << " " << i;
+      ASSERT_NEAR(ours.data<float>()[i], values[i], tolerance::kGoldenTrainedParameter)
+          << parameter.name << " " << i;
   }
 }
 

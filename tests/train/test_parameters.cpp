@@ -9,7 +9,9 @@
 namespace depthroute {
 namespace {
 
-ParameterLayout layout_of(const ModelConfig& config) { return ParameterLayout(config, make_depth_plan(config)); }
+ParameterLayout layout_of(const ModelConfig& config) {
+  return ParameterLayout(config, make_depth_plan(config));
+}
 
 TEST(Parameters, CountsOfThe06BModelAreThePublishedOnes) {
   ModelConfig config;  // the defaults are Qwen3-0.6B's shape
@@ -61,7 +63,8 @@ TEST(Parameters, InitialisationFollowsTheSpecAndDependsOnSeedAndNameOnly) {
   config.residual.num_blocks = 2;
   const ParameterLayout two = layout_of(config);
   std::vector<float> a(two.block_size()), b(two.block_size());
-  const Tensor block = host_tensor(a.data(), {two.block_size()}), again = host_tensor(b.data(), {two.block_size()});
+  const Tensor block = host_tensor(a.data(), {two.block_size()}),
+               again = host_tensor(b.data(), {two.block_size()});
   initialize_parameters(two, 7, 1.5, block);
   initialize_parameters(two, 7, 1.5, again);
   EXPECT_EQ(a, b);

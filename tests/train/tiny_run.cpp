@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -62,6 +63,7 @@ std::string TinyRun::write_config(const std::string& output, int64_t steps) {
   config.data.train = {path("a.bin"), path("b.bin"), path("c.bin")};
   config.data.val = {path("val.bin")};
   config.train.steps = steps;
+  config.optimizer.warmup = std::min<int64_t>(config.optimizer.warmup, steps / 2);
   const std::string file = path(output + ".yaml");
   std::ofstream(file) << to_yaml(config);
   return file;

@@ -118,14 +118,10 @@ DepthPlan make_depth_plan(const ModelConfig& config) {
 }
 
 ScheduleWeights schedule_weights(int num_sources, double bias) {
-  // e^b / (e^b + n - 1), written with e^-b so that no b overflows.
+  if (num_sources == 1) return {1.0, 0.0};
+  // e^b / (e^b + n - 1) and 1 / (e^b + n - 1), written so that an infinite e^b or e^-b still gives the limit.
   const double others = static_cast<double>(num_sources - 1);
-  if (bias >= 0) {
-    const double decay = std::exp(-bias);
-    return {1.0 / (1.0 + others * decay), decay / (1.0 + others * decay)};
-  }
-  const double growth = std::exp(bias);
-  return {growth / (growth + others), 1.0 / (growth + others)};
+  return {1.0 / (1.0 + others * std::exp(-bias)), 1.0 / (others + std::exp(bias))};
 }
 
 }  // namespace depthroute

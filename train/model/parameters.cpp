@@ -89,16 +89,22 @@ Tensor ParameterLayout::view(const Tensor& block, const Parameter& parameter) co
   return view;
 }
 
-void initialize_parameters(const ParameterLayout& layout, uint64_t seed, double recency_bias, const Tensor& block) {
+void initialize_parameters(const ParameterLayout& layout, uint64_t seed, double recency_bias,
+                           const Tensor& block) {
   const Stream stream = make_stream(block.device);
   ops::zero(stream, block);
   std::vector<float> values;
   for (const Parameter& parameter : layout.all()) {
     const Tensor view = layout.view(block, parameter);
     switch (parameter.init) {
-      case Init::zeros: break;
-      case Init::ones: ops::fill(stream, view, 1.0f); break;
-      case Init::recency_bias: ops::fill(stream, view, static_cast<float>(recency_bias)); break;
+      case Init::zeros:
+        break;
+      case Init::ones:
+        ops::fill(stream, view, 1.0f);
+        break;
+      case Init::recency_bias:
+        ops::fill(stream, view, static_cast<float>(recency_bias));
+        break;
       case Init::normal: {
         const uint64_t key = stream_key(seed, parameter.name);
         const int64_t count = parameter.numel(), pairs = div_ceil(count, 2);

@@ -1,5 +1,6 @@
-// Parameters by Hugging Face name, laid out in one block so that the optimiser and (later) collectives see one
-// array. Projections that are multiplied together (q|k|v, gate|up) are adjacent: one GEMM reads them as one matrix.
+// Parameters by Hugging Face name, laid out in one block so that the optimiser and (later) collectives see
+// one array. Projections that are multiplied together (q|k|v, gate|up) are adjacent: one GEMM reads them as
+// one matrix.
 #pragma once
 
 #include <cstdint>
@@ -17,11 +18,11 @@ namespace depthroute {
 enum class Init : uint8_t { normal, ones, zeros, recency_bias };
 
 struct Parameter {
-  std::string name;     // Hugging Face's
-  Shape shape;          // as stored in files: rank 2 for matrices and *_res_proj, 1 for norms, 0 for biases
-  int64_t offset = 0;   // in elements from the start of the block
+  std::string name;    // Hugging Face's
+  Shape shape;         // as stored in files: rank 2 for matrices and *_res_proj, 1 for norms, 0 for biases
+  int64_t offset = 0;  // in elements from the start of the block
   Init init = Init::normal;
-  bool decay = false;   // matrices and the embedding only
+  bool decay = false;  // matrices and the embedding only
   int64_t numel() const { return shape.numel(); }
 };
 
@@ -35,8 +36,8 @@ class ParameterLayout {
   /// Programmer error if there is none of that name.
   const Parameter& find(const std::string& name) const;
   bool contains(const std::string& name) const;
-  /// Elements of the block, padding included (offsets are multiples of 64 elements between groups). Parameters with
-  /// weight decay come first.
+  /// Elements of the block, padding included (offsets are multiples of 64 elements between groups).
+  /// Parameters with weight decay come first.
   int64_t block_size() const { return block_size_; }
   /// Numbers a user would count: without padding, tied head once.
   int64_t num_parameters() const;
@@ -50,8 +51,10 @@ class ParameterLayout {
   int64_t block_size_ = 0;
 };
 
-/// Fresh weights (SPEC §2): matrices and embedding N(0, 0.02^2), norms 1, queries 0, biases `recency_bias`. Each
-/// parameter has its own counter-based stream keyed by (seed, name), so the values depend on nothing else.
-void initialize_parameters(const ParameterLayout& layout, uint64_t seed, double recency_bias, const Tensor& block);
+/// Fresh weights (SPEC §2): matrices and embedding N(0, 0.02^2), norms 1, queries 0, biases `recency_bias`.
+/// Each parameter has its own counter-based stream keyed by (seed, name), so the values depend on nothing
+/// else.
+void initialize_parameters(const ParameterLayout& layout, uint64_t seed, double recency_bias,
+                           const Tensor& block);
 
 }  // namespace depthroute

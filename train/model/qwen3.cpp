@@ -1,5 +1,5 @@
-// What a Qwen3 is made of: memory planned from the depth plan, and the views of its parameters. The computation is in
-// qwen3_forward.cpp and qwen3_backward.cpp.
+// What a Qwen3 is made of: memory planned from the depth plan, and the views of its parameters. The
+// computation is in qwen3_forward.cpp and qwen3_backward.cpp.
 #include "train/model/qwen3.h"
 
 #include <fmt/format.h>
@@ -29,7 +29,8 @@ ops::AttentionShape Qwen3::attention_shape() const {
 }
 
 void Qwen3::plan_memory(Arena& arena) {
-  const int64_t n = options_.micro_batch * options_.seq_len, d = config_.hidden_size, f = config_.intermediate_size;
+  const int64_t n = options_.micro_batch * options_.seq_len, d = config_.hidden_size,
+                f = config_.intermediate_size;
   const ops::AttentionShape attention = {options_.micro_batch, options_.seq_len, config_.num_heads,
                                          config_.num_kv_heads, config_.head_dim};
   const bool training = options_.training;
@@ -65,7 +66,8 @@ void Qwen3::plan_memory(Arena& arena) {
   arena.plan(Purpose::batch, &tokens_, {n}, DType::i32);
   arena.plan(Purpose::workspace, &act_, {n, f});
 
-  int64_t floats = std::max(ops::attention_workspace(attention), ops::cross_entropy_workspace(config_.vocab_size));
+  int64_t floats =
+      std::max(ops::attention_workspace(attention), ops::cross_entropy_workspace(config_.vocab_size));
   if (training) {
     state_gradients_.resize(plan_.num_gradient_slots);
     for (Tensor& gradient : state_gradients_) arena.plan(Purpose::state_gradients, &gradient, {n, d});
@@ -91,19 +93,21 @@ void Qwen3::bind_weights(const Tensor& block, std::vector<LayerWeights>& layers,
     return block.slice(begin.offset, begin.offset + size).reshape({div_exact(size, cols), cols});
   };
   for (int i = 0; i < plan_.num_layers; ++i) {
-    const std::string layer = fmt::format("model.layers.{}.", i), attn = layer + "self_attn.", mlp = layer + "mlp.";
-    layers.push_back({view(layer + "input_layernorm.weight"),
-                      fused(attn + "q_proj.weight", attn + "v_proj.weight"), view(attn + "q_norm.weight"),
-                      view(attn + "k_norm.weight"), view(attn + "o_proj.weight"),
-                      view(layer + "post_attention_layernorm.weight"),
-                      fused(mlp + "gate_proj.weight", mlp + "up_proj.weight"), view(mlp + "down_proj.weight")});
+    const std::string layer = fmt::format("model.layers.{}.", i), attn = layer + "self_attn.",
+                      mlp = layer + "mlp.";
+    layers.push_back(
+        {view(layer + "input_layernorm.weight"), fused(attn + "q_proj.weight", attn + "v_proj.weight"),
+         view(attn + "q_norm.weight"), view(attn + "k_norm.weight"), view(attn + "o_proj.weight"),
+         view(layer + "post_attention_layernorm.weight"),
+         fused(mlp + "gate_proj.weight", mlp + "up_proj.weight"), view(mlp + "down_proj.weight")});
   }
   for (const Site& site : reads_) {
     const bool final = site.sublayer == Sublayer::final, attn = site.sublayer == Sublayer::attn;
     ReadWeights read;
     if (site.routed) {
-      const std::string prefix = final ? std::string("model.final_res")
-                                       : fmt::format("model.layers.{}.{}_res", site.layer, attn ? "attn" : "mlp");
+      const std::string prefix =
+          final ? std::string("model.final_res")
+                : fmt::format("model.layers.{}.{}_res", site.layer, attn ? "attn" : "mlp");
       read.query = view(prefix + "_proj.weight").reshape({config_.hidden_size});
       read.key_norm = view(prefix + "_norm.weight");
       read.recency_bias = view(prefix + "_bias").reshape({1});

@@ -5,8 +5,9 @@
 //   Qwen3 model(config, {.micro_batch = 8, .seq_len = 512, .training = true}, arena);   // plans memory
 //   arena.allocate();
 //   initialize_parameters(model.layout(), seed, bias, model.parameters());              // or load them
-//   model.forward(stream, tokens);                                                      // fills states, routing
-//   model.backward(stream, targets, 1.0f / total_targets);                              // += gradients(), nll()
+//   model.forward(stream, tokens);                                                      // fills states,
+//   routing model.backward(stream, targets, 1.0f / total_targets);                              // +=
+//   gradients(), nll()
 #pragma once
 
 #include <array>
@@ -23,9 +24,10 @@ namespace depthroute {
 
 /// What an intervention may set at a site (SPEC §5); the default is the clean run. Same kernels either way.
 struct SiteControl {
-  std::vector<float> offset;   // [n] added to the logits, -inf drops the source; empty: 0
-  std::vector<float> scale;    // [n] factor of a_j V_j, not renormalised; empty: 1
-  bool learned_logits = true;  // false: query, key norm and bias are ignored, the logits are the offsets alone
+  std::vector<float> offset;  // [n] added to the logits, -inf drops the source; empty: 0
+  std::vector<float> scale;   // [n] factor of a_j V_j, not renormalised; empty: 1
+  bool learned_logits =
+      true;  // false: query, key norm and bias are ignored, the logits are the offsets alone
 };
 
 /// The weights and dots a site kept in the last forward pass.
@@ -56,12 +58,14 @@ class Qwen3 {
   Tensor parameters() const { return parameters_; }  // [layout().block_size()] f32
   Tensor gradients() const { return gradients_; }    // same layout; training only
 
-  /// tokens [B', T] i32 on the device, B' <= micro_batch. `controls`: empty (clean), or one per site of the plan.
-  /// `first_site` > 0 reuses the states S_0 ... S_{first_site} that earlier passes over the same tokens left (a pass from
-  /// site s changes only states after S_s): run a grid of ablations in descending order of first touched site after one
-  /// clean pass, and each starts from the clean run's own states. `first_site` may be up to num_sublayers() (the final
-  /// read alone). Interventions are for evaluation: backward() follows clean passes only.
-  void forward(Stream stream, const Tensor& tokens, std::span<const SiteControl> controls = {}, int first_site = 0);
+  /// tokens [B', T] i32 on the device, B' <= micro_batch. `controls`: empty (clean), or one per site of the
+  /// plan. `first_site` > 0 reuses the states S_0 ... S_{first_site} that earlier passes over the same tokens
+  /// left (a pass from site s changes only states after S_s): run a grid of ablations in descending order of
+  /// first touched site after one clean pass, and each starts from the clean run's own states. `first_site`
+  /// may be up to num_sublayers() (the final read alone). Interventions are for evaluation: backward()
+  /// follows clean passes only.
+  void forward(Stream stream, const Tensor& tokens, std::span<const SiteControl> controls = {},
+               int first_site = 0);
 
   /// nll of the last forward pass: targets [B', T] i32 (-1: ignored). No gradients.
   void loss(Stream stream, const Tensor& targets);
@@ -74,8 +78,8 @@ class Qwen3 {
   SiteTrace trace(int site) const;
   Tensor state(int index) const;  // S_index, complete
 
-  /// Matrix-product FLOPs per token of one forward+backward at this sequence length (6 per weight that multiplies,
-  /// plus causal attention 6 T H K per layer); embeddings and element-wise work are not counted.
+  /// Matrix-product FLOPs per token of one forward+backward at this sequence length (6 per weight that
+  /// multiplies, plus causal attention 6 T H K per layer); embeddings and element-wise work are not counted.
   static double train_flops_per_token(const ModelConfig& config, int64_t seq_len);
 
  private:
@@ -98,7 +102,8 @@ class Qwen3 {
   };
 
   void plan_memory(Arena& arena);
-  void bind_weights(const Tensor& block, std::vector<LayerWeights>& layers, std::vector<ReadWeights>& reads) const;
+  void bind_weights(const Tensor& block, std::vector<LayerWeights>& layers,
+                    std::vector<ReadWeights>& reads) const;
   void bind();
   LayerActivations& activations(int layer) { return activations_[options_.training ? layer : 0]; }
   ops::AttentionShape attention_shape() const;
@@ -107,7 +112,8 @@ class Qwen3 {
   Tensor scratch(int64_t floats) const { return workspace_.slice(0, floats); }
 
   void fill_read(int index, const SiteControl* control, Read& read) const;
-  void read_forward(Stream stream, int index, const SiteControl* control, bool state_complete, const Tensor& output);
+  void read_forward(Stream stream, int index, const SiteControl* control, bool state_complete,
+                    const Tensor& output);
   void read_backward(Stream stream, int index, const Tensor& doutput);
   void attention_forward(Stream stream, int layer, const Tensor& output);
   void attention_backward(Stream stream, int layer, const Tensor& doutput, const Tensor& dinput);
@@ -116,7 +122,8 @@ class Qwen3 {
 
   ModelConfig config_;
   DepthPlan plan_;
-  std::vector<Site> reads_;  // the plan's sites; where it has no final site, the final norm's read of S_2L follows
+  std::vector<Site>
+      reads_;  // the plan's sites; where it has no final site, the final norm's read of S_2L follows
   ParameterLayout layout_;
   Qwen3Options options_;
 

@@ -1,5 +1,6 @@
-// The backward pass: the plan's table read from its end. The gradient of a state is complete once every site that reads
-// it has been passed; states nothing else reads share one buffer with their successor (DepthPlan::gradient_slot).
+// The backward pass: the plan's table read from its end. The gradient of a state is complete once every site
+// that reads it has been passed; states nothing else reads share one buffer with their successor
+// (DepthPlan::gradient_slot).
 #include "train/model/qwen3.h"
 
 namespace depthroute {
@@ -29,9 +30,10 @@ void Qwen3::attention_backward(Stream stream, int layer, const Tensor& doutput, 
   ops::gemm(stream, ops::Op::transpose, ops::Op::none, doutput, out, 1, g.o);
   ops::gemm(stream, ops::Op::none, ops::Op::none, doutput, w.o, 0, dattn);
   ops::attention_backward(stream, shape, dattn, q, k, qkv.columns(v_begin, shape.qkv_cols()), out,
-                          a.lse.slice(0, batch_), dq, dk, dqkv.columns(v_begin, shape.qkv_cols()), workspace_);
-  ops::qk_norm_rope_backward(stream, shape, dq, dk, qkv, w.q_norm, w.k_norm, eps, rope_, dqkv, g.q_norm, g.k_norm,
-                             scratch(ops::reduction_workspace(2 * config_.head_dim)));
+                          a.lse.slice(0, batch_), dq, dk, dqkv.columns(v_begin, shape.qkv_cols()),
+                          workspace_);
+  ops::qk_norm_rope_backward(stream, shape, dq, dk, qkv, w.q_norm, w.k_norm, eps, rope_, dqkv, g.q_norm,
+                             g.k_norm, scratch(ops::reduction_workspace(2 * config_.head_dim)));
   ops::gemm(stream, ops::Op::transpose, ops::Op::none, dqkv, rows(a.attn_in), 1, g.qkv);
   ops::gemm(stream, ops::Op::none, ops::Op::none, dqkv, w.qkv, 0, dinput);
 }
@@ -41,20 +43,22 @@ void Qwen3::mlp_backward(Stream stream, int layer, const Tensor& doutput, const 
   const LayerActivations& a = activations(layer);
   const Tensor gate_up = rows(a.gate_up), act = rows(act_), dact = rows(dact_);
   ops::gemm(stream, ops::Op::none, ops::Op::none, doutput, w.down, 0, dact);
-  ops::swiglu_backward(stream, dact, gate_up, gate_up, act);  // gate_up becomes its own gradient; act is recomputed
+  ops::swiglu_backward(stream, dact, gate_up, gate_up,
+                       act);  // gate_up becomes its own gradient; act is recomputed
   ops::gemm(stream, ops::Op::transpose, ops::Op::none, doutput, act, 1, g.down);
   ops::gemm(stream, ops::Op::transpose, ops::Op::none, gate_up, rows(a.mlp_in), 1, g.gate_up);
   ops::gemm(stream, ops::Op::none, ops::Op::none, gate_up, w.gate_up, 0, dinput);
 }
 
 void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale) {
-  DR_CHECK_MSG(options_.training && differentiable_, "Qwen3::backward needs training = true and a clean forward pass");
+  DR_CHECK_MSG(options_.training && differentiable_,
+               "Qwen3::backward needs training = true and a clean forward pass");
   DR_CHECK(targets.numel() == num_tokens());
   const Tensor dinput = rows(dinput_);
   const Tensor dhead =
       layout_.view(gradients_, config_.tie_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
-  ops::cross_entropy(stream, rows(final_hidden_), head(), targets.reshape({num_tokens()}), grad_scale, nll(), dinput,
-                     dhead, scratch(ops::cross_entropy_workspace(config_.vocab_size)));
+  ops::cross_entropy(stream, rows(final_hidden_), head(), targets.reshape({num_tokens()}), grad_scale, nll(),
+                     dinput, dhead, scratch(ops::cross_entropy_workspace(config_.vocab_size)));
   for (const Tensor& gradient : state_gradients_) ops::zero(stream, rows(gradient));
   read_backward(stream, plan_.num_sublayers(), dinput);
   for (int s = plan_.num_sublayers() - 1; s >= 0; --s) {
@@ -72,7 +76,8 @@ void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale) {
   }
   ops::embedding_backward(stream, rows(tokens_), rows(state_gradients_[plan_.gradient_slot[0]]),
                           layout_.view(gradients_, "model.embed_tokens.weight"));
-  differentiable_ = false;  // gate_up has become its own gradient: another backward pass needs another forward pass
+  differentiable_ =
+      false;  // gate_up has become its own gradient: another backward pass needs another forward pass
 }
 
 }  // namespace depthroute

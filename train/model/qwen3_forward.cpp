@@ -1,5 +1,5 @@
-// The forward pass: for every sublayer, its site reads the states the plan names (completing the current one by the
-// residual addition on the way), and its output becomes the next state.
+// The forward pass: for every sublayer, its site reads the states the plan names (completing the current one
+// by the residual addition on the way), and its output becomes the next state.
 #include <cmath>
 
 #include "train/model/qwen3.h"
@@ -62,13 +62,15 @@ void Qwen3::mlp_forward(Stream stream, int layer, const Tensor& output) {
   ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(act_), w.down, 0, output);
 }
 
-void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteControl> controls, int first_site) {
+void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteControl> controls,
+                    int first_site) {
   bind();
   DR_CHECK(tokens.shape.rank() == 2 && tokens.shape[0] >= 1 && tokens.shape[0] <= options_.micro_batch);
   DR_CHECK(tokens.shape[1] == options_.seq_len);
   DR_CHECK(controls.empty() || controls.size() == plan_.sites.size());
   DR_CHECK(first_site >= 0 && first_site <= plan_.num_sublayers());
-  DR_CHECK_MSG(first_site == 0 || batch_ == tokens.shape[0], "first_site > 0 needs an earlier pass on the same batch");
+  DR_CHECK_MSG(first_site == 0 || batch_ == tokens.shape[0],
+               "first_site > 0 needs an earlier pass on the same batch");
   batch_ = tokens.shape[0];
   differentiable_ = controls.empty() && first_site == 0;
   const auto control = [&](int index) {
@@ -97,8 +99,8 @@ void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteCon
 
 void Qwen3::loss(Stream stream, const Tensor& targets) {
   DR_CHECK(targets.numel() == num_tokens());
-  ops::cross_entropy(stream, rows(final_hidden_), head(), targets.reshape({num_tokens()}), 0.0f, nll(), {}, {},
-                     scratch(ops::cross_entropy_workspace(config_.vocab_size)));
+  ops::cross_entropy(stream, rows(final_hidden_), head(), targets.reshape({num_tokens()}), 0.0f, nll(), {},
+                     {}, scratch(ops::cross_entropy_workspace(config_.vocab_size)));
 }
 
 }  // namespace depthroute

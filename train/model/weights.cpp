@@ -17,8 +17,8 @@ std::vector<int64_t> extents(const Shape& shape) {
 }
 
 /// One parameter from the folder, through host memory.
-void load_one(Stream stream, const ModelFolder& folder, const ParameterLayout& layout, const Parameter& parameter,
-              const Tensor& block, std::vector<float>& staging) {
+void load_one(Stream stream, const ModelFolder& folder, const ParameterLayout& layout,
+              const Parameter& parameter, const Tensor& block, std::vector<float>& staging) {
   staging.resize(parameter.numel());
   folder.read(parameter.name, extents(parameter.shape), staging);
   ops::copy(stream, host_tensor(staging.data(), parameter.shape), layout.view(block, parameter));
@@ -38,7 +38,8 @@ std::vector<float> to_host(Stream stream, const Tensor& block) {
 
 }  // namespace
 
-void load_parameters(Stream stream, const ModelFolder& folder, const ParameterLayout& layout, const Tensor& block) {
+void load_parameters(Stream stream, const ModelFolder& folder, const ParameterLayout& layout,
+                     const Tensor& block) {
   std::vector<std::string> names;
   for (const Parameter& parameter : layout.all()) names.push_back(parameter.name);
   folder.check_names(names);
@@ -56,8 +57,9 @@ void load_wrapped_parameters(Stream stream, const ModelFolder& plain, const Para
     if (parameter.init == Init::recency_bias) ++num_sites;
   }
   if (recency_bias.size() != 1 && recency_bias.size() != num_sites)
-    throw ConfigError("model.wrap.recency_bias has {} values, but the wrapped model has {} sites: give one value or {}",
-                      recency_bias.size(), num_sites, num_sites);
+    throw ConfigError(
+        "model.wrap.recency_bias has {} values, but the wrapped model has {} sites: give one value or {}",
+        recency_bias.size(), num_sites, num_sites);
   plain.check_names(names);
   ops::zero(stream, block);
   std::vector<float> staging;
@@ -75,8 +77,8 @@ void load_wrapped_parameters(Stream stream, const ModelFolder& plain, const Para
   synchronize(stream);
 }
 
-void save_parameters(Stream stream, const std::string& path, const ModelConfig& config, const ParameterLayout& layout,
-                     const Tensor& block) {
+void save_parameters(Stream stream, const std::string& path, const ModelConfig& config,
+                     const ParameterLayout& layout, const Tensor& block) {
   const std::vector<float> host = to_host(stream, block);
   std::vector<TensorToWrite> tensors;
   for (const Parameter& parameter : layout.all())
@@ -90,7 +92,8 @@ std::string parameters_checksum(Stream stream, const ParameterLayout& layout, co
   std::vector<float> values;  // without the padding between groups
   values.reserve(layout.num_parameters());
   for (const Parameter& parameter : layout.all())
-    values.insert(values.end(), host.begin() + parameter.offset, host.begin() + parameter.offset + parameter.numel());
+    values.insert(values.end(), host.begin() + parameter.offset,
+                  host.begin() + parameter.offset + parameter.numel());
   return hash_bytes(std::as_bytes(std::span<const float>(values)));
 }
 

@@ -11,16 +11,18 @@
 namespace depthroute {
 
 /// Reads every parameter of the layout from the folder. DataError if names or shapes differ.
-void load_parameters(Stream stream, const ModelFolder& folder, const ParameterLayout& layout, const Tensor& block);
+void load_parameters(Stream stream, const ModelFolder& folder, const ParameterLayout& layout,
+                     const Tensor& block);
 
-/// A plain Qwen3 as `cumulative` under a recency schedule (SPEC §1): queries 0, key norms 1, biases `recency_bias` (one
-/// value, or one per site in plan order). `layout` is that of the cumulative configuration.
+/// A plain Qwen3 as `cumulative` under a recency schedule (SPEC §1): queries 0, key norms 1, biases
+/// `recency_bias` (one value, or one per site in plan order). `layout` is that of the cumulative
+/// configuration.
 void load_wrapped_parameters(Stream stream, const ModelFolder& plain, const ParameterLayout& layout,
                              std::span<const double> recency_bias, const Tensor& block);
 
 /// config.json and model.safetensors (float32) into the existing folder `path`.
-void save_parameters(Stream stream, const std::string& path, const ModelConfig& config, const ParameterLayout& layout,
-                     const Tensor& block);
+void save_parameters(Stream stream, const std::string& path, const ModelConfig& config,
+                     const ParameterLayout& layout, const Tensor& block);
 
 /// XXH3-128 over all parameter values in layout order: equal before and after an evaluation.
 std::string parameters_checksum(Stream stream, const ParameterLayout& layout, const Tensor& block);

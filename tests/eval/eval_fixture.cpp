@@ -1,0 +1,53 @@
+#include "tests/eval/eval_fixture.h"
+
+#include <cstdlib>
+#include <filesystem>
+
+namespace depthroute {
+
+TemporaryFolder::TemporaryFolder() {
+  path_ = testing::TempDir() + "/depthroute-eval-XXXXXX";
+  if (!mkdtemp(path_.data())) throw std::runtime_error("mkdtemp failed");
+}
+
+TemporaryFolder::~TemporaryFolder() { std::filesystem::remove_all(path_); }
+
+std::vector<int32_t> random_tokens(int64_t count, int32_t vocab) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i)
+    tokens.push_back(
+        static_cast<int32_t>(random_below(7, static_cast<uint64_t>(i), static_cast<uint64_t>(vocab))));
+  return tokens;
+}
+
+void write_shard(const std::string& path, const std::vector<int32_t>& tokens, int64_t vocab) {
+  ShardWriter writer(path, vocab);
+  writer.append(tokens);
+  writer.close();
+}
+
+EvalConfig session_config(const std::string& model, int64_t micro_batch) {
+  EvalConfig config;
+  config.model.from = golden_folder(model);
+  config.micro_batch = micro_batch;
+  config.data.seq_len = 7;
+  return config;
+}
+
+EvalSession::EvalSession(const EvalConfig& eval_config)
+    : config(eval_config), source(open_eval_model(eval_config)) {
+  const Qwen3Options options{.micro_batch = config.micro_batch, .seq_len = config.data.seq_len};
+  model = std::make_unique<Qwen3>(source.config, options, arena);
+  evaluator = std::make_unique<Evaluator>(*model, arena);
+  arena.allocate();
+  load_eval_model(stream, source, *model);
+}
+
+Evaluation EvalSession::run(const TokenStream& tokens, int64_t sequences,
+                            const std::vector<Comparison>& comparisons, RoutingTrace* trace) {
+  Evaluator::Hooks hooks;
+  hooks.trace = trace;
+  return evaluator->run(stream, tokens, sequences, comparisons, hooks);
+}
+
+}  // namespace depthroute

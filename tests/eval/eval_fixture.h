@@ -1,0 +1,58 @@
+// A folder of its own, token shards for the golden models' vocabulary, and a model with an evaluator on the
+// CPU.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "configs/base/random.h"
+#include "data/token_stream.h"
+#include "eval/evaluate.h"
+#include "eval/setup.h"
+#include "train/model/qwen3.h"
+
+namespace depthroute {
+
+inline std::string golden_folder(const std::string& name) {
+  return std::string(DEPTHROUTE_GOLDEN_DIR) + "/" + name;
+}
+
+/// Made with mkdtemp, removed with everything in it.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  std::string path(const std::string& name) const { return path_ + "/" + name; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+/// `count` tokens below `vocab`, always the same.
+std::vector<int32_t> random_tokens(int64_t count, int32_t vocab = 97);
+void write_shard(const std::string& path, const std::vector<int32_t>& tokens, int64_t vocab = 97);
+
+/// Model and evaluator as the program sets them up.
+struct EvalSession {
+  EvalConfig config;
+  EvalModel source;
+  Arena arena{Device::cpu};
+  Stream stream = make_stream(Device::cpu);
+  std::unique_ptr<Qwen3> model;
+  std::unique_ptr<Evaluator> evaluator;
+
+  explicit EvalSession(const EvalConfig& eval_config);
+  Evaluation run(const TokenStream& tokens, int64_t sequences, const std::vector<Comparison>& comparisons,
+                 RoutingTrace* trace = nullptr);
+};
+
+/// A configuration for `model` with no cells; micro-batches of `micro_batch` windows of 7 tokens.
+EvalConfig session_config(const std::string& model, int64_t micro_batch = 2);
+
+}  // namespace depthroute

@@ -1,0 +1,145 @@
+// depthroute-train from the outside: bad input, the lock, non-finite steps, starting from a model, and
+// --dry-run.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+
+#include "configs/base/error.h"
+#include "data/files.h"
+#include "data/manifest.h"
+#include "data/safetensors.h"
+#include "tests/train/tiny_run.h"
+#include "train/run_folder.h"
+
+namespace depthroute {
+namespace {
+
+namespace fs = std::filesystem;
+using testing_support::is_one_line;
+using testing_support::Result;
+
+class TrainProgram : public testing_support::TinyRun {
+ protected:
+  /// Overwrites the first value of a tensor in a safetensors file.
+  static void poison(const std::string& file, const std::string& tensor, float value) {
+    int64_t at = 0;
+    {
+      const SafetensorsFile tensors(file);
+      const TensorEntry* entry = tensors.find(tensor);
+      ASSERT_NE(entry, nullptr);
+      const auto header = static_cast<int64_t>(fs::file_size(file)) - tensors.entries().back().end;
+      at = header + entry->begin;
+    }
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekp(at);
+    stream.write(reinterpret_cast<const char*>(&value), sizeof(value));
+    ASSERT_TRUE(stream.good());
+  }
+};
+
+TEST_F(TrainProgram, BadInputIsStatusTwoOneLineAndNothingWritten) {
+  struct Case {
+    const char* setting;
+    const char* said;
+  };
+  const std::string config = write_config("run", 5);
+  for (const auto& [setting, said] : std::vector<Case>{
+           {"optimizer.learning_rate=1", "optimizer.learning_rate"},
+           {"train.steps=many", "train.steps"},
+           {"train.micro_batch=3", "micro_batch"},
+           {"model.head_dim=15", "head_dim"},
+           {"optimizer.schedule=linear", "optimizer.schedule"},
+           {"data.train=[missing_*.bin]", "missing_"},
+           {"data.val=[missing.bin]", "missing.bin"},
+           {"data.seq_len=4096", "data.seq_len"},
+           {"model.from=nowhere", "nowhere"},
+           {"checkpoint.resume=nowhere", "nowhere"},
+           {"device=tpu", "device"},
+       }) {
+    const Result result = train(config, {"--set", setting});
+    EXPECT_EQ(result.status, kExitBadInput) << setting;
+    EXPECT_TRUE(is_one_line(result.err)) << setting;
+    EXPECT_NE(result.err.find(said), std::string::npos) << setting << ": " << result.err;
+    EXPECT_FALSE(exists(path("run"))) << setting;
+  }
+}
+
+TEST_F(TrainProgram, ATokenOutsideTheVocabularyNamesItsShard) {
+  const std::string config = write_config("run", 60);
+  const Result result = train(config, {"--set", "model.vocab_size=200"});
+  EXPECT_EQ(result.status, kExitBadInput);
+  EXPECT_NE(result.err.find(".bin"), std::string::npos) << result.err;
+}
+
+TEST_F(TrainProgram, TwoRunsCannotWriteOneFolder) {
+  const std::string config = write_config("run", 5);
+  {
+    const RunLock lock(path("run"));
+    const Result result = train(config);
+    EXPECT_EQ(result.status, kExitBadInput);
+    EXPECT_TRUE(is_one_line(result.err));
+    EXPECT_NE(result.err.find("run/lock"), std::string::npos) << result.err;
+    EXPECT_FALSE(exists(metrics_path(path("run"))));
+  }
+  EXPECT_EQ(train(config).status, 0);
+}
+
+TEST_F(TrainProgram, ModelFromGoesOnFromItsWeightsAndShape) {
+  ASSERT_EQ(train(write_config("first", 7)).status, 0);
+  const std::string config = write_config("second", 1), from = "model.from=" + path("first");
+  // Rate zero: what is saved is what was loaded. The configuration's own shape says otherwise nowhere.
+  const Result result =
+      train(config, {"--set", from, "--set", "optimizer.lr=1e-30", "--set", "optimizer.lr_min=0"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_TRUE(read_file(checkpoint("first", 7) + "/model/model.safetensors") ==
+              read_file(checkpoint("second", 1) + "/model/model.safetensors"));
+
+  const Result contradiction =
+      train(write_config("third", 1), {"--set", from, "--set", "model.hidden_size=48"});
+  EXPECT_EQ(contradiction.status, kExitBadInput);
+  EXPECT_NE(contradiction.err.find("model.hidden_size is 48"), std::string::npos) << contradiction.err;
+}
+
+TEST_F(TrainProgram, NonFiniteStepsAreSkippedCountedAndStopTheRun) {
+  ASSERT_EQ(train(write_config("healthy", 7)).status, 0);
+  fs::copy(checkpoint("healthy", 7) + "/model", path("poisoned"), fs::copy_options::recursive);
+  poison(path("poisoned/model.safetensors"), "model.norm.weight", std::numeric_limits<float>::infinity());
+
+  const std::string config = write_config("run", 20);
+  const Result result = train(config, {"--set", "model.from=" + path("poisoned"), "--set",
+                                       "train.max_bad_steps=3", "--set", "checkpoint.every=1"});
+  EXPECT_EQ(result.status, kExitFailure);
+  EXPECT_TRUE(is_one_line(result.err));
+  EXPECT_NE(result.err.find("3 steps in a row"), std::string::npos) << result.err;
+  const std::vector<nlohmann::json> lines = metrics("run");
+  ASSERT_EQ(lines.size(), 3U);
+  for (size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i]["skipped"], i + 1);
+  ASSERT_EQ(list_checkpoints(path("run")).size(), 2U);
+  for (const CheckpointFolder& folder : list_checkpoints(path("run")))
+    EXPECT_NO_THROW(verify_manifest(folder.path));
+  EXPECT_TRUE(read_file(path("poisoned/model.safetensors")) ==
+              read_file(checkpoint("run", 2) + "/model/model.safetensors"));
+}
+
+TEST_F(TrainProgram, DryRunAndPrintConfigWriteNothing) {
+  const std::string config = write_config("run", 40);
+  const Result dry = train(config, {"--dry-run"});
+  EXPECT_EQ(dry.status, 0) << dry.err;
+  for (const char* part : {"parameters (embedding 8,192", "GFLOP per token", "sources per site",
+                           "2,099 tokens in 3 shards", "2.462 epochs", "optimizer", "total"})
+    EXPECT_NE(dry.out.find(part), std::string::npos) << part << "\n" << dry.out;
+  const Result missing = train(config, {"--dry-run", "--set", "data.train=[later_*.bin]"});
+  EXPECT_EQ(missing.status, 0) << missing.err;
+  EXPECT_NE(missing.out.find("note: later_*.bin does not exist yet"), std::string::npos) << missing.out;
+
+  const Result printed = train(config, {"--print-config"});
+  EXPECT_EQ(printed.status, 0);
+  EXPECT_EQ(printed.out, read_file(config));
+  EXPECT_FALSE(exists(path("run")));
+}
+
+}  // namespace
+}  // namespace depthroute
