@@ -29,6 +29,8 @@ std::string describe(const nlohmann::json& value) {
 
 nlohmann::json parse_json_object(const std::string& text, const std::string& where) {
   using nlohmann::json;
+  if (text.find('\0') != std::string::npos)  // nlohmann's parser takes it for the end
+    throw DataError("{}: not valid JSON: it holds a zero byte", where);
   std::vector<std::set<std::string>> keys;  // of every object still open
   const auto note_keys = [&](int, json::parse_event_t event, json& parsed) {
     if (event == json::parse_event_t::object_start) keys.emplace_back();

@@ -67,11 +67,13 @@ std::optional<double> theta_of_rope_object(const Keys& keys, const std::string& 
   const json* rope = keys.find(key);
   if (rope == nullptr) return std::nullopt;
   if (!rope->is_object()) keys.fail(key, "must be an object or null");
+  for (const char* name : {"rope_type", "type"})
+    if (rope->contains(name) && rope->at(name) != "default")
+      keys.fail(key, "only plain RoPE (rope_type default) is supported");
   std::optional<double> theta;
   for (const auto& [name, value] : rope->items()) {
-    if (name == "rope_type" || name == "type") {
-      if (value != "default") keys.fail(key, "only plain RoPE (rope_type default) is supported");
-    } else if (name == "rope_theta") {
+    if (name == "rope_type" || name == "type") continue;
+    if (name == "rope_theta") {
       if (!value.is_number()) keys.fail(key, "rope_theta must be a number");
       theta = value.get<double>();
     } else if (name == "partial_rotary_factor") {

@@ -173,6 +173,8 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, int64_t data_s
                                            const std::string& where) {
   if (text.empty() || text.front() != '{')
     throw DataError("{}: the header does not start with '{{'; not a safetensors file", where);
+  if (text.find('\0') != std::string_view::npos)  // nlohmann's parser takes it for the end
+    throw DataError("{}: the header is not valid JSON: it holds a zero byte", where);
   HeaderEvents events;
   if (!json::sax_parse(text.begin(), text.end(), &events)) throw DataError("{}: {}", where, events.problem);
 

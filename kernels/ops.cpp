@@ -8,20 +8,24 @@
 
 #include "kernels/cpu/kernels.h"
 #include "kernels/op_checks.h"
+#include "kernels/profile.h"
 
 namespace depthroute::ops {
 
 void zero(Stream stream, const Tensor& x) {
+  const ProfileScope profile("zero");
   require("zero", "x", stream, x, x.shape, x.dtype);
   dispatch(stream, [&] { cpu::zero(x.bytes(), x.pointer); });
 }
 
 void fill(Stream stream, const Tensor& x, float value) {
+  const ProfileScope profile("fill");
   require("fill", "x", stream, x, x.shape);
   dispatch(stream, [&] { cpu::fill(x.numel(), value, x.data<float>()); });
 }
 
 void copy(Stream stream, const Tensor& from, const Tensor& to) {
+  const ProfileScope profile("copy");
   require("copy", "from", stream, from, to.shape, to.dtype);
   require("copy", "to", stream, to, to.shape, to.dtype);
   if (from.pointer == to.pointer) return;
@@ -29,18 +33,21 @@ void copy(Stream stream, const Tensor& from, const Tensor& to) {
 }
 
 void add(Stream stream, const Tensor& x, const Tensor& y) {
+  const ProfileScope profile("add");
   require("add", "x", stream, x, y.shape);
   require("add", "y", stream, y, y.shape);
   dispatch(stream, [&] { cpu::add(x.numel(), x.data<float>(), y.data<float>()); });
 }
 
 void sum(Stream stream, const Tensor& x, const Tensor& total) {
+  const ProfileScope profile("sum");
   require("sum", "x", stream, x, x.shape);
   require("sum", "total", stream, total, Shape{1}, DType::f64);
   dispatch(stream, [&] { *total.data<double>() += cpu::sum(x.numel(), x.data<float>()); });
 }
 
 void gemm(Stream stream, Op op_a, Op op_b, const Tensor& a, const Tensor& b, float beta, const Tensor& c) {
+  const ProfileScope profile("gemm");
   const bool transpose_a = op_a == Op::transpose;
   const bool transpose_b = op_b == Op::transpose;
   DR_CHECK_MSG(beta == 0.0f || beta == 1.0f, "gemm: beta must be 0 or 1");
@@ -57,6 +64,7 @@ void gemm(Stream stream, Op op_a, Op op_b, const Tensor& a, const Tensor& b, flo
 }
 
 void global_norm(Stream stream, const Tensor& x, const Tensor& norm) {
+  const ProfileScope profile("global_norm");
   require("global_norm", "x", stream, x, x.shape);
   require("global_norm", "norm", stream, norm, Shape{1});
   dispatch(stream, [&] {
@@ -76,6 +84,7 @@ float clip_factor(float norm, float max_norm) {
 
 void adamw(Stream stream, const AdamwStep& step, const Tensor& norm, const Tensor& grad, const Tensor& param,
            const Tensor& m, const Tensor& v) {
+  const ProfileScope profile("adamw");
   require("adamw", "norm", stream, norm, Shape{1});
   require("adamw", "grad", stream, grad, param.shape);
   require("adamw", "param", stream, param, param.shape);

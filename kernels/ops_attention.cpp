@@ -1,5 +1,6 @@
 #include "kernels/cpu/kernels.h"
 #include "kernels/op_checks.h"
+#include "kernels/profile.h"
 #include "kernels/ops.h"
 
 namespace depthroute::ops {
@@ -29,6 +30,7 @@ float* scratch(const Tensor& workspace) { return workspace.defined() ? workspace
 
 void attention_forward(Stream stream, const AttentionShape& shape, const Tensor& q, const Tensor& k,
                        const Tensor& v, const Tensor& out, const Tensor& lse, const Tensor& workspace) {
+  const ProfileScope profile("attention_forward");
   require_attention("attention_forward", stream, shape, q, k, v, out, lse, workspace);
   dispatch(stream, [&] {
     cpu::attention_forward(shape, q.data<float>(), k.data<float>(), v.data<float>(), v.row_stride(),
@@ -39,6 +41,7 @@ void attention_forward(Stream stream, const AttentionShape& shape, const Tensor&
 void attention_backward(Stream stream, const AttentionShape& shape, const Tensor& dout, const Tensor& q,
                         const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
                         const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& workspace) {
+  const ProfileScope profile("attention_backward");
   constexpr const char* kOp = "attention_backward";
   require_attention(kOp, stream, shape, q, k, v, out, lse, workspace);
   const int64_t n = shape.tokens();

@@ -2,6 +2,7 @@
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/op_checks.h"
+#include "kernels/profile.h"
 #include "kernels/ops.h"
 
 namespace depthroute::ops {
@@ -10,6 +11,7 @@ namespace depthroute::ops {
 int64_t reduction_workspace(int64_t columns) { return cpu::reduction_workspace(columns); }
 
 void embedding_forward(Stream stream, const Tensor& tokens, const Tensor& table, const Tensor& out) {
+  const ProfileScope profile("embedding_forward");
   constexpr const char* kOp = "embedding_forward";
   const int64_t n = out.rows();
   const int64_t d = out.cols();
@@ -23,6 +25,7 @@ void embedding_forward(Stream stream, const Tensor& tokens, const Tensor& table,
 }
 
 void embedding_backward(Stream stream, const Tensor& tokens, const Tensor& dout, const Tensor& dtable) {
+  const ProfileScope profile("embedding_backward");
   constexpr const char* kOp = "embedding_backward";
   const int64_t n = dout.rows();
   const int64_t d = dout.cols();
@@ -37,6 +40,7 @@ void embedding_backward(Stream stream, const Tensor& tokens, const Tensor& dout,
 
 void rms_norm_forward(Stream stream, const Tensor& x, const Tensor& weight, float eps, const Tensor& y,
                       const Tensor& rstd) {
+  const ProfileScope profile("rms_norm_forward");
   constexpr const char* kOp = "rms_norm_forward";
   const int64_t n = x.rows();
   const int64_t d = x.cols();
@@ -52,6 +56,7 @@ void rms_norm_forward(Stream stream, const Tensor& x, const Tensor& weight, floa
 
 void rms_norm_backward(Stream stream, const Tensor& dy, const Tensor& x, const Tensor& weight,
                        const Tensor& rstd, const Tensor& dx, const Tensor& dweight, const Tensor& workspace) {
+  const ProfileScope profile("rms_norm_backward");
   constexpr const char* kOp = "rms_norm_backward";
   const int64_t n = x.rows();
   const int64_t d = x.cols();
@@ -69,6 +74,7 @@ void rms_norm_backward(Stream stream, const Tensor& dy, const Tensor& x, const T
 }
 
 void rope_table(Stream stream, double theta, const Tensor& table) {
+  const ProfileScope profile("rope_table");
   require("rope_table", "table", stream, table, {table.rows(), table.cols()});
   DR_CHECK_MSG(table.cols() % 2 == 0, "rope_table: head_dim must be even");
   dispatch(stream, [&] { cpu::rope_table(table.rows(), table.cols(), theta, table.data<float>()); });
@@ -90,6 +96,7 @@ void require_norm_rope(const char* op, Stream stream, const AttentionShape& shap
 void qk_norm_rope_forward(Stream stream, const AttentionShape& shape, const Tensor& qkv,
                           const Tensor& q_weight, const Tensor& k_weight, float eps, const Tensor& rope,
                           const Tensor& q, const Tensor& k) {
+  const ProfileScope profile("qk_norm_rope_forward");
   constexpr const char* kOp = "qk_norm_rope_forward";
   require_norm_rope(kOp, stream, shape, qkv, q_weight, k_weight, rope);
   require(kOp, "q", stream, q, {shape.tokens(), shape.q_cols()});
@@ -104,6 +111,7 @@ void qk_norm_rope_backward(Stream stream, const AttentionShape& shape, const Ten
                            const Tensor& qkv, const Tensor& q_weight, const Tensor& k_weight, float eps,
                            const Tensor& rope, const Tensor& dqkv, const Tensor& dq_weight,
                            const Tensor& dk_weight, const Tensor& workspace) {
+  const ProfileScope profile("qk_norm_rope_backward");
   constexpr const char* kOp = "qk_norm_rope_backward";
   require_norm_rope(kOp, stream, shape, qkv, q_weight, k_weight, rope);
   require(kOp, "dq", stream, dq, {shape.tokens(), shape.q_cols()});
@@ -121,6 +129,7 @@ void qk_norm_rope_backward(Stream stream, const AttentionShape& shape, const Ten
 }
 
 void swiglu_forward(Stream stream, const Tensor& gate_up, const Tensor& act) {
+  const ProfileScope profile("swiglu_forward");
   const int64_t n = act.rows();
   const int64_t f = act.cols();
   require("swiglu_forward", "gate_up", stream, gate_up, {n, 2 * f});
@@ -130,6 +139,7 @@ void swiglu_forward(Stream stream, const Tensor& gate_up, const Tensor& act) {
 
 void swiglu_backward(Stream stream, const Tensor& dact, const Tensor& gate_up, const Tensor& dgate_up,
                      const Tensor& act) {
+  const ProfileScope profile("swiglu_backward");
   constexpr const char* kOp = "swiglu_backward";
   const int64_t n = act.rows();
   const int64_t f = act.cols();
@@ -148,6 +158,7 @@ int64_t cross_entropy_workspace(int64_t vocab_size) { return cpu::cross_entropy_
 void cross_entropy(Stream stream, const Tensor& hidden, const Tensor& head, const Tensor& targets,
                    float grad_scale, const Tensor& nll, const Tensor& dhidden, const Tensor& dhead,
                    const Tensor& workspace) {
+  const ProfileScope profile("cross_entropy");
   constexpr const char* kOp = "cross_entropy";
   const int64_t n = hidden.rows();
   const int64_t d = hidden.cols();
@@ -176,6 +187,7 @@ int64_t cross_entropy_compare_workspace(int64_t vocab_size) {
 void cross_entropy_compare(Stream stream, const Tensor& clean, const Tensor& hidden, const Tensor& head,
                            const Tensor& targets, const Tensor& nll, const Tensor& kl, const Tensor& flipped,
                            const Tensor& workspace) {
+  const ProfileScope profile("cross_entropy_compare");
   constexpr const char* kOp = "cross_entropy_compare";
   const int64_t n = hidden.rows();
   const int64_t d = hidden.cols();

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/kernels.h"
 #include "kernels/op_checks.h"
+#include "kernels/profile.h"
 #include "kernels/ops.h"
 
 namespace depthroute::ops {
@@ -44,6 +45,7 @@ SiteShape require_site(const char* op, Stream stream, const RoutingSite& site) {
 }  // namespace
 
 void routing_forward(Stream stream, const RoutingSite& site, const Tensor& add, const Tensor& output) {
+  const ProfileScope profile("routing_forward");
   constexpr const char* kOp = "routing_forward";
   const SiteShape shape = require_site(kOp, stream, site);
   if (add.defined()) require(kOp, "add", stream, add, {shape.n, shape.d});
@@ -56,6 +58,7 @@ void routing_forward(Stream stream, const RoutingSite& site, const Tensor& add, 
 
 void routing_backward(Stream stream, const RoutingSite& site, const Tensor& doutput,
                       const RoutingGradients& gradients, const Tensor& workspace) {
+  const ProfileScope profile("routing_backward");
   constexpr const char* kOp = "routing_backward";
   const SiteShape shape = require_site(kOp, stream, site);
   require(kOp, "doutput", stream, doutput, {shape.n, shape.d});

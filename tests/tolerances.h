@@ -19,13 +19,12 @@ inline constexpr double kGoldenGradient =
            // since one alone is a sum over tokens that may cancel
 inline constexpr double kGoldenZero =
     1e-15;  // norms below this are zeros in exact arithmetic (float64 noise)
-inline constexpr double kGoldenWeights =
-    1e-6;  // absolute, root mean square over a site's weights
+inline constexpr double kGoldenWeights = 1e-6;  // absolute, root mean square over a site's weights
 inline constexpr double kGoldenWeight =
     1e-5;  // absolute, one weight: late sites inherit the states' rounding
-// After steps of AdamW at lr 0.01: the update divides by sqrt(v), so a gradient that is nearly zero in
-// float64 moves its parameter by up to lr in a direction float32 rounding decides.
-inline constexpr double kGoldenTrainedLoss = 1e-4;       // absolute, nats
-inline constexpr double kGoldenTrainedParameter = 1e-3;  // absolute; parameters have moved by about 0.03
+// Ablated runs, per token: taking a dominant source away leaves a small mixture, and what float32 rounded in
+// it is magnified by the RMSNorm that follows. Four of 11520 values need it; each cell's mean keeps
+// kGoldenLoss.
+inline constexpr double kGoldenAblatedNll = 5e-5;  // relative to max(1, nll), nats
 
 }  // namespace depthroute::tolerance

@@ -10,6 +10,7 @@
 #include "data/files.h"
 #include "data/manifest.h"
 #include "data/safetensors.h"
+#include "kernels/host_view.h"
 #include "kernels/ops.h"
 #include "train/model/weights.h"
 #include "train/run_folder.h"
@@ -60,23 +61,6 @@ RunState read_state(const std::string& path) {
   return state;
 }
 
-/// The values of a block on the host: the block itself on the CPU, a copy otherwise.
-class HostBlock {
- public:
-  HostBlock(Stream stream, const Tensor& block) : tensor_(block) {
-    if (block.device == Device::cpu) return;
-    copy_.resize(static_cast<size_t>(block.numel()));
-    tensor_ = host_tensor(copy_.data(), block.shape);
-    ops::copy(stream, block, tensor_);
-    synchronize(stream);
-  }
-  const Tensor& tensor() const { return tensor_; }
-
- private:
-  std::vector<float> copy_;
-  Tensor tensor_;
-};
-
 std::vector<int64_t> extents(const Shape& shape) {
   std::vector<int64_t> result;
   for (int axis = 0; axis < shape.rank(); ++axis) result.push_back(shape[axis]);
@@ -84,7 +68,7 @@ std::vector<int64_t> extents(const Shape& shape) {
 }
 
 void save_moments(const std::string& path, const TrainingStep& step) {
-  const HostBlock m(step.stream(), step.optimizer().m()), v(step.stream(), step.optimizer().v());
+  const HostView m(step.stream(), step.optimizer().m()), v(step.stream(), step.optimizer().v());
   std::vector<TensorToWrite> tensors;
   for (const auto& [prefix, block] : {std::pair{"m.", &m}, std::pair{"v.", &v}})
     for (const Parameter& parameter : step.layout().all()) {

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "kernels/ops.h"
+#include "kernels/host_view.h"
 
 namespace depthroute {
 
@@ -46,17 +46,14 @@ nlohmann::ordered_json validate(TrainingStep& step, const Batches& data, int64_t
   const int64_t micro_batch = model.options().micro_batch, seq_len = model.options().seq_len;
   const BatchSource batch = data.at(0);
   std::vector<Mass> sums(plan.sites.size(), Mass{});
-  std::vector<float> weights;
   double nll = 0;
   for (int64_t first = 0; first < count; first += micro_batch) {
     nll += step.evaluate(first, std::min(micro_batch, count - first), batch);
     for (size_t s = 0; s < sums.size(); ++s) {
       if (!plan.sites[s].routed) continue;
-      const Tensor on_device = model.trace(static_cast<int>(s)).weights;
-      weights.resize(static_cast<size_t>(on_device.numel()));
-      ops::copy(step.stream(), on_device, host_tensor(weights.data(), on_device.shape));
-      synchronize(step.stream());
-      const Mass mass = family_mass(plan.sites[s], weights);
+      const HostView weights(step.stream(), model.trace(static_cast<int>(s)).weights);
+      const Mass mass = family_mass(
+          plan.sites[s], {weights.tensor().data<float>(), static_cast<size_t>(weights.tensor().numel())});
       for (int f = 0; f < kNumFamilies; ++f) sums[s][f] += mass[f];
     }
   }

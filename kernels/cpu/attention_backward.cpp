@@ -1,6 +1,6 @@
-// Causal attention, backward: probabilities again from the kept log-sum-exp. One thread owns a (sequence, kv head): it
-// goes through the query tiles in order and adds to dk and dv in place, so those sums have one order and need no
-// scratch.
+// Causal attention, backward: probabilities again from the kept log-sum-exp. One thread owns a (sequence, kv
+// head): it goes through the query tiles in order and adds to dk and dv in place, so those sums have one
+// order and need no scratch.
 #include <omp.h>
 
 #include "kernels/cpu/attention_tile.h"
@@ -30,8 +30,8 @@ void clear_rows(int64_t rows, int64_t columns, float* x, int64_t stride) {
 }  // namespace
 
 void attention_backward(const ops::AttentionShape& s, const float* dout, const float* q, const float* k,
-                        const float* v, int64_t v_stride, const float* out, const float* lse, float* dq, float* dk,
-                        float* dv, int64_t dv_stride, float* workspace) {
+                        const float* v, int64_t v_stride, const float* out, const float* lse, float* dq,
+                        float* dk, float* dv, int64_t dv_stride, float* workspace) {
   const AttentionTiling tiling(s);
   const int64_t head_dim = s.head_dim, k_stride = s.kv_cols();
   const float scale = attention_scale(s);
@@ -63,14 +63,14 @@ void attention_backward(const ops::AttentionShape& s, const float* dout, const f
         }
         for (int64_t key = 0; key < end; key += tiling.keys) {
           const int64_t keys = std::min(tiling.keys, end - key);
-          gemm(false, true, rows, keys, head_dim, scratch.query, head_dim, k_head + key * k_stride, k_stride, 0.0f,
-               scratch.scores, keys);
+          gemm(false, true, rows, keys, head_dim, scratch.query, head_dim, k_head + key * k_stride, k_stride,
+               0.0f, scratch.scores, keys);
           for (int64_t r = 0; r < rows; ++r)
             probabilities(scratch.scores + r * keys, tile.visible(r, key, keys), keys, row_lse[r]);
           gemm(true, false, keys, head_dim, rows, scratch.scores, keys, scratch.out, head_dim, 1.0f,
                dv_head + key * dv_stride, dv_stride);
-          gemm(false, true, rows, keys, head_dim, scratch.out, head_dim, v_head + key * v_stride, v_stride, 0.0f,
-               scratch.dscores, keys);
+          gemm(false, true, rows, keys, head_dim, scratch.out, head_dim, v_head + key * v_stride, v_stride,
+               0.0f, scratch.dscores, keys);
           for (int64_t r = 0; r < rows; ++r)
             score_gradients(scratch.scores + r * keys, scratch.dscores + r * keys, keys, delta[r]);
           gemm(false, false, rows, head_dim, keys, scratch.dscores, keys, k_head + key * k_stride, k_stride,

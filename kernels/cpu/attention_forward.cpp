@@ -1,6 +1,6 @@
-// Causal attention, forward: per tile, scores of one block of keys at a time, softmax online over the blocks (Milakov
-// and Gimelshein, arXiv:1805.02867; tiles as in FlashAttention, arXiv:2205.14135). Blocks after the tile's last token
-// are never computed.
+// Causal attention, forward: per tile, scores of one block of keys at a time, softmax online over the blocks
+// (Milakov and Gimelshein, arXiv:1805.02867; tiles as in FlashAttention, arXiv:2205.14135). Blocks after the
+// tile's last token are never computed.
 #include <omp.h>
 
 #include <limits>
@@ -12,8 +12,8 @@
 namespace depthroute::cpu {
 namespace {
 
-/// Scores of one row to e^(score - maximum), 0 beyond `visible`. `maximum` and `sum` are the row's over all blocks so
-/// far; what was summed under the old maximum must be multiplied with the value returned.
+/// Scores of one row to e^(score - maximum), 0 beyond `visible`. `maximum` and `sum` are the row's over all
+/// blocks so far; what was summed under the old maximum must be multiplied with the value returned.
 float exponentials(float* scores, int64_t visible, int64_t keys, float& maximum, float& sum) {
   std::fill(scores + visible, scores + keys, 0.0f);
   if (visible == 0) return 1.0f;
@@ -37,8 +37,8 @@ int64_t attention_workspace(const ops::AttentionShape& s) {
   return AttentionScratch::floats(s) * omp_get_max_threads();
 }
 
-void attention_forward(const ops::AttentionShape& s, const float* q, const float* k, const float* v, int64_t v_stride,
-                       float* out, float* lse, float* workspace) {
+void attention_forward(const ops::AttentionShape& s, const float* q, const float* k, const float* v,
+                       int64_t v_stride, float* out, float* lse, float* workspace) {
   const AttentionTiling tiling(s);
   const int64_t head_dim = s.head_dim, k_stride = s.kv_cols();
   const int64_t groups = s.batch * s.num_kv_heads;
@@ -63,17 +63,17 @@ void attention_forward(const ops::AttentionShape& s, const float* q, const float
       std::fill(sum, sum + rows, 0.0f);
       for (int64_t key = 0; key < end; key += tiling.keys) {
         const int64_t keys = std::min(tiling.keys, end - key);
-        gemm(false, true, rows, keys, head_dim, scratch.query, head_dim, keys_of_head + key * k_stride, k_stride,
-             0.0f, scratch.scores, keys);
+        gemm(false, true, rows, keys, head_dim, scratch.query, head_dim, keys_of_head + key * k_stride,
+             k_stride, 0.0f, scratch.scores, keys);
         for (int64_t r = 0; r < rows; ++r) {
-          const float correction = exponentials(scratch.scores + r * keys, tile.visible(r, key, keys), keys,
-                                                maximum[r], sum[r]);
+          const float correction =
+              exponentials(scratch.scores + r * keys, tile.visible(r, key, keys), keys, maximum[r], sum[r]);
           if (key == 0 || correction == 1.0f) continue;
           float* row = scratch.result + r * head_dim;
           for (int64_t i = 0; i < head_dim; ++i) row[i] *= correction;
         }
-        gemm(false, false, rows, head_dim, keys, scratch.scores, keys, values_of_head + key * v_stride, v_stride,
-             key == 0 ? 0.0f : 1.0f, scratch.result, head_dim);
+        gemm(false, false, rows, head_dim, keys, scratch.scores, keys, values_of_head + key * v_stride,
+             v_stride, key == 0 ? 0.0f : 1.0f, scratch.result, head_dim);
       }
       for (int64_t r = 0; r < rows; ++r) {
         const float inverse = 1.0f / sum[r];

@@ -1,9 +1,9 @@
 // What the attention kernels share: how the work is cut into tiles, and the copies in and out of a tile.
 //
 // A tile is a run of query tokens of one sequence, times all heads that share one kv head: its rows are
-// [head in group][token], so that one matrix product serves the whole group. Keys are taken in blocks. Cuts depend on
-// the shape alone, a tile belongs to one thread, and every sum over blocks runs in their order: results do not depend
-// on the number of threads.
+// [head in group][token], so that one matrix product serves the whole group. Keys are taken in blocks. Cuts
+// depend on the shape alone, a tile belongs to one thread, and every sum over blocks runs in their order:
+// results do not depend on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +16,9 @@
 namespace depthroute::cpu {
 
 struct AttentionTiling {
-  static constexpr int64_t kRows = 128;      // rows of a tile, about
-  static constexpr int64_t kKeyBlock = 512;  // keys at a time: a block of scores stays in the second-level cache
+  static constexpr int64_t kRows = 128;  // rows of a tile, about
+  static constexpr int64_t kKeyBlock =
+      512;  // keys at a time: a block of scores stays in the second-level cache
 
   explicit AttentionTiling(const ops::AttentionShape& s)
       : group(div_exact(s.num_heads, s.num_kv_heads)),
@@ -61,8 +62,8 @@ struct AttentionScratch {
 
 /// One tile: query tokens [begin, begin + tokens) of a sequence, heads [head, head + group).
 struct AttentionTile {
-  AttentionTile(const ops::AttentionShape& s, const AttentionTiling& tiling, int64_t sequence, int64_t kv_head,
-                int64_t index)
+  AttentionTile(const ops::AttentionShape& s, const AttentionTiling& tiling, int64_t sequence,
+                int64_t kv_head, int64_t index)
       : begin(index * tiling.tokens),
         tokens(std::min(tiling.tokens, s.seq_len - begin)),
         group(tiling.group),

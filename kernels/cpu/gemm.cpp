@@ -10,6 +10,7 @@
 
 #include "configs/base/check.h"
 #include "kernels/cpu/kernels.h"
+#include "kernels/profile.h"
 
 namespace depthroute::cpu {
 
@@ -74,6 +75,10 @@ void call_without_openmp_build(const Product& p) {
 
 void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
           const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+  // Inside a parallel region (attention's tiles) the product is a part of that op's time, on many threads at
+  // once.
+  const ProfileScope profile(omp_in_parallel() ? "" : "sgemm",
+                             2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
   const Product product{transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc};
   static const bool openmp_build = openblas_get_parallel() == kOpenMpBuild;
   if (openmp_build) return call(product);

@@ -1,8 +1,9 @@
 // Depth routing, backward. Per token two passes over the columns, the second one from the cache:
 //   1. h again, and the products of g and h with the sources that give every dlogit_j;
 //   2. h and dh again, the gradients of the sources, and the partial sums of the parameters' gradients.
-// Each pass asks for the rows that the following one reads first (this token's gradients, the next token's sources).
-// Nothing of size D is kept: recomputing h from cached sources costs less than the memory it would need.
+// Each pass asks for the rows that the following one reads first (this token's gradients, the next token's
+// sources). Nothing of size D is kept: recomputing h from cached sources costs less than the memory it would
+// need.
 #include <array>
 #include <cmath>
 
@@ -42,9 +43,9 @@ void find_projection(int64_t d, Token& token) {
   token.projection = static_cast<float>(token.rstd * token.rstd * total(g_dot_h) / static_cast<double>(d));
 }
 
-/// Pass 1. dlogit_j = a_j (d_j - sum_i a_i d_i) cancels: the d_i are nearly equal, and dh is nearly orthogonal to h.
-/// So every d_j is taken relative to the last source: dh . (V_j - V_ref) loses nothing where states of one residual
-/// stream are close (their difference is then exact), and is exactly 0 for one source.
+/// Pass 1. dlogit_j = a_j (d_j - sum_i a_i d_i) cancels: the d_i are nearly equal, and dh is nearly
+/// orthogonal to h. So every d_j is taken relative to the last source: dh . (V_j - V_ref) loses nothing where
+/// states of one residual stream are close (their difference is then exact), and is exactly 0 for one source.
 void find_dlogits(int64_t d, Token& token) {
   const int last = token.mix.count - 1;
   const float* reference = token.mix.row[last];
@@ -104,8 +105,8 @@ void add_gradients(int64_t d, const Token& token, const Partials& partials) {
   });
 }
 
-/// Pass 2: dV_j += factor_j dh + dlogit_j (r_j u - (r_j^3 c_j / D) V_j), du += sum_j dlogit_j r_j V_j. The sources
-/// follow one another within each vector, so two of them may share a gradient.
+/// Pass 2: dV_j += factor_j dh + dlogit_j (r_j u - (r_j^3 c_j / D) V_j), du += sum_j dlogit_j r_j V_j. The
+/// sources follow one another within each vector, so two of them may share a gradient.
 void add_routed_gradients(int64_t d, const Token& token, const float* query, const float* key_norm,
                           const Partials& partials) {
   const int count = token.mix.count;

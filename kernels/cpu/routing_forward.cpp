@@ -16,7 +16,8 @@ struct Statistics {
   float inv_rms, dot;
 };
 
-/// Inverse RMS of a source's row and its product with u = query * key_norm. `next` is the row to be read next.
+/// Inverse RMS of a source's row and its product with u = query * key_norm. `next` is the row to be read
+/// next.
 Statistics statistics(const RoutingArguments& args, const float* row, const float* next, int64_t d,
                       float eps) {
   double squares = 0, products = 0;
@@ -91,7 +92,8 @@ void routing_forward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site, 
 
     for (int j = 0; j < n; ++j) {
       Statistics s{0, 0};
-      if (args.query && !args.dropped[j]) s = statistics(args, args.source[j] + row, args.source[j] + next, d, site.key_eps);
+      if (args.query && !args.dropped[j])
+        s = statistics(args, args.source[j] + row, args.source[j] + next, d, site.key_eps);
       inv_rms[token * n + j] = s.inv_rms;
       dots[token * n + j] = s.dot;
       a[j] = s.inv_rms * s.dot + args.bias[j];

@@ -17,8 +17,8 @@ namespace depthroute::cpu {
 using Columns __attribute__((vector_size(32), aligned(4), may_alias)) = float;
 inline constexpr int64_t kColumns = 8;
 
-/// Consecutive columns of a row that stay in registers together. Kernels are written once and instantiated for
-/// blocks of several vectors and for the last D % 8 columns (T = float).
+/// Consecutive columns of a row that stay in registers together. Kernels are written once and instantiated
+/// for blocks of several vectors and for the last D % 8 columns (T = float).
 template <int kVectors>
 struct [[gnu::may_alias]] Block {
   Columns v[kVectors];
@@ -69,8 +69,9 @@ T& at(float* p) {
   return *reinterpret_cast<T*>(p);
 }
 
-/// Asks for the columns that T covers at p, ahead of their use. Rows of D columns are too short for the hardware's own
-/// prefetching to get going, and a token's rows lie far from each other: this is worth a factor of 1.5.
+/// Asks for the columns that T covers at p, ahead of their use. Rows of D columns are too short for the
+/// hardware's own prefetching to get going, and a token's rows lie far from each other: this is worth a
+/// factor of 1.5.
 template <typename T>
 void prefetch(const float* p) {
   if constexpr (sizeof(T) > sizeof(float))
@@ -99,7 +100,8 @@ double total(const Block<kSums>& sum) {
 template <int kVectors, typename Body>
 void for_columns(int64_t begin, int64_t end, const Body& body) {
   int64_t i = begin;
-  for (; i + kVectors * kColumns <= end; i += kVectors * kColumns) body.template operator()<Block<kVectors>>(i);
+  for (; i + kVectors * kColumns <= end; i += kVectors * kColumns)
+    body.template operator()<Block<kVectors>>(i);
   for (; i + kColumns <= end; i += kColumns) body.template operator()<Block<1>>(i);
   for (; i < end; ++i) body.template operator()<float>(i);
 }
@@ -134,8 +136,8 @@ struct RoutingArguments {
   std::array<bool, kMaxSources> dropped;
 };
 
-/// The sources of one token that take part, and its mix h = sum_k factor[k] row[k]. Sources with a weight of 0 are
-/// left out rather than multiplied: a dropped source may hold anything, and 0 * inf is not 0.
+/// The sources of one token that take part, and its mix h = sum_k factor[k] row[k]. Sources with a weight of
+/// 0 are left out rather than multiplied: a dropped source may hold anything, and 0 * inf is not 0.
 struct Mix {
   int count = 0;
   std::array<const float*, kMaxSources> row;

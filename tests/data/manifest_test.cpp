@@ -76,6 +76,7 @@ TEST_F(ManifestTest, MalformedManifestsNameTheFault) {
   const std::string sum = R"("size": 0, "checksum": "x")";
   const std::pair<std::string, std::string> cases[] = {
       {"not json", "not valid JSON"},
+      {std::string("{}\0", 3), "it holds a zero byte"},
       {"[]", "not a JSON object"},
       {R"({"version": 1})", "\"kind\" is missing"},
       {R"({"kind": "k", "version": 2})", "version 2 is unknown"},

@@ -176,7 +176,7 @@ TEST_F(ShardedModelTest, IndexAndPartsMustAgree) {
   const std::string one = "model-1.safetensors", two = "model-2.safetensors";
   EXPECT_TRUE(has(message_for({{"a", two}, {"b", two}, {"c", two}}), "tensor \"a\" is missing"));
   EXPECT_TRUE(has(message_for({{"a", one}, {"b", two}}), "tensor \"c\" is not what"));
-  EXPECT_TRUE(has(message_for({{"a", one}, {"b", two}, {"c", "model-3.safetensors"}}),
+  EXPECT_TRUE(has(message_for({{"a", one}, {"b", two}, {"c", two}, {"d", "model-3.safetensors"}}),
                   "model-3.safetensors: cannot open"));
   for (const json& bad : {json("../m/" + one), json("/" + one), json(""), json("./" + one), json(3)})
     EXPECT_TRUE(has(message_for({{"a", bad}}), "which is not a file of this folder")) << bad;

@@ -9,6 +9,7 @@
 #include "eval/controls.h"
 #include "eval/evaluate.h"
 #include "tests/eval/eval_fixture.h"
+#include "tests/tolerances.h"
 
 namespace depthroute {
 namespace {
@@ -100,7 +101,9 @@ TEST_P(Evaluate, BatchSizeDoesNotMatter) {
   RoutingTrace trace_one(one.model->plan()), trace_three(three.model->plan());
   const Evaluation a = one.run(*tokens_, 8, list, &trace_one), b = three.run(*tokens_, 8, list, &trace_three);
   ASSERT_EQ(a.clean_nll.size(), 56u);
-  for (size_t i = 0; i < a.clean_nll.size(); ++i) EXPECT_NEAR(a.clean_nll[i], b.clean_nll[i], 1e-5);
+  // Matrix products round differently for another number of rows.
+  for (size_t i = 0; i < a.clean_nll.size(); ++i)
+    EXPECT_NEAR(a.clean_nll[i], b.clean_nll[i], tolerance::kGoldenLoss * std::max(1.0f, a.clean_nll[i]));
   for (size_t i = 0; i < list.size(); ++i)
     for (size_t s = 0; s < 8; ++s)
       EXPECT_NEAR(a.outcomes[i].delta_nll[s], b.outcomes[i].delta_nll[s], 1e-3) << list[i].name;

@@ -1,5 +1,5 @@
-// Causal attention against float64 loops, and what must hold bit for bit: causality, independence of the batch and of
-// the number of threads.
+// Causal attention against float64 loops, and what must hold bit for bit: causality, independence of the
+// batch and of the number of threads.
 #include <algorithm>
 #include <cmath>
 
@@ -19,8 +19,8 @@ struct OracleResult {
 /// softmax(q k^T / sqrt(K)) v and its gradients, one row at a time.
 OracleResult oracle(const ops::AttentionShape& s, const Doubles& q, const Doubles& k, const Doubles& v,
                     const Doubles& dout) {
-  OracleResult r{Doubles(q.size()), Doubles(s.batch * s.num_heads * s.seq_len), Doubles(q.size()), Doubles(k.size()),
-                 Doubles(v.size())};
+  OracleResult r{Doubles(q.size()), Doubles(s.batch * s.num_heads * s.seq_len), Doubles(q.size()),
+                 Doubles(k.size()), Doubles(v.size())};
   const double scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
   const int64_t group = s.num_heads / s.num_kv_heads;
   for (int64_t b = 0; b < s.batch; ++b)
@@ -84,7 +84,8 @@ Outputs run(const Inputs& in) {
   Outputs r(in.shape);
   const F32 workspace = test::workspace(ops::attention_workspace(in.shape));
   ops::attention_forward(kCpu, in.shape, in.q, in.k, in.v, r.out, r.lse, workspace);
-  ops::attention_backward(kCpu, in.shape, in.dout, in.q, in.k, in.v, r.out, r.lse, r.dq, r.dk, r.dv, workspace);
+  ops::attention_backward(kCpu, in.shape, in.dout, in.q, in.k, in.v, r.out, r.lse, r.dq, r.dk, r.dv,
+                          workspace);
   return r;
 }
 
@@ -105,10 +106,11 @@ void expect_close(const Inputs& in, const Outputs& got) {
 
 TEST(Attention, MatchesFloat64Loops) {
   const ops::AttentionShape shapes[] = {
-      {2, 1, 4, 2, 8},    {3, 3, 2, 2, 6},   {1, 17, 4, 1, 32},   {2, 64, 4, 2, 64},    {2, 65, 8, 2, 10},
-      {1, 130, 3, 3, 64}, {1, 130, 6, 2, 2}, {1, 129, 4, 4, 100}, {1, 33, 2, 1, 256},   {1, 40, 160, 1, 4},
-      {1, 530, 3, 1, 10},  // 42 tokens a tile: tiles and blocks of keys do not line up
-      {1, 1100, 2, 2, 4},  // three blocks of keys
+      {2, 1, 4, 2, 8},    {3, 3, 2, 2, 6},    {1, 17, 4, 1, 32},  {2, 64, 4, 2, 64},
+      {2, 65, 8, 2, 10},  {1, 130, 3, 3, 64}, {1, 130, 6, 2, 2},  {1, 129, 4, 4, 100},
+      {1, 33, 2, 1, 256}, {1, 40, 160, 1, 4}, {1, 530, 3, 1, 10},  // 42 tokens a tile: tiles and blocks of
+                                                                   // keys do not line up
+      {1, 1100, 2, 2, 4},                                          // three blocks of keys
   };
   for (const ops::AttentionShape& s : shapes) {
     SCOPED_TRACE(testing::Message() << "B " << s.batch << " T " << s.seq_len << " H " << s.num_heads << " G "
@@ -173,8 +175,10 @@ TEST(Attention, LaterTokensChangeNothingEarlier) {
     const Outputs got = run(changed);
     for (int64_t b = 0; b < s.batch; ++b) {
       const int64_t row = b * s.seq_len * s.q_cols();
-      EXPECT_TRUE(std::equal(got.out.data() + row, got.out.data() + row + first * s.q_cols(), want.out.data() + row));
-      EXPECT_TRUE(std::equal(got.dq.data() + row, got.dq.data() + row + first * s.q_cols(), want.dq.data() + row));
+      EXPECT_TRUE(
+          std::equal(got.out.data() + row, got.out.data() + row + first * s.q_cols(), want.out.data() + row));
+      EXPECT_TRUE(
+          std::equal(got.dq.data() + row, got.dq.data() + row + first * s.q_cols(), want.dq.data() + row));
       EXPECT_FALSE(std::equal(got.out.data() + row, got.out.data() + row + s.seq_len * s.q_cols(),
                               want.out.data() + row));
       for (int64_t h = 0; h < s.num_heads; ++h) {
@@ -191,14 +195,18 @@ TEST(Attention, SplittingTheBatchChangesNothing) {
   const std::vector<F32> want = run(in).all();
   for (int64_t b = 0; b < whole.batch; ++b) {
     Inputs part(single, 0);
-    const auto cut = [b](const F32& from, F32& to) { std::copy_n(from.data() + b * to.size(), to.size(), to.data()); };
+    const auto cut = [b](const F32& from, F32& to) {
+      std::copy_n(from.data() + b * to.size(), to.size(), to.data());
+    };
     cut(in.q, part.q);
     cut(in.k, part.k);
     cut(in.v, part.v);
     cut(in.dout, part.dout);
     const std::vector<F32> got = run(part).all();
     for (size_t i = 0; i < got.size(); ++i)
-      EXPECT_TRUE(std::equal(got[i].data(), got[i].data() + got[i].size(), want[i].data() + b * got[i].size())) << i;
+      EXPECT_TRUE(
+          std::equal(got[i].data(), got[i].data() + got[i].size(), want[i].data() + b * got[i].size()))
+          << i;
   }
 }
 

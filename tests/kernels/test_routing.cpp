@@ -1,1 +1,163 @@
+// Depth routing against float64 loops and finite differences, over every kind of argument a site can have.
 #include "tests/kernels/op_test.h"
+#include "tests/kernels/routing_oracle.h"
+
+namespace depthroute {
+namespace {
+
+using test::Doubles;
+using test::F32;
+using test::RoutingOracle;
+using test::RoutingProblem;
+using test::RoutingResult;
+using test::RoutingValues;
+
+constexpr float kDropped = -std::numeric_limits<float>::infinity();
+
+void expect_close(const RoutingProblem& p) {
+  const RoutingResult got = test::run_routing(p);
+  const RoutingOracle want = test::routing_oracle(p);
+  constexpr double kStatistics = 1e-6;  // float32 lanes joined in float64
+  EXPECT_LT(test::relative_l2(got.output, want.output), tolerance::kF32Forward);
+  EXPECT_LT(test::relative_l2(got.weights, want.weights), tolerance::kF32Statistics);
+  EXPECT_LT(test::relative_l2(got.inv_rms, want.inv_rms), kStatistics);
+  EXPECT_LT(test::relative_l2(got.dots, want.dots), kStatistics);
+  EXPECT_LT(test::relative_l2(got.rstd, want.rstd), kStatistics);
+  EXPECT_LT(test::relative_l2(got.dnorm_weight, want.dnorm_weight), tolerance::kF32Backward);
+  for (size_t s = 0; s < got.dstate.size(); ++s)
+    EXPECT_LT(test::relative_l2(got.dstate[s], want.dstate[s]), tolerance::kF32Backward) << "state " << s;
+  EXPECT_LT(test::relative_l2(got.dquery, want.dquery), tolerance::kF32Backward);
+  EXPECT_LT(test::relative_l2(got.dkey_norm, want.dkey_norm), tolerance::kF32Backward);
+  // One number, a sum of terms of both signs over tokens: its error is that of its terms.
+  EXPECT_NEAR(got.dbias[0], want.dbias[0], 1e-5 * std::sqrt(static_cast<double>(p.tokens * p.d)));
+}
+
+/// The last source is an earlier one as well (a boundary's attention site, `cumulative`).
+void make_duplicate(RoutingProblem& p) {
+  if (p.n() < 2) return;
+  p.source[p.n() - 1] = p.n() - 2;
+  p.state.pop_back();
+}
+
+/// Offsets, some of them -inf, and scales.
+void intervene(RoutingProblem& p) {
+  const F32 values = test::random_f32({2 * p.n()}, 5);
+  for (int j = 0; j < p.n(); ++j) {
+    p.offset.push_back(j % 4 == 1 && j + 1 < p.n() ? kDropped : values[j]);
+    p.scale.push_back(1.0f + 0.3f * values[p.n() + j]);
+  }
+}
+
+class RoutingShapes : public testing::TestWithParam<std::tuple<int, int, int>> {
+ protected:
+  RoutingProblem problem() const {
+    const auto [tokens, d, n] = GetParam();
+    return RoutingProblem::random(tokens, d, n, 100 + tokens + d + n);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Odd, RoutingShapes,
+                         testing::Combine(testing::Values(1, 7, 33), testing::Values(5, 32, 100, 1024),
+                                          testing::Values(1, 2, 3, 9, 57, 64)));
+
+TEST_P(RoutingShapes, PlainSite) { expect_close(problem()); }
+
+TEST_P(RoutingShapes, AddAndDuplicate) {
+  RoutingProblem p = problem();
+  p.has_add = true;
+  make_duplicate(p);
+  expect_close(p);
+}
+
+TEST_P(RoutingShapes, Interventions) {
+  RoutingProblem p = problem();
+  p.has_add = true;
+  intervene(p);
+  expect_close(p);
+}
+
+TEST_P(RoutingShapes, NoQuery) {
+  RoutingProblem p = problem();
+  p.has_query = false;
+  intervene(p);
+  expect_close(p);
+  p.has_bias = false;
+  p.offset.clear();
+  p.scale.clear();
+  expect_close(p);
+}
+
+TEST(Routing, GradientsMatchFiniteDifferences) {
+  RoutingProblem p = RoutingProblem::random(2, 5, 5, 7);
+  p.has_add = true;
+  p.source[4] = 3;
+  p.state.pop_back();
+  p.offset = {0.3f, kDropped, -0.2f, 0.1f, 0.5f};
+  p.scale = {1.0f, 1.0f, 0.7f, 1.2f, 1.0f};
+  const RoutingResult got = test::run_routing(p);
+  RoutingValues in(p);
+  const Doubles doutput = p.doutput.doubles();
+  const auto loss = [&] { return test::inner(test::routing_oracle(p, in).output, doutput); };
+  const auto difference = [&](Doubles& x) { return test::finite_difference(x, loss); };
+  for (size_t s = 0; s < in.state.size(); ++s)
+    EXPECT_LT(test::relative_l2(got.dstate[s], difference(in.state[s])), tolerance::kFiniteDifference) << s;
+  EXPECT_LT(test::relative_l2(got.dquery, difference(in.query)), tolerance::kFiniteDifference);
+  EXPECT_LT(test::relative_l2(got.dkey_norm, difference(in.key_norm)), tolerance::kFiniteDifference);
+  EXPECT_LT(test::relative_l2(got.dbias, difference(in.bias)), tolerance::kFiniteDifference);
+  EXPECT_LT(test::relative_l2(got.dnorm_weight, difference(in.norm_weight)), tolerance::kFiniteDifference);
+}
+
+TEST(Routing, AddsToTheLastSourceInPlace) {
+  RoutingProblem p = RoutingProblem::random(9, 37, 3, 8);
+  p.has_add = true;
+  const RoutingResult got = test::run_routing(p);
+  EXPECT_TRUE(got.state[0] == p.state[0]);
+  EXPECT_TRUE(got.state[1] == p.state[1]);
+  for (int64_t i = 0; i < p.add.size(); ++i) EXPECT_EQ(got.state[2][i], p.state[2][i] + p.add[i]);
+}
+
+TEST(Routing, GradientsAccumulate) {
+  const RoutingProblem p = RoutingProblem::random(40, 21, 4, 9);
+  const RoutingResult once = test::run_routing(p);
+  RoutingResult twice = once;
+  test::run_routing(p, twice);
+  const auto expect_double = [](const F32& got, const F32& single) {
+    Doubles want = single.doubles();
+    for (double& x : want) x *= 2;
+    EXPECT_LT(test::relative_l2(got, want), tolerance::kF32Backward);
+  };
+  for (int j = 0; j < p.n(); ++j) expect_double(twice.dstate[j], once.dstate[j]);
+  expect_double(twice.dquery, once.dquery);
+  expect_double(twice.dkey_norm, once.dkey_norm);
+  expect_double(twice.dbias, once.dbias);
+  expect_double(twice.dnorm_weight, once.dnorm_weight);
+}
+
+// The query's gradient is a difference of nearly equal terms where sources are (states of one residual stream
+// often are). What is left of it must be right: the relative error is a few roundings of the terms, 2^-24 /
+// spread.
+TEST(Routing, QueryGradientSurvivesCancellation) {
+  for (double spread : {1e-1, 1e-2, 1e-3}) {
+    RoutingProblem p = RoutingProblem::random(33, 256, 5, 11);
+    for (int j = 1; j < p.n(); ++j) {
+      const F32 noise = test::random_f32({p.tokens, p.d}, 60 + j, spread);
+      for (int64_t i = 0; i < noise.size(); ++i) p.state[j][i] = p.state[0][i] + noise[i];
+    }
+    const RoutingResult got = test::run_routing(p);
+    const RoutingOracle want = test::routing_oracle(p);
+    const double allowed = 1e-6 + 1e-7 / spread;
+    EXPECT_LT(test::relative_l2(got.dquery, want.dquery), allowed) << spread;
+    EXPECT_LT(test::relative_l2(got.dkey_norm, want.dkey_norm), allowed) << spread;
+    EXPECT_NEAR(got.dbias[0], want.dbias[0], allowed * std::abs(want.dbias[0])) << spread;
+  }
+}
+
+TEST(Routing, DoesNotDependOnThreads) {
+  RoutingProblem p = RoutingProblem::random(150, 72, 5, 12);
+  p.has_add = true;
+  make_duplicate(p);
+  intervene(p);
+  test::expect_independent_of_threads([&] { return test::run_routing(p).all(); });
+}
+
+}  // namespace
+}  // namespace depthroute

@@ -4,6 +4,7 @@
 
 #include "configs/base/error.h"
 #include "data/files.h"
+#include "kernels/host_view.h"
 #include "kernels/ops.h"
 
 namespace depthroute {
@@ -27,14 +28,6 @@ void load_one(Stream stream, const ModelFolder& folder, const ParameterLayout& l
 
 /// A parameter only routing has: not in a plain model's folder.
 bool is_routing(const Parameter& parameter) { return parameter.name.find("_res_") != std::string::npos; }
-
-/// The whole block on the host.
-std::vector<float> to_host(Stream stream, const Tensor& block) {
-  std::vector<float> host(block.numel());
-  ops::copy(stream, block, host_tensor(host.data(), block.shape));
-  synchronize(stream);
-  return host;
-}
 
 }  // namespace
 
@@ -79,22 +72,24 @@ void load_wrapped_parameters(Stream stream, const ModelFolder& plain, const Para
 
 void save_parameters(Stream stream, const std::string& path, const ModelConfig& config,
                      const ParameterLayout& layout, const Tensor& block) {
-  const std::vector<float> host = to_host(stream, block);
+  const HostView host(stream, block);
   std::vector<TensorToWrite> tensors;
-  for (const Parameter& parameter : layout.all())
-    tensors.push_back({parameter.name, extents(parameter.shape),
-                       std::span<const float>(host).subspan(parameter.offset, parameter.numel())});
+  for (const Parameter& parameter : layout.all()) {
+    const Tensor view = layout.view(host.tensor(), parameter);
+    tensors.push_back(
+        {parameter.name, extents(parameter.shape), {view.data<float>(), static_cast<size_t>(view.numel())}});
+  }
   write_model_folder(path, config, tensors);
 }
 
 std::string parameters_checksum(Stream stream, const ParameterLayout& layout, const Tensor& block) {
-  const std::vector<float> host = to_host(stream, block);
-  std::vector<float> values;  // without the padding between groups
-  values.reserve(layout.num_parameters());
-  for (const Parameter& parameter : layout.all())
-    values.insert(values.end(), host.begin() + parameter.offset,
-                  host.begin() + parameter.offset + parameter.numel());
-  return hash_bytes(std::as_bytes(std::span<const float>(values)));
+  const HostView host(stream, block);
+  std::string hashes;  // one per parameter: the padding between them is no part of the model
+  for (const Parameter& parameter : layout.all()) {
+    const Tensor view = layout.view(host.tensor(), parameter);
+    hashes += hash_bytes({static_cast<const std::byte*>(view.pointer), static_cast<size_t>(view.bytes())});
+  }
+  return hash_bytes(std::as_bytes(std::span<const char>(hashes)));
 }
 
 }  // namespace depthroute

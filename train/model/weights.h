@@ -24,7 +24,7 @@ void load_wrapped_parameters(Stream stream, const ModelFolder& plain, const Para
 void save_parameters(Stream stream, const std::string& path, const ModelConfig& config,
                      const ParameterLayout& layout, const Tensor& block);
 
-/// XXH3-128 over all parameter values in layout order: equal before and after an evaluation.
+/// XXH3-128 over the checksums of all parameters in layout order: equal before and after an evaluation.
 std::string parameters_checksum(Stream stream, const ParameterLayout& layout, const Tensor& block);
 
 }  // namespace depthroute

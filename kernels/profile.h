@@ -1,0 +1,67 @@
+// Where the time of a step goes: seconds and calls by op, collected while a benchmark asks for it. Off, a
+// scope costs one test of a flag. Host time: meaningful on the CPU, where an op has finished when it returns.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace depthroute {
+
+struct ProfileEntry {
+  std::string_view name;  // a literal
+  double seconds = 0;     // scopes inside this one included
+  int64_t calls = 0;
+  double flops = 0;  // of scopes that state them
+};
+
+/// Process-wide, and filled by one thread: the one that called start(). Ops are called from one thread.
+struct Profile {
+  static inline thread_local bool enabled = false;
+  static inline std::vector<ProfileEntry> entries;
+
+  static void start() {
+    entries.clear();
+    entries.reserve(64);
+    enabled = true;
+  }
+  static void stop() { enabled = false; }
+  static void add(std::string_view name, double seconds, double flops) {
+    for (ProfileEntry& entry : entries)
+      if (entry.name == name) {
+        entry.seconds += seconds;
+        entry.flops += flops;
+        ++entry.calls;
+        return;
+      }
+    entries.push_back({name, seconds, 1, flops});
+  }
+};
+
+/// Counts the time from here to the end of the block under `name`, a literal; "" counts nothing.
+class ProfileScope {
+ public:
+  explicit ProfileScope(std::string_view name, double flops = 0) {
+    if (!Profile::enabled) [[likely]]
+      return;
+    name_ = name;
+    flops_ = flops;
+    start_ = Clock::now();
+  }
+  ~ProfileScope() {
+    if (name_.empty()) [[likely]]
+      return;
+    Profile::add(name_, std::chrono::duration<double>(Clock::now() - start_).count(), flops_);
+  }
+  ProfileScope(const ProfileScope&) = delete;
+  ProfileScope& operator=(const ProfileScope&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::string_view name_;
+  double flops_ = 0;
+  Clock::time_point start_;
+};
+
+}  // namespace depthroute
