@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 
 #include "configs/base/error.h"
 #include "configs/cli.h"
@@ -33,7 +34,8 @@ Provenance provenance(const CommandLine& command, const EvalConfig& config, cons
   from.command_line = command.text;
   from.config_yaml = to_yaml(config);
   from.config_hash = config_hash(config);
-  from.checkpoint_path = config.model.from;
+  from.checkpoint_path =
+      std::filesystem::canonical(source.folder.path()).string();  // what a link names may change
   from.checkpoint_checksum = model_folder_checksum(source.folder.path());
   for (const ShardInfo& shard : tokens.shards()) {
     from.data_paths.push_back(shard.path);

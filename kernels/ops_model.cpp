@@ -2,8 +2,8 @@
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/op_checks.h"
-#include "kernels/profile.h"
 #include "kernels/ops.h"
+#include "kernels/profile.h"
 
 namespace depthroute::ops {
 

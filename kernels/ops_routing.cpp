@@ -3,8 +3,8 @@
 
 #include "kernels/cpu/kernels.h"
 #include "kernels/op_checks.h"
-#include "kernels/profile.h"
 #include "kernels/ops.h"
+#include "kernels/profile.h"
 
 namespace depthroute::ops {
 

@@ -38,7 +38,7 @@ std::vector<CheckpointFolder> list_checkpoints(const std::string& output) {
 void clean_leftovers(const std::string& output) {
   // data/files.h puts ".tmp-" and the process behind the name of whatever is unfinished, half-deleted folders
   // included.
-  static const std::regex pattern(R"((step_[0-9]{8,15}|latest|metrics\.jsonl)\.tmp-[0-9][0-9-]*)");
+  static const std::regex pattern(R"((step_[0-9]{8,15}|latest|metrics\.jsonl)\.tmp-[0-9]+(-[0-9]+)?(-replaced)?)");
   std::error_code error;
   std::vector<fs::path> leftovers;
   for (const std::string& folder : {output, checkpoints_path(output)})

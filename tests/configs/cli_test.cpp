@@ -1,10 +1,10 @@
 #include "configs/cli.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <algorithm>
 #include <new>
-#include <regex>
 
 #include "configs/base/error.h"
 
@@ -69,9 +69,9 @@ TEST(CommandLine, HelpNeverReachesTheBody) {
        {"CONFIG", "--set", "key.path=value", "--dry-run", "--print-config", "--help-config", "--version"})
     EXPECT_NE(help.out.find(word), std::string::npos) << word;
   EXPECT_EQ(keys.out, "| the reference |\n");
-  EXPECT_TRUE(
-      std::regex_match(version.out, std::regex("depthroute-train [0-9]+\\.[0-9]+\\.[0-9]+ \\(.+\\)\n")))
-      << version.out;
+  EXPECT_EQ(version.out, fmt::format("depthroute-train {} ({})\n", program_version(), program_commit()));
+  EXPECT_GE(std::string(program_version()).size(), 5u);
+  EXPECT_GE(std::string(program_commit()).size(), 7u);
 }
 
 TEST(CommandLine, BadArgumentsAreStatus2) {
@@ -81,8 +81,9 @@ TEST(CommandLine, BadArgumentsAreStatus2) {
     EXPECT_EQ(outcome.status, 2);
     EXPECT_FALSE(outcome.ran);
     EXPECT_EQ(outcome.out, "");
-    EXPECT_TRUE(std::regex_match(outcome.err, std::regex("depthroute-train: error: [^\n]+; see --help\n")))
-        << outcome.err;
+    EXPECT_EQ(outcome.err.rfind("depthroute-train: error: ", 0), 0u) << outcome.err;
+    EXPECT_EQ(outcome.err.find("; see --help\n"), outcome.err.size() - 13) << outcome.err;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
   }
 }
 

@@ -78,8 +78,8 @@ TEST(Reading, HostileTexts) {
     for (size_t i = 0; i < count; ++i) text += part;
     return text;
   };
-  EXPECT_TRUE(
-      contains(train_error(kTrain + "seed: " + many("[a, ", 1000)), "nested more than 16 levels deep"));
+  EXPECT_TRUE(contains(train_error(kTrain + "seed: " + many("[", 1000) + many("]", 1000)),
+                       "nested more than 16 levels deep"));
   EXPECT_TRUE(contains(train_error(kTrain + "seed: " + many("[", 100000)), "a key must be text"));
   EXPECT_TRUE(
       contains(train_error(kTrain + "seed: " + many("{a: ", 1000)), "nested more than 16 levels deep"));

@@ -189,7 +189,7 @@ inline RoutingOracle routing_oracle(const RoutingProblem& p, const RoutingValues
     for (int j = 0; j < n; ++j) {
       if (a[j] == 0) continue;
       const double dlogit = n == 1 ? 0 : a[j] * (from_mix[j] - mean);
-      if (j == n - 1) r.dbias[0] += dlogit;
+      if (j == n - 1 && p.has_bias) r.dbias[0] += dlogit;
       const double through_rms = rms[j] * rms[j] * rms[j] * c[j] / static_cast<double>(d);
       for (int64_t i = 0; i < d; ++i) {
         const double v = value(j, row + i);
