@@ -5,17 +5,10 @@
 #include "data/sampler.h"
 
 #include "configs/base/check.h"
+#include "configs/base/random.h"
 
 namespace depthroute {
 namespace {
-
-// The generator of Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
-constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ULL;
-uint64_t mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
 
 // Four would do for large domains; tiny ones (half_bits 1) need more to reach all permutations about equally
 // often.
@@ -28,7 +21,7 @@ uint64_t permute(uint64_t x, uint64_t key, int half_bits) {
   if (x < 2) x ^= key & 1;
   uint64_t left = x >> half_bits, right = x & mask;
   for (int round = 1; round <= kRounds; ++round) {
-    const uint64_t scrambled = mix(mix(key + kGolden * static_cast<uint64_t>(round)) + right);
+    const uint64_t scrambled = random_bits(mix64(key + static_cast<uint64_t>(round)), right);
     const uint64_t next = left ^ (scrambled >> 32 & mask);
     left = right;
     right = next;
@@ -48,7 +41,7 @@ int64_t Sampler::sample(int64_t k) const {
   DR_CHECK(k >= 0);
   const int64_t position = k % num_samples_;
   if (order_ == Order::sequential) return position;
-  const uint64_t key = mix(mix(seed_ + kGolden) + kGolden * static_cast<uint64_t>(epoch(k)));
+  const uint64_t key = random_bits(mix64(seed_), static_cast<uint64_t>(epoch(k)));
   uint64_t x = static_cast<uint64_t>(position);
   do {
     x = permute(x, key, half_bits_);

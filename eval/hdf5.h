@@ -121,6 +121,10 @@ class Hdf5Reader {
   Hdf5Handle file_;
 };
 
+/// Before anything else is asked of HDF5; every entry of this header does it. Errors are ours to report, and
+/// the library's own cleaning up at exit is off: after a failed write (disk full) it would crash.
+void prepare_hdf5();
+
 /// True if the file can be opened as HDF5 at all.
 bool is_hdf5_file(const std::string& path);
 

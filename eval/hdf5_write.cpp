@@ -77,7 +77,7 @@ hid_t Hdf5Writer::check(hid_t result, const std::string& what) const {
 }
 
 Hdf5Writer::Hdf5Writer(const std::string& path) : path_(path) {
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);  // errors are ours to report
+  prepare_hdf5();
   const Hdf5Handle properties(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
   H5Pset_obj_track_times(properties.get(), false);
   file_ = Hdf5Handle(

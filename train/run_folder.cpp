@@ -8,7 +8,8 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <regex>
+#include <optional>
+#include <string_view>
 
 #include "configs/base/error.h"
 
@@ -20,15 +21,35 @@ std::string metrics_path(const std::string& output) { return output + "/metrics.
 std::string checkpoints_path(const std::string& output) { return output + "/checkpoints"; }
 std::string checkpoint_name(int64_t step) { return fmt::format("step_{:08}", step); }
 
+namespace {
+
+/// The step of "step_<at least eight digits>"; nothing for any other name.
+std::optional<int64_t> step_of(std::string_view name) {
+  constexpr std::string_view kPrefix = "step_";
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  const std::string_view digits = name.substr(kPrefix.size());
+  if (digits.size() < 8 || digits.size() > 15) return std::nullopt;
+  if (digits.find_first_not_of("0123456789") != std::string_view::npos) return std::nullopt;
+  return std::stoll(std::string(digits));
+}
+
+/// data/files.h puts ".tmp-" and the process behind the name of whatever is unfinished, half-deleted folders
+/// included.
+bool is_leftover(std::string_view name) {
+  const size_t mark = name.rfind(".tmp-");
+  if (mark == std::string_view::npos || name.find_first_of("0123456789", mark) != mark + 5) return false;
+  const std::string_view of = name.substr(0, mark);
+  return of == "latest" || of == "metrics.jsonl" || step_of(of);
+}
+
+}  // namespace
+
 std::vector<CheckpointFolder> list_checkpoints(const std::string& output) {
-  static const std::regex pattern("step_([0-9]{8,15})");
   std::vector<CheckpointFolder> found;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(checkpoints_path(output), error)) {
-    const std::string name = entry.path().filename().string();
-    std::smatch match;
-    if (std::regex_match(name, match, pattern) && entry.is_directory(error))
-      found.push_back({std::stoll(match[1]), entry.path().string()});
+    const std::optional<int64_t> step = step_of(entry.path().filename().string());
+    if (step && entry.is_directory(error)) found.push_back({*step, entry.path().string()});
   }
   std::sort(found.begin(), found.end(),
             [](const CheckpointFolder& a, const CheckpointFolder& b) { return a.step < b.step; });
@@ -36,14 +57,11 @@ std::vector<CheckpointFolder> list_checkpoints(const std::string& output) {
 }
 
 void clean_leftovers(const std::string& output) {
-  // data/files.h puts ".tmp-" and the process behind the name of whatever is unfinished, half-deleted folders
-  // included.
-  static const std::regex pattern(R"((step_[0-9]{8,15}|latest|metrics\.jsonl)\.tmp-[0-9]+(-[0-9]+)?(-replaced)?)");
   std::error_code error;
   std::vector<fs::path> leftovers;
   for (const std::string& folder : {output, checkpoints_path(output)})
     for (const fs::directory_entry& entry : fs::directory_iterator(folder, error))
-      if (std::regex_match(entry.path().filename().string(), pattern)) leftovers.push_back(entry.path());
+      if (is_leftover(entry.path().filename().string())) leftovers.push_back(entry.path());
   for (const fs::path& path : leftovers) fs::remove_all(path, error);
 }
 

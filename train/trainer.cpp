@@ -176,6 +176,11 @@ int train(const TrainConfig& config) {
   if (!start.checkpoint.empty())
     refuse_changes(start.checkpoint, config, start.state, data.tokens.fingerprint());
   if (!lock) lock.emplace(config.output);
+  if (start.state.step >= config.train.steps) {
+    fmt::print("nothing to do: {} is at step {} of {}\n", start.checkpoint, start.state.step,
+               config.train.steps);
+    return kExitOk;
+  }
 
   std::error_code error;
   std::filesystem::create_directories(checkpoints_path(config.output), error);

@@ -1,6 +1,6 @@
-// Counter-based random numbers: a value is a function of (key, counter) alone, so results do not depend on the order, the
-// threads or the process that asks. The mixer is SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom
-// number generators"), used as a hash.
+// Counter-based random numbers: a value is a function of (key, counter) alone, so results do not depend on
+// the order, the threads or the process that asks. The mixer is SplitMix64 (Steele, Lea, Flood 2014, "Fast
+// splittable pseudorandom number generators"), used as a hash.
 #pragma once
 
 #include <cmath>
@@ -24,7 +24,11 @@ constexpr uint64_t stream_key(uint64_t seed, std::string_view name) {
   return mix64(hash ^ mix64(seed));
 }
 
-constexpr uint64_t random_bits(uint64_t key, uint64_t counter) { return mix64(key ^ mix64(counter)); }
+/// The counter-th output of SplitMix64 started from the hashed key. Not symmetric in its arguments: (1, 2)
+/// and (2, 1) are different streams.
+constexpr uint64_t random_bits(uint64_t key, uint64_t counter) {
+  return mix64(mix64(key ^ 0xd1b54a32d192ed03ULL) + counter * 0x9e3779b97f4a7c15ULL);
+}
 
 /// Uniform in [0, bound) without visible bias: the high half of a 64 x 64 bit product.
 inline uint64_t random_below(uint64_t key, uint64_t counter, uint64_t bound) {

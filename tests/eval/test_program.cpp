@@ -30,8 +30,12 @@ class EvalProgram : public testing::Test {
            "], seq_len: 9, sequences: 7}\nmicro_batch: 3\n" + "statistics: {bootstrap: 200}\n" + rest;
   }
   Ran run(const std::string& text, const std::string& arguments = "") {
+    return run_shell("", text, arguments);
+  }
+  /// `before`: shell commands in front of the program.
+  Ran run_shell(const std::string& before, const std::string& text, const std::string& arguments) {
     write_file_atomically(folder_.path("config.yaml"), text);
-    const std::string command = std::string(DEPTHROUTE_BIN_DIR) + "/depthroute-eval " +
+    const std::string command = before + DEPTHROUTE_BIN_DIR + "/depthroute-eval " +
                                 folder_.path("config.yaml") + " " + arguments + " >" + folder_.path("out") +
                                 " 2>" + folder_.path("err");
     const int status = std::system(command.c_str());
@@ -173,6 +177,14 @@ TEST_F(EvalProgram, RefusalsAreOneLineAndWriteNothing) {
                  "--set output=" + folder_.path("val.bin/results.h5"));
   expect_refused(config_text("reset"), "is not a results file", "--set output=" + folder_.path("val.bin"));
   EXPECT_EQ(TokenStream({folder_.path("val.bin")}, 97).num_tokens(), 100);  // left alone
+}
+
+TEST_F(EvalProgram, AFullDiskLeavesNothingAndIsStatusOne) {
+  // A limit on the size of files stands in for a full disk: past it, write() fails.
+  const Ran ran = run_shell("trap '' XFSZ; ulimit -f 8; ", config_text("kimi", kGrid), "");
+  EXPECT_EQ(ran.status, 1) << ran.err;
+  EXPECT_NE(ran.err.find("is the disk full?"), std::string::npos) << ran.err;
+  expect_nothing_written();
 }
 
 TEST_F(EvalProgram, H5pyReadsEveryVariableAndEveryAxisHasAScale) {

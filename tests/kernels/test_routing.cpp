@@ -15,9 +15,10 @@ using test::RoutingValues;
 constexpr float kDropped = -std::numeric_limits<float>::infinity();
 
 /// Relative L2, but absolute where the gradient cancels altogether (a state that is both sources of a site).
-void expect_gradient(const F32& got, const Doubles& want, const char* name) {
+void expect_gradient(const F32& got, const Doubles& want, const char* name,
+                     double allowed = tolerance::kF32Backward) {
   const bool cancels = test::relative_l2(want, Doubles(want.size())) < 1e-9;
-  EXPECT_LT(test::relative_l2(got, cancels ? Doubles(want.size()) : want), tolerance::kF32Backward) << name;
+  EXPECT_LT(test::relative_l2(got, cancels ? Doubles(want.size()) : want), allowed) << name;
 }
 
 void expect_close(const RoutingProblem& p) {
@@ -31,8 +32,10 @@ void expect_close(const RoutingProblem& p) {
   EXPECT_LT(test::relative_l2(got.rstd, want.rstd), kStatistics);
   expect_gradient(got.dnorm_weight, want.dnorm_weight, "norm_weight");
   for (size_t s = 0; s < got.dstate.size(); ++s) expect_gradient(got.dstate[s], want.dstate[s], "state");
-  expect_gradient(got.dquery, want.dquery, "query");
-  expect_gradient(got.dkey_norm, want.dkey_norm, "key_norm");
+  // One token and two sources leave a single product dh . (V_0 - V_1), which cancels by chance, here to 1e-3.
+  const double allowed = (p.tokens == 1 ? 10 : 1) * tolerance::kF32Backward;
+  expect_gradient(got.dquery, want.dquery, "query", allowed);
+  expect_gradient(got.dkey_norm, want.dkey_norm, "key_norm", allowed);
   // One number, a sum of terms of both signs over tokens: its error is that of its terms.
   EXPECT_NEAR(got.dbias[0], want.dbias[0], 1e-5 * std::sqrt(static_cast<double>(p.tokens * p.d)));
 }
@@ -63,7 +66,10 @@ void for_all_shapes(const std::function<void(RoutingProblem)>& check) {
       }
 }
 
-TEST(Routing, MatchesFloat64Loops) { for_all_shapes(expect_close); }
+TEST(Routing, MatchesFloat64Loops) {
+  for_all_shapes(expect_close);
+  expect_close(RoutingProblem::random(5, 5003, 4, 6));
+}
 
 TEST(Routing, MatchesWithAddAndDuplicate) {
   for_all_shapes([](RoutingProblem p) {

@@ -153,6 +153,13 @@ TEST(RoutingProperties, ADroppedSourceDoesNotMatter) {
     }
 }
 
+TEST(RoutingProperties, TheBiasOfADroppedSourceHasNoGradient) {
+  RoutingProblem p = RoutingProblem::random(10, 21, 3, 10);
+  EXPECT_NE(test::run_routing(p).dbias[0], 0.0f);
+  p.offset = {0, 0, kDropped};
+  EXPECT_EQ(test::run_routing(p).dbias[0], 0.0f);
+}
+
 TEST(RoutingProperties, NanReachesTheOutput) {
   RoutingProblem p = RoutingProblem::random(4, 21, 3, 8);
   p.state[1][2 * p.d + 20] = std::numeric_limits<float>::quiet_NaN();
