@@ -14,7 +14,8 @@
 namespace depthroute::cpu {
 namespace {
 
-/// One token. With g = doutput * norm_weight, the gradient of h is dh = rstd (g - projection h).
+/// One token, and what is found out about it. One of these per thread serves all tokens: it is too large to
+/// be cleared for each. With g = doutput * norm_weight, the gradient of h is dh = rstd (g - projection h).
 struct Token {
   const float* doutput;
   const float* norm_weight;
@@ -24,7 +25,9 @@ struct Token {
   // Per source of the mix:
   std::array<float*, kMaxSources> dsource;
   std::array<float, kMaxSources> weight, scale, inv_rms, dot, dlogit;
-  float projection = 0;  // rstd^2 (g . h) / D
+  float projection;  // rstd^2 (g . h) / D
+  // Products of g and of h with V_j - V_ref (find_dlogits).
+  Block<1> with_g[kMaxSources], with_h[kMaxSources];
 
   template <typename T>
   T norm_gradient(int64_t i) const {
@@ -49,8 +52,8 @@ void find_projection(int64_t d, Token& token) {
 void find_dlogits(int64_t d, Token& token) {
   const int last = token.mix.count - 1;
   const float* reference = token.mix.row[last];
-  // Products of g and of h with V_j - V_ref; at `last`, with V_ref itself.
-  Block<1> with_g[kMaxSources], with_h[kMaxSources];
+  auto& with_g = token.with_g;  // at `last`, the product with V_ref itself
+  auto& with_h = token.with_h;
   for (int k = 0; k <= last; ++k) with_g[k] = with_h[k] = Block<1>{};
   Block<1> g_dot_h{};
   for_columns<2>(0, d, [&]<typename T>(int64_t i) {
@@ -159,12 +162,14 @@ void routing_backward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site,
   reduce_over_tokens(n_tokens, columns, workspace, [&](int64_t begin, int64_t end, float* partial) {
     const Partials partials{partial, partial + d};
     double dbias = 0;
+    Token token;
+    token.norm_weight = norm_weight;
     for (int64_t t = begin; t < end; ++t) {
       const int64_t row = t * d;
-      Token token{.doutput = doutput + row,
-                  .norm_weight = norm_weight,
-                  .rstd = rstd[t],
-                  .to_next = t + 1 < end ? d : 0};
+      token.doutput = doutput + row;
+      token.rstd = rstd[t];
+      token.to_next = t + 1 < end ? d : 0;
+      token.mix.count = 0;
       int current = -1;  // the last source's place in the mix
       for (int j = 0; j < n; ++j) {
         const int64_t at_source = t * n + j;

@@ -25,7 +25,8 @@ struct [[gnu::may_alias]] Block {
 
   // Vector by vector, not the defaults: g++ copies and clears an aggregate of vectors through memory.
   Block() {
-    for (Columns& x : v) x = Columns{};
+    // Not through a Columns&: a reference loses the type's alignment of 4.
+    for (int i = 0; i < kVectors; ++i) v[i] = Columns{};
   }
   Block(const Block& x) {
     for (int i = 0; i < kVectors; ++i) v[i] = x.v[i];

@@ -105,12 +105,11 @@ void expect_close(const Inputs& in, const Outputs& got) {
 }
 
 TEST(Attention, MatchesFloat64Loops) {
+  // T 530: 42 tokens a tile, so that tiles and blocks of keys do not line up. T 1100: three blocks of keys.
   const ops::AttentionShape shapes[] = {
       {2, 1, 4, 2, 8},    {3, 3, 2, 2, 6},    {1, 17, 4, 1, 32},  {2, 64, 4, 2, 64},
       {2, 65, 8, 2, 10},  {1, 130, 3, 3, 64}, {1, 130, 6, 2, 2},  {1, 129, 4, 4, 100},
-      {1, 33, 2, 1, 256}, {1, 40, 160, 1, 4}, {1, 530, 3, 1, 10},  // 42 tokens a tile: tiles and blocks of
-                                                                   // keys do not line up
-      {1, 1100, 2, 2, 4},                                          // three blocks of keys
+      {1, 33, 2, 1, 256}, {1, 40, 160, 1, 4}, {1, 530, 3, 1, 10}, {1, 1100, 2, 2, 4},
   };
   for (const ops::AttentionShape& s : shapes) {
     SCOPED_TRACE(testing::Message() << "B " << s.batch << " T " << s.seq_len << " H " << s.num_heads << " G "
