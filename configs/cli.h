@@ -1,5 +1,5 @@
-// The command line both programs share (SPEC §8): CONFIG.yaml [--set key.path=value]... [--dry-run] [--print-config]
-// and --help-config, --version. Also the one place where exceptions become exit statuses.
+// The command line both programs share (SPEC §8): CONFIG.yaml [--set key.path=value]... [--dry-run]
+// [--print-config] and --help-config, --version. Also the one place where exceptions become exit statuses.
 #pragma once
 
 #include <functional>
@@ -16,12 +16,14 @@ struct CommandLine {
   std::string text;  // the command line as typed, for results
 };
 
-/// Runs `body` after parsing; --help, --help-config (prints `reference`) and --version never reach it. Returns body's
-/// status, or 2 for InputError and bad arguments, 1 for any other exception, each with one line on standard error.
+/// Runs `body` after parsing; --help, --help-config (prints `reference`) and --version never reach it.
+/// Returns body's status, or 2 for InputError and bad arguments, 1 for any other exception, each with one
+/// line on standard error.
 int run_program(int argc, char** argv, const std::string& description, const std::string& reference,
                 const std::function<int(const CommandLine&)>& body);
 
-/// "0.1.0" and the git commit the program was built from ("unknown" outside a checkout, "-dirty" when changed).
+/// "0.1.0" and the git commit the program was built from ("unknown" outside a checkout, "-dirty" when
+/// changed).
 const char* program_version();
 const char* program_commit();
 

@@ -20,10 +20,10 @@ struct EvalModelConfig {
 struct EvalDataConfig {
   std::vector<std::string> shards;  // required
   int64_t seq_len = 2048;
-  int64_t sequences = 256;          // the first this many windows, in order
+  int64_t sequences = 256;  // the first this many windows, in order
 };
 struct RoutingConfig {
-  std::string weights = "none";     // none | all
+  std::string weights = "none";  // none | all
 };
 
 /// One entry of `cells` after reading; a grid stands for the product of its lists.
@@ -31,7 +31,7 @@ struct CellConfig {
   bool is_grid = false;
   // grid
   std::vector<std::string> families, grid_sublayers, bands, interventions;
-  bool edges = false;               // grid: {edges: all}: every (site, source) by itself
+  bool edges = false;  // grid: {edges: all}: every (site, source) by itself
   // explicit cell; sources by family or position, sites by sublayers x (bands or layers)
   std::string name;
   std::vector<std::string> source_families;
@@ -41,9 +41,9 @@ struct CellConfig {
   std::vector<int64_t> layers;
   std::string intervention;
   // both
-  double value = 0;                 // bias: the offset; schedule: b
-  bool distinct = false;            // touch every copy of a duplicated state (SPEC §5)
-  int line = 0;                     // where it stands, for messages
+  double value = 0;       // bias: the offset; schedule: b
+  bool distinct = false;  // touch every copy of a duplicated state (SPEC §5)
+  int line = 0;           // where it stands, for messages
 };
 
 struct StatisticsConfig {

@@ -28,9 +28,12 @@ std::string ModelConfig::problem() const {
   const struct {
     const char* key;
     int64_t value, most;
-  } sizes[] = {{"vocab_size", vocab_size, int64_t{1} << 24},   {"hidden_size", hidden_size, 1 << 17},
-               {"num_layers", num_layers, 1 << 12},            {"num_heads", num_heads, 1 << 12},
-               {"num_kv_heads", num_kv_heads, 1 << 12},        {"head_dim", head_dim, 1 << 12},
+  } sizes[] = {{"vocab_size", vocab_size, int64_t{1} << 24},
+               {"hidden_size", hidden_size, 1 << 17},
+               {"num_layers", num_layers, 1 << 12},
+               {"num_heads", num_heads, 1 << 12},
+               {"num_kv_heads", num_kv_heads, 1 << 12},
+               {"head_dim", head_dim, 1 << 12},
                {"intermediate_size", intermediate_size, 1 << 20}};
   for (const auto& size : sizes)
     if (size.value < 1 || size.value > size.most)
@@ -42,15 +45,17 @@ std::string ModelConfig::problem() const {
   if (!(rms_norm_eps >= 0)) return fmt::format("rms_norm_eps = {} must not be negative", rms_norm_eps);
   if (residual.variant == Variant::additive) return "";
   if (residual.sublayers_per_block < 0)
-    return fmt::format("residual.sublayers_per_block = {} must not be negative", residual.sublayers_per_block);
+    return fmt::format("residual.sublayers_per_block = {} must not be negative",
+                       residual.sublayers_per_block);
   if (residual.sublayers_per_block == 0 && (residual.num_blocks < 1 || residual.num_blocks > num_sublayers()))
     return fmt::format("residual.num_blocks = {} is outside 1 ... 2 * num_layers = {}", residual.num_blocks,
                        num_sublayers());
   // Sources of the last site: embedding, finished blocks, current state.
   const int64_t sources = (num_sublayers() - 1) / sublayers_per_block() + 2;
   if (sources > kMaxSources)
-    return fmt::format("residual.sublayers_per_block = {} gives sites of {} sources; at most {} are supported",
-                       sublayers_per_block(), sources, kMaxSources);
+    return fmt::format(
+        "residual.sublayers_per_block = {} gives sites of {} sources; at most {} are supported",
+        sublayers_per_block(), sources, kMaxSources);
   return "";
 }
 

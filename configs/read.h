@@ -1,5 +1,6 @@
-// From YAML text (and --set overrides) to a typed configuration, strictly: unknown key, wrong type, value out of range
-// or impossible combination is a ConfigError naming file, line, key and the nearest known key (SPEC §4).
+// From YAML text (and --set overrides) to a typed configuration, strictly: unknown key, wrong type, value out
+// of range or impossible combination is a ConfigError naming file, line, key and the nearest known key (SPEC
+// §4).
 #pragma once
 
 #include <string>
@@ -10,7 +11,8 @@
 
 namespace depthroute {
 
-/// `overrides`: "key.path=value", the value in YAML. Errors in them name "--set key.path=value" instead of file and line.
+/// `overrides`: "key.path=value", the value in YAML. Errors in them name "--set key.path=value" instead of
+/// file and line.
 TrainConfig read_train_config(const std::string& path, const std::vector<std::string>& overrides = {});
 EvalConfig read_eval_config(const std::string& path, const std::vector<std::string>& overrides = {});
 /// The same from text; `where` stands for the file name in messages.

@@ -1,5 +1,6 @@
-// What depthroute-train can be told. Meaning, default, range and help text of every key stand in train_schema.cpp, once;
-// the parser, --print-config, --help-config and the README's reference come from there.
+// What depthroute-train can be told. Meaning, default, range and help text of every key stand in
+// train_schema.cpp, once; the parser, --print-config, --help-config and the README's reference come from
+// there.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,7 @@ struct OptimizerConfig {
   double lr = 3.0e-4, lr_min = 3.0e-5;
   std::string schedule = "cosine";  // cosine | wsd | constant
   int64_t warmup = 1000;
-  double decay_fraction = 0.2;      // wsd: the last fraction of the steps decays linearly to lr_min
+  double decay_fraction = 0.2;  // wsd: the last fraction of the steps decays linearly to lr_min
   double beta1 = 0.9, beta2 = 0.95, eps = 1.0e-8, weight_decay = 0.1, max_norm = 1.0;
 };
 struct ValidateConfig {
@@ -34,10 +35,10 @@ struct ValidateConfig {
   int64_t sequences = 512;  // the first this many of data.val (or all, if fewer)
 };
 struct CheckpointConfig {
-  int64_t every = 1000;          // steps; 0: only the last
-  int64_t keep = 3;              // newest this many; 0: all
-  std::string resume = "auto";   // auto | never | a checkpoint folder
-  bool accept_changes = false;   // resume although keys that decide the result differ from the checkpoint's
+  int64_t every = 1000;         // steps; 0: only the last
+  int64_t keep = 3;             // newest this many; 0: all
+  std::string resume = "auto";  // auto | never | a checkpoint folder
+  bool accept_changes = false;  // resume although keys that decide the result differ from the checkpoint's
 };
 struct LogConfig {
   int64_t every = 10;
@@ -45,9 +46,9 @@ struct LogConfig {
 
 struct TrainConfig {
   uint64_t seed = 42;
-  std::string output;             // required
-  std::string device = "auto";    // auto | cpu | cuda
-  std::string precision = "bf16"; // bf16 | fp32; the CPU computes in fp32 whatever is asked
+  std::string output;                     // required
+  std::string device = "auto";            // auto | cpu | cuda
+  std::string precision = "bf16";         // bf16 | fp32; the CPU computes in fp32 whatever is asked
   std::optional<std::string> model_from;  // model.from
   ModelConfig model;
   TrainDataConfig data;

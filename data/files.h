@@ -25,8 +25,9 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// A file being written beside its final place. Visible under `path` only after commit() (flush, fsync, rename, fsync of
-/// the folder). Without commit() nothing remains. Throws SystemError (disk full, unwritable folder) naming the path.
+/// A file being written beside its final place. Visible under `path` only after commit() (flush, fsync,
+/// rename, fsync of the folder). Without commit() nothing remains. Throws SystemError (disk full, unwritable
+/// folder) naming the path.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::string& path);
@@ -46,8 +47,8 @@ class AtomicFile {
 };
 void write_file_atomically(const std::string& path, std::string_view content);
 
-/// A folder being filled beside its final place (`<path>.tmp-<pid>`); commit() fsyncs every file, renames, fsyncs the
-/// parent. If `path` exists it is replaced only by the rename. Without commit() nothing remains.
+/// A folder being filled beside its final place (`<path>.tmp-<pid>`); commit() fsyncs every file, renames,
+/// fsyncs the parent. If `path` exists it is replaced only by the rename. Without commit() nothing remains.
 class AtomicFolder {
  public:
   explicit AtomicFolder(const std::string& path);
@@ -67,10 +68,11 @@ void replace_symlink(const std::string& target, const std::string& link);
 /// Renames away first (so that a half-deleted folder never looks whole), then deletes.
 void remove_folder(const std::string& path);
 
-std::string read_file(const std::string& path);          // DataError if unreadable
+std::string read_file(const std::string& path);            // DataError if unreadable
 std::string hash_bytes(std::span<const std::byte> bytes);  // XXH3-128, 32 hex digits
 std::string hash_file(const std::string& path);
-/// Expands * and ?, sorted; DataError if a pattern matches nothing. A path without wildcards is returned as it is.
+/// Expands * and ?, sorted; DataError if a pattern matches nothing. A path without wildcards is returned as
+/// it is.
 std::vector<std::string> expand_patterns(const std::vector<std::string>& patterns);
 
 }  // namespace depthroute

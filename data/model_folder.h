@@ -1,5 +1,5 @@
-// Model folders: config.json + model.safetensors, or model.safetensors.index.json + parts (SPEC §4). Hugging Face reads
-// what is written here for `additive`, the open AttnRes code for `cumulative` and `reset`.
+// Model folders: config.json + model.safetensors, or model.safetensors.index.json + parts (SPEC §4). Hugging
+// Face reads what is written here for `additive`, the open AttnRes code for `cumulative` and `reset`.
 #pragma once
 
 #include <memory>
@@ -14,8 +14,9 @@ namespace depthroute {
 
 class ModelFolder {
  public:
-  /// Reads config.json (both spellings of transformers' keys; SPEC §2) and maps the tensors. Missing attnres_variant: the
-  /// presence of model.final_res_* tells `reset` from `cumulative`. Throws DataError for anything missing or odd.
+  /// Reads config.json (both spellings of transformers' keys; SPEC §2) and maps the tensors. Missing
+  /// attnres_variant: the presence of model.final_res_* tells `reset` from `cumulative`. Throws DataError for
+  /// anything missing or odd.
   explicit ModelFolder(const std::string& path);
 
   const std::string& path() const { return path_; }
@@ -24,9 +25,9 @@ class ModelFolder {
   bool is_plain() const { return config_.residual.variant == Variant::additive; }
   bool contains(const std::string& name) const;
   std::vector<std::string> names() const;
-  /// As float32. The stored shape must equal `shape` ([1,D] and [D], [] and [1] are taken as equal). DataError naming
-  /// folder, tensor and both shapes otherwise. A tied model's redundant lm_head.weight is accepted if it equals the
-  /// embedding (checked by check_names).
+  /// As float32. The stored shape must equal `shape` ([1,D] and [D], [] and [1] are taken as equal).
+  /// DataError naming folder, tensor and both shapes otherwise. A tied model's redundant lm_head.weight is
+  /// accepted if it equals the embedding (checked by check_names).
   void read(const std::string& name, const std::vector<int64_t>& shape, std::span<float> out) const;
   /// Every expected tensor is there and nothing unexpected is; otherwise DataError naming the first few.
   void check_names(const std::vector<std::string>& expected) const;
@@ -37,8 +38,10 @@ class ModelFolder {
   std::vector<SafetensorsFile> files_;
 };
 
-/// Writes config.json and model.safetensors into the existing folder `path` (the caller makes the folder atomic).
-void write_model_folder(const std::string& path, const ModelConfig& config, std::span<const TensorToWrite> tensors);
+/// Writes config.json and model.safetensors into the existing folder `path` (the caller makes the folder
+/// atomic).
+void write_model_folder(const std::string& path, const ModelConfig& config,
+                        std::span<const TensorToWrite> tensors);
 
 /// config.json's text for a configuration and back (exposed for tests). `where` is named in errors.
 std::string model_config_to_json(const ModelConfig& config, bool bf16 = false);

@@ -12,9 +12,9 @@ namespace depthroute {
 
 struct TensorEntry {
   std::string name;
-  std::string dtype;            // "F32", "BF16", "F16", "I64" ... as in the file
+  std::string dtype;  // "F32", "BF16", "F16", "I64" ... as in the file
   std::vector<int64_t> shape;
-  int64_t begin = 0, end = 0;   // bytes, relative to the data section
+  int64_t begin = 0, end = 0;  // bytes, relative to the data section
   int64_t numel() const;
 };
 
@@ -26,7 +26,7 @@ class SafetensorsFile {
   SafetensorsFile(SafetensorsFile&&) noexcept;
 
   const std::string& path() const;
-  const std::vector<TensorEntry>& entries() const;   // in order of offset
+  const std::vector<TensorEntry>& entries() const;         // in order of offset
   const TensorEntry* find(const std::string& name) const;  // nullptr if absent
   const std::map<std::string, std::string>& metadata() const;
   std::span<const std::byte> bytes(const TensorEntry& entry) const;

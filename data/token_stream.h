@@ -9,7 +9,8 @@
 
 namespace depthroute {
 
-/// llm.c's .bin: 256 int32 header words, then uint16 (magic 20240520, version 1) or uint32 (20240801, version 7).
+/// llm.c's .bin: 256 int32 header words, then uint16 (magic 20240520, version 1) or uint32 (20240801, version
+/// 7).
 inline constexpr int32_t kShardMagic16 = 20240520, kShardVersion16 = 1;
 inline constexpr int32_t kShardMagic32 = 20240801, kShardVersion32 = 7;
 inline constexpr int64_t kShardHeaderBytes = 1024;
@@ -22,21 +23,22 @@ struct ShardInfo {
 
 class TokenStream {
  public:
-  /// Paths may hold * and ? (expanded, sorted); a pattern that matches nothing is an error. Checks magic, version and
-  /// count against file size of every shard now. Throws DataError naming file, what is wrong and what to do.
+  /// Paths may hold * and ? (expanded, sorted); a pattern that matches nothing is an error. Checks magic,
+  /// version and count against file size of every shard now. Throws DataError naming file, what is wrong and
+  /// what to do.
   TokenStream(const std::vector<std::string>& patterns, int64_t vocab_size);
   ~TokenStream();
   TokenStream(TokenStream&&) noexcept;
 
   int64_t num_tokens() const;
   const std::vector<ShardInfo>& shards() const;
-  /// Tokens [begin, begin + out.size()) of the stream. Throws DataError naming the shard and position of a token
-  /// outside [0, vocab_size).
+  /// Tokens [begin, begin + out.size()) of the stream. Throws DataError naming the shard and position of a
+  /// token outside [0, vocab_size).
   void read(int64_t begin, std::span<int32_t> out) const;
   /// Samples of T+1 tokens with stride T (SPEC §3): floor((num_tokens - 1) / T).
   int64_t num_samples(int64_t seq_len) const;
-  /// Changes when a shard is added, removed, reordered or edited: XXH3 (hex) over token counts, widths and the
-  /// first and last 64 KiB of each shard. Independent of the shards' folder.
+  /// Changes when a shard is added, removed, reordered or edited: XXH3 (hex) over token counts, widths and
+  /// the first and last 64 KiB of each shard. Independent of the shards' folder.
   std::string fingerprint() const;
 
  private:
@@ -44,8 +46,8 @@ class TokenStream {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Writes one shard as tokens arrive; visible under `path` only after close(). Width from vocab_size (uint16 up to
-/// 65536). Throws SystemError when writing fails.
+/// Writes one shard as tokens arrive; visible under `path` only after close(). Width from vocab_size (uint16
+/// up to 65536). Throws SystemError when writing fails.
 class ShardWriter {
  public:
   ShardWriter(const std::string& path, int64_t vocab_size);

@@ -34,6 +34,11 @@ std::string describe(Device device) {
   return cpu::describe();
 }
 
+int64_t process_bytes(Device device) {
+  check_cpu(device);
+  return cpu::process_bytes();
+}
+
 Stream make_stream(Device device) {
   check_cpu(device);
   return Stream{device, nullptr};

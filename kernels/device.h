@@ -21,6 +21,10 @@ Device resolve_device(const std::string& name);
 /// One line about the device for logs and results, e.g. "cpu: 2 threads, OpenBLAS SkylakeX".
 std::string describe(Device device);
 
+/// What the process itself takes of the device's memory beside arenas: program, libraries, their buffers. An
+/// estimate.
+int64_t process_bytes(Device device);
+
 Stream make_stream(Device device);
 void synchronize(Stream stream);
 

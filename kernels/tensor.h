@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <vector>
 
 #include "configs/base/check.h"
 
@@ -62,6 +63,7 @@ class Shape {
     for (int axis = 0; axis < rank_; ++axis) product *= extents_[axis];
     return product;
   }
+  std::vector<int64_t> extents() const { return {extents_.begin(), extents_.begin() + rank_}; }
   bool operator==(const Shape&) const = default;
 
  private:

@@ -61,12 +61,6 @@ RunState read_state(const std::string& path) {
   return state;
 }
 
-std::vector<int64_t> extents(const Shape& shape) {
-  std::vector<int64_t> result;
-  for (int axis = 0; axis < shape.rank(); ++axis) result.push_back(shape[axis]);
-  return result;
-}
-
 void save_moments(const std::string& path, const TrainingStep& step) {
   const HostView m(step.stream(), step.optimizer().m()), v(step.stream(), step.optimizer().v());
   std::vector<TensorToWrite> tensors;
@@ -74,7 +68,7 @@ void save_moments(const std::string& path, const TrainingStep& step) {
     for (const Parameter& parameter : step.layout().all()) {
       const Tensor view = step.layout().view(block->tensor(), parameter);
       tensors.push_back({prefix + parameter.name,
-                         extents(parameter.shape),
+                         parameter.shape.extents(),
                          {view.data<float>(), static_cast<size_t>(view.numel())}});
     }
   write_safetensors(path, tensors);
@@ -87,14 +81,10 @@ void load_moment(const SafetensorsFile& file, const std::string& prefix, const T
     const std::string name = prefix + parameter.name;
     const TensorEntry* entry = file.find(name);
     if (!entry) throw DataError("{}: tensor {} is missing: take another checkpoint", file.path(), name);
-    if (entry->shape != extents(parameter.shape))
+    if (entry->shape != parameter.shape.extents())
       throw DataError("{}: tensor {} has another shape than this model: use the checkpoint's model keys",
                       file.path(), name);
     const Tensor view = step.layout().view(block, parameter);
-    if (block.device == Device::cpu) {
-      file.read_float(*entry, {view.data<float>(), static_cast<size_t>(view.numel())});
-      continue;
-    }
     values.resize(static_cast<size_t>(view.numel()));
     file.read_float(*entry, values);
     ops::copy(step.stream(), host_tensor(values.data(), view.shape), view);

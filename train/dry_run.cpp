@@ -1,7 +1,5 @@
 #include "train/dry_run.h"
 
-#include <omp.h>
-
 #include <array>
 #include <filesystem>
 #include <map>
@@ -15,12 +13,6 @@
 namespace depthroute {
 
 namespace {
-
-// Resident memory of the process beside the arena: program and libraries, and the buffers OpenBLAS packs
-// matrices into, per thread. Measured at the 100M shape (62 MiB with one thread, 83 with two);
-// depthroute-bench-step prints both sides.
-constexpr int64_t kProcessBytes = int64_t{42} << 20;
-constexpr int64_t kBytesPerThread = int64_t{20} << 20;
 
 double mib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
@@ -105,11 +97,10 @@ std::string describe_memory(const Arena& arena) {
     const auto purpose = static_cast<Purpose>(p);
     text += fmt::format("  {:<16}{:>12.1f} MiB\n", to_string(purpose), mib(arena.bytes(purpose)));
   }
-  const int64_t process = kProcessBytes + kBytesPerThread * omp_get_max_threads();
+  const int64_t process = process_bytes(arena.device());
   text += fmt::format("  {:<16}{:>12.1f} MiB\n", "planned", mib(arena.total_bytes()));
-  if (arena.device() != Device::cpu) return text;
-  text += fmt::format("  {:<16}{:>12.1f} MiB  (program, libraries, matrix-product buffers of {} threads)\n",
-                      "process", mib(process), omp_get_max_threads());
+  text +=
+      fmt::format("  {:<16}{:>12.1f} MiB  (program, libraries, their buffers)\n", "process", mib(process));
   return text + fmt::format("  {:<16}{:>12.1f} MiB\n", "total", mib(arena.total_bytes() + process));
 }
 

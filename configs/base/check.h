@@ -1,5 +1,5 @@
-// Small guards used everywhere. DR_CHECK is for programmer errors only (it stays on in release builds: a wrong
-// number in a paper costs more than a branch); whatever a user can cause is an exception from error.h.
+// Small guards used everywhere. DR_CHECK is for programmer errors only (it stays on in release builds: a
+// wrong number in a paper costs more than a branch); whatever a user can cause is an exception from error.h.
 #pragma once
 
 #include <cstdint>
@@ -11,15 +11,15 @@ namespace depthroute {
 
 [[noreturn]] void check_failed(const char* expression, const char* file, int line, const char* message);
 
-#define DR_CHECK(expr)                                                          \
-  do {                                                                          \
-    if (!(expr)) [[unlikely]]                                                   \
-      ::depthroute::check_failed(#expr, __FILE__, __LINE__, "");                \
+#define DR_CHECK(expr)                                           \
+  do {                                                           \
+    if (!(expr)) [[unlikely]]                                    \
+      ::depthroute::check_failed(#expr, __FILE__, __LINE__, ""); \
   } while (false)
-#define DR_CHECK_MSG(expr, message)                                             \
-  do {                                                                          \
-    if (!(expr)) [[unlikely]]                                                   \
-      ::depthroute::check_failed(#expr, __FILE__, __LINE__, message);           \
+#define DR_CHECK_MSG(expr, message)                                   \
+  do {                                                                \
+    if (!(expr)) [[unlikely]]                                         \
+      ::depthroute::check_failed(#expr, __FILE__, __LINE__, message); \
   } while (false)
 
 /// Converts between integer types; throws std::out_of_range instead of changing the value.

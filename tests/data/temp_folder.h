@@ -42,7 +42,8 @@ class TempFolder {
   std::string path_;
 };
 
-/// A new file each time: ext4 flushes a file that was truncated and rewritten, 3 ms for every one of thousands.
+/// A new file each time: ext4 flushes a file that was truncated and rewritten, 3 ms for every one of
+/// thousands.
 inline void write_raw(const std::string& path, const std::string& content) {
   std::filesystem::remove(path);
   std::ofstream(path, std::ios::binary) << content;

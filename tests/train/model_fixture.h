@@ -21,7 +21,8 @@ struct TestModel {
     arena.allocate();
   }
 
-  static TestModel* load(const std::string& folder_path, int64_t micro_batch, int64_t seq_len, bool training) {
+  static TestModel* load(const std::string& folder_path, int64_t micro_batch, int64_t seq_len,
+                         bool training) {
     const ModelFolder folder(folder_path);
     auto* result = new TestModel(folder.config(), micro_batch, seq_len, training);
     load_parameters(result->stream, folder, result->model.layout(), result->model.parameters());
@@ -42,7 +43,8 @@ struct TestModel {
 struct Batch {
   std::vector<int32_t> inputs, targets;
   int64_t batch, seq_len;
-  Batch(const std::vector<int32_t>& windows, int64_t batch_size, int64_t length) : batch(batch_size), seq_len(length) {
+  Batch(const std::vector<int32_t>& windows, int64_t batch_size, int64_t length)
+      : batch(batch_size), seq_len(length) {
     for (int64_t b = 0; b < batch_size; ++b)
       for (int64_t t = 0; t < length; ++t) {
         inputs.push_back(windows[b * (length + 1) + t]);

@@ -89,7 +89,8 @@ TEST_P(Golden, RoutingWeights) {
       for (int64_t j = 0; j < sources; ++j) {
         const double difference = ours.data<float>()[i * sources + j] - weights[j * tokens + i];
         squares += difference * difference;
-        ASSERT_LE(std::abs(difference), tolerance::kGoldenWeight) << path << " token " << i << " source " << j;
+        ASSERT_LE(std::abs(difference), tolerance::kGoldenWeight)
+            << path << " token " << i << " source " << j;
       }
     EXPECT_LE(std::sqrt(squares / static_cast<double>(tokens * sources)), tolerance::kGoldenWeights) << path;
   }

@@ -11,17 +11,11 @@ namespace depthroute {
 
 namespace {
 
-std::vector<int64_t> extents(const Shape& shape) {
-  std::vector<int64_t> result;
-  for (int axis = 0; axis < shape.rank(); ++axis) result.push_back(shape[axis]);
-  return result;
-}
-
 /// One parameter from the folder, through host memory.
 void load_one(Stream stream, const ModelFolder& folder, const ParameterLayout& layout,
               const Parameter& parameter, const Tensor& block, std::vector<float>& staging) {
   staging.resize(parameter.numel());
-  folder.read(parameter.name, extents(parameter.shape), staging);
+  folder.read(parameter.name, parameter.shape.extents(), staging);
   ops::copy(stream, host_tensor(staging.data(), parameter.shape), layout.view(block, parameter));
   synchronize(stream);  // staging is reused
 }
@@ -77,7 +71,7 @@ void save_parameters(Stream stream, const std::string& path, const ModelConfig& 
   for (const Parameter& parameter : layout.all()) {
     const Tensor view = layout.view(host.tensor(), parameter);
     tensors.push_back(
-        {parameter.name, extents(parameter.shape), {view.data<float>(), static_cast<size_t>(view.numel())}});
+        {parameter.name, parameter.shape.extents(), {view.data<float>(), static_cast<size_t>(view.numel())}});
   }
   write_model_folder(path, config, tensors);
 }
