@@ -133,11 +133,12 @@ Schema describe(EvalConfig& c) {
                     return schema;
                   }},
         "interventions to measure, each entry a grid or one cell");
-  s.key("statistics.bootstrap", &c.statistics.bootstrap, "bootstrap draws and sign flips")
+  s.key("statistics.bootstrap", &c.statistics.bootstrap, "draws of the paired bootstrap")
       .at_least(1)
       .at_most(1e8);
   s.key("statistics.alpha", &c.statistics.alpha, "level of intervals and tests").above(0).below(1);
-  s.key("statistics.margin", &c.statistics.margin, "effects within this many nats count as negligible")
+  s.key("statistics.margin", &c.statistics.margin,
+        "effects within this many nats are to count as negligible; kept in the results, not judged yet")
       .above(0);
   s.key("statistics.seed", &c.statistics.seed, "seed of the draws").at_least(0);
   return s;

@@ -139,13 +139,11 @@ int run(const CommandLine& command) {
 }  // namespace depthroute
 
 int main(int argc, char** argv) {
-  try {
-    depthroute::prepare_process(argv);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "depthroute-eval: error: {}\n", error.what());
-    return depthroute::kExitFailure;
-  }
+  const auto body = [argv](const depthroute::CommandLine& line) {
+    depthroute::prepare_process(argv);  // may start the program again, with better settings
+    return depthroute::run(line);
+  };
   return depthroute::run_program(argc, argv,
                                  "Measures what the routing of a checkpoint does, and what changing it does.",
-                                 depthroute::eval_reference(), depthroute::run);
+                                 depthroute::eval_reference(), body);
 }

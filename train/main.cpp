@@ -26,7 +26,10 @@ int run(const depthroute::CommandLine& line) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  depthroute::prepare_process(argv);
+  const auto body = [argv](const depthroute::CommandLine& line) {
+    depthroute::prepare_process(argv);  // may start the program again, with better settings
+    return run(line);
+  };
   return depthroute::run_program(argc, argv, "Trains a Qwen3 decoder with Block Attention Residuals.",
-                                 depthroute::train_reference(), run);
+                                 depthroute::train_reference(), body);
 }
