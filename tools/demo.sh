@@ -37,14 +37,14 @@ if [[ -z "$text" ]]; then
 fi
 $bin/depthroute-tokenize "$text" --output "$demo/shards" --val-fraction 0.01
 
-train() { $bin/depthroute-train configs/demo.yaml "$@"; }
+train=("$bin/depthroute-train" configs/demo.yaml)
 
 step "train a Block AttnRes model, and kill it (SIGKILL) half way"
-train --dry-run
-train &
+"${train[@]}" --dry-run
+"${train[@]}" &
 trainer=$!
 trap 'kill -KILL $trainer 2>/dev/null || true' EXIT
-half=$(train --print-config | awk '/^train:/{section=1} section && /^ *steps:/{print $2 / 2; exit}')
+half=$("${train[@]}" --print-config | awk '/^train:/{section=1} section && /^ *steps:/{print $2 / 2; exit}')
 while kill -0 "$trainer" 2>/dev/null && ! compgen -G "$demo/attnres/checkpoints/step_$(printf '%08d' "$half")" >/dev/null; do
   sleep 0.2
 done
@@ -54,10 +54,10 @@ trap - EXIT
 echo "killed; what is there: $(ls "$demo/attnres/checkpoints" | tr '\n' ' ')"
 
 step "run the same command again: it resumes from the newest whole checkpoint"
-train
+"${train[@]}"
 
 step "train a plain Qwen3 of the same size"
-train --set model.residual.variant=additive --set output="$demo/plain"
+"${train[@]}" --set model.residual.variant=additive --set output="$demo/plain"
 
 step "ablate the trained model's routing"
 $bin/depthroute-eval configs/eval-demo.yaml
@@ -70,6 +70,6 @@ cat <<TXT
 Block AttnRes model    $demo/attnres/checkpoints/latest/model     (metrics: $demo/attnres/metrics.jsonl)
 plain model            $demo/plain/checkpoints/latest/model       (metrics: $demo/plain/metrics.jsonl)
 ablations, AttnRes     $demo/attnres.h5
-ablations, wrapped     $demo/wrapped.h5
+ablations, wrapped     $demo/plain.h5
 Look inside:           python3 -c "import h5py; h5py.File('$demo/attnres.h5').visit(print)"
 TXT
