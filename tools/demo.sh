@@ -71,5 +71,5 @@ Block AttnRes model    $demo/attnres/checkpoints/latest/model     (metrics: $dem
 plain model            $demo/plain/checkpoints/latest/model       (metrics: $demo/plain/metrics.jsonl)
 ablations, AttnRes     $demo/attnres.h5
 ablations, wrapped     $demo/plain.h5
-Look inside:           python3 -c "import h5py; h5py.File('$demo/attnres.h5').visit(print)"
+Look inside:           /usr/bin/python3 -c "import h5py; h5py.File('$demo/attnres.h5').visit(print)"
 TXT
