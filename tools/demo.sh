@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh Debian or Ubuntu machine to a trained routing model, a wrapped plain model, and ablations of both in HDF5:
 #   tools/demo.sh                 real English text (Debian's dict-gcide, the GNU Collaborative International Dictionary)
-#   tools/demo.sh TEXT_FILE       any text file of yours, a megabyte or more
+#   tools/demo.sh TEXT_FILE       any text file of yours, 200 kB or more
 # Everything it makes is under build/; running it again starts over. About ten minutes on 2 cores, installation included.
 set -euo pipefail
 cd_to=$(dirname "$0")/..
@@ -13,6 +13,11 @@ fi
 if [[ -n "$text" ]]; then
   [[ -r "$text" && -f "$text" ]] || { echo "demo.sh: cannot read the text file '$text'" >&2; exit 2; }
   text=$(realpath "$text")
+  size=$(stat -c %s "$text")
+  if [[ $size -lt 200000 ]]; then
+    echo "demo.sh: '$text' has $size bytes, too few to train and validate on: give 200000 or more" >&2
+    exit 2
+  fi
 fi
 cd "$cd_to"
 
@@ -35,7 +40,9 @@ if [[ -z "$text" ]]; then
   text=$demo/gcide.txt
   gzip -dc </usr/share/dictd/gcide.dict.dz >"$text"
 fi
-$bin/depthroute-tokenize "$text" --output "$demo/shards" --val-fraction 0.01
+# One percent for validation, and at least what the evaluation reads: 64 windows of 256.
+fraction=$(awk -v size="$(stat -c %s "$text")" 'BEGIN { f = 20000 / size; print f > 0.01 ? f : 0.01 }')
+$bin/depthroute-tokenize "$text" --output "$demo/shards" --val-fraction "$fraction"
 
 train=("$bin/depthroute-train" configs/demo.yaml)
 
