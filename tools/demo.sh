@@ -41,7 +41,7 @@ if [[ -z "$text" ]]; then
   gzip -dc </usr/share/dictd/gcide.dict.dz >"$text"
 fi
 # One percent for validation, and at least what the evaluation reads: 64 windows of 256.
-fraction=$(awk -v size="$(stat -c %s "$text")" 'BEGIN { f = 20000 / size; print f > 0.01 ? f : 0.01 }')
+fraction=$(awk -v size="$(stat -c %s "$text")" 'BEGIN { f = 20000 / size; print (f > 0.01 ? f : 0.01) }')
 $bin/depthroute-tokenize "$text" --output "$demo/shards" --val-fraction "$fraction"
 
 train=("$bin/depthroute-train" configs/demo.yaml)
