@@ -1,8 +1,9 @@
-// Checkpoints (SPEC §4): a folder per step, complete or absent.
-//   model/config.json, model/model.safetensors   float32
-//   optimizer.safetensors                        m.<name> and v.<name>, float32, by parameter: any number of
-//   processes state.json                                   RunState config.yaml every key manifest.json
-//   written last: size and checksum of all the others
+// Checkpoints (SPEC §4): a folder per step, complete or absent. In it:
+//   model/                 config.json and model.safetensors (float32), a model folder usable by itself
+//   optimizer.safetensors  m.<name> and v.<name> by parameter, float32: any number of processes can load it
+//   state.json             RunState
+//   config.yaml            every key
+//   manifest.json          written last: size and checksum of all the others
 #pragma once
 
 #include <cstdint>
