@@ -19,9 +19,11 @@ struct TrainDataConfig {
 };
 struct LoopConfig {
   int64_t steps = 20000;
-  int64_t global_batch = 256;  // sequences per optimiser step
-  int64_t micro_batch = 8;     // sequences per forward/backward pass; divides global_batch
-  int64_t max_bad_steps = 5;   // non-finite steps in a row before the run stops
+  int64_t global_batch = 256;      // sequences per optimiser step
+  int64_t micro_batch = 8;         // sequences per forward/backward pass; divides global_batch
+  std::string recompute = "none";  // none | norms | layer
+  bool cuda_graph = false;
+  int64_t max_bad_steps = 5;  // non-finite steps in a row before the run stops
 };
 struct OptimizerConfig {
   double lr = 3.0e-4, lr_min = 3.0e-5;
@@ -46,9 +48,10 @@ struct LogConfig {
 
 struct TrainConfig {
   uint64_t seed = 42;
-  std::string output;                     // required
-  std::string device = "auto";            // auto | cpu | cuda
-  std::string precision = "bf16";         // bf16 | fp32; the CPU computes in fp32 whatever is asked
+  std::string output;              // required
+  std::string device = "auto";     // auto | cpu | cuda
+  std::string precision = "bf16";  // bf16 | fp32; the CPU computes in fp32 whatever is asked
+  bool deterministic = false;
   std::optional<std::string> model_from;  // model.from
   ModelConfig model;
   TrainDataConfig data;

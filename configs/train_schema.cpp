@@ -79,6 +79,8 @@ Schema describe(TrainConfig& c) {
   s.key("precision", &c.precision,
         "of activations and weights in use; the CPU computes in fp32 whatever is asked")
       .one_of({"bf16", "fp32"});
+  s.key("deterministic", &c.deterministic,
+        "on a GPU: the same bits in every run, at some cost in the library's attention; the CPU always is");
   describe_model(s, c.model_from, c.model);
 
   s.key("data.train", &c.data.train, "token shards to train on; paths may hold * and ?")
@@ -97,6 +99,12 @@ Schema describe(TrainConfig& c) {
         "sequences per forward and backward pass; divides global_batch")
       .at_least(1)
       .at_most(kMostSteps);
+  s.key("train.recompute", &c.train.recompute,
+        "what the backward pass computes again instead of keeping it: nothing; routed reads and norms; whole "
+        "layers. Saves memory, changes no number; --dry-run shows what each costs")
+      .one_of({"none", "norms", "layer"});
+  s.key("train.cuda_graph", &c.train.cuda_graph,
+        "on a GPU: record one micro-batch as a CUDA graph and replay it");
   s.key("train.max_bad_steps", &c.train.max_bad_steps,
         "the run stops after this many steps in a row with a non-finite loss or gradient")
       .at_least(1);

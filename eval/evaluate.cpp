@@ -23,11 +23,13 @@ Evaluator::Evaluator(Qwen3& model, Arena& arena) : model_(model) {
   const ModelConfig& config = model.config();
   arena.plan(Purpose::batch, &tokens_, {b, t}, DType::i32);
   arena.plan(Purpose::batch, &targets_, {n}, DType::i32);
-  arena.plan(Purpose::activations, &clean_hidden_, {n, config.hidden_size});
+  const DType act = model.options().activations;
+  arena.plan(Purpose::activations, &clean_hidden_, {n, config.hidden_size}, act);
   arena.plan(Purpose::batch, &nll_, {n});
   arena.plan(Purpose::batch, &kl_, {n});
   arena.plan(Purpose::batch, &flipped_, {n}, DType::i32);
-  arena.plan(Purpose::workspace, &workspace_, {ops::cross_entropy_compare_workspace(config.vocab_size)});
+  arena.plan(Purpose::workspace, &workspace_,
+             {ops::cross_entropy_compare_workspace(arena.device(), act, n, config.vocab_size)});
 }
 
 double Evaluator::cost(const ModelConfig& config, int64_t seq_len, int first_site) {

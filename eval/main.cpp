@@ -75,13 +75,17 @@ int run(const CommandLine& command) {
     return kExitOk;
   }
   check_output_path(config.output);
-  const Device device = resolve_device(config.device);
+  const Device device = resolve_device(config.device, command.dry_run ? Use::planning : Use::computing);
   const EvalModel source = open_eval_model(config);
   const TokenStream tokens = open_eval_tokens(config, source.config.vocab_size);
 
   Arena arena(device);
   const int64_t micro_batch = std::min(config.micro_batch, config.data.sequences);
-  Qwen3 model(source.config, {.micro_batch = micro_batch, .seq_len = config.data.seq_len}, arena);
+  Qwen3 model(source.config,
+              {.micro_batch = micro_batch,
+               .seq_len = config.data.seq_len,
+               .activations = working_type(device, config.precision)},
+              arena);
   Evaluator evaluator(model, arena);
   Results results;
   results.plan = &model.plan();

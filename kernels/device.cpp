@@ -8,47 +8,45 @@
 
 #include "configs/base/error.h"
 #include "kernels/cpu/process.h"
+#include "kernels/cuda/device.h"
 
 namespace depthroute {
 
 namespace {
-
-void check_cpu(Device device) {
-  DR_CHECK_MSG(device == Device::cpu, "this build has no backend for the device");
-}
-
 constexpr int64_t kHugePage = int64_t{2} << 20;
-
-}  // namespace
-
-Device resolve_device(const std::string& name) {
-  if (name == "auto" || name == "cpu") return Device::cpu;
-  if (name == "cuda")
-    throw ConfigError(
-        "device: cuda is not available: this program was built without CUDA; use device: cpu or auto");
-  throw ConfigError("device: '{}' is no device; use auto, cpu or cuda", name);
 }
 
-std::string describe(Device device) {
-  check_cpu(device);
-  return cpu::describe();
+Device resolve_device(const std::string& name, Use use) {
+  if (name == "cpu") return Device::cpu;
+  if (name == "auto") return cuda::unavailable().empty() ? Device::cuda : Device::cpu;
+  if (name != "cuda") throw ConfigError("device: '{}' is no device; use auto, cpu or cuda", name);
+  if (cuda::built() && use == Use::planning) return Device::cuda;
+  if (!cuda::unavailable().empty())
+    throw ConfigError("device: cuda is not available: {}; use device: cpu or auto", cuda::unavailable());
+  return Device::cuda;
 }
+
+DType working_type(Device device, const std::string& precision) {
+  return device == Device::cuda && precision == "bf16" ? DType::bf16 : DType::f32;
+}
+
+std::string describe(Device device) { return device == Device::cuda ? cuda::describe() : cpu::describe(); }
 
 int64_t process_bytes(Device device) {
-  check_cpu(device);
-  return cpu::process_bytes();
+  return device == Device::cuda ? cuda::process_bytes() : cpu::process_bytes();
 }
 
 Stream make_stream(Device device) {
-  check_cpu(device);
-  return Stream{device, nullptr};
+  return device == Device::cuda ? cuda::make_stream() : Stream{device, nullptr};
 }
 
-void synchronize(Stream stream) { check_cpu(stream.device); }
+void synchronize(Stream stream) {
+  if (stream.device == Device::cuda) cuda::synchronize(stream);
+}
 
 void* device_allocate(Device device, int64_t bytes) {
-  check_cpu(device);
   DR_CHECK(bytes > 0);
+  if (device == Device::cuda) return cuda::allocate(bytes);
   // mmap rounds up to pages; beyond this the rounding would overflow.
   if (bytes > std::numeric_limits<int64_t>::max() - kHugePage)
     throw SystemError("cannot allocate {} bytes of memory: more than an address space holds", bytes);
@@ -67,7 +65,7 @@ void* device_allocate(Device device, int64_t bytes) {
 }
 
 void device_free(Device device, void* block, int64_t bytes) {
-  check_cpu(device);
+  if (device == Device::cuda) return cuda::deallocate(block);
   if (block) DR_CHECK(munmap(block, static_cast<size_t>(bytes)) == 0);
 }
 

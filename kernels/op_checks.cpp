@@ -30,6 +30,13 @@ bool has_type(Stream stream, const Tensor& tensor, DType dtype) {
 
 }  // namespace
 
+DType activation_type(const char* op, const char* name, Stream stream, const Tensor& tensor) {
+  const bool known =
+      tensor.dtype == DType::f32 || (tensor.dtype == DType::bf16 && stream.device == Device::cuda);
+  if (!tensor.defined() || !known) fail(op, name, stream, tensor, tensor.shape, DType::f32);
+  return tensor.dtype;
+}
+
 void require(const char* op, const char* name, Stream stream, const Tensor& tensor, const Shape& shape,
              DType dtype) {
   const bool dense = tensor.row_stride_or_0 == 0 || (tensor.shape.rank() == 2 && tensor.contiguous());

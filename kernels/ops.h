@@ -3,29 +3,37 @@
 // and its size from the <op>_workspace() function beside it. A wrong shape is a programmer error and aborts.
 //
 // Letters: B sequences, T tokens per sequence, N = B*T tokens, D hidden_size, F intermediate_size, V
-// vocab_size, H heads, G kv heads, K head_dim, n sources of a site. Activations are [rows, columns],
-// row-major, f32 on the CPU.
+// vocab_size, H heads, G kv heads, K head_dim, n sources of a site.
+// Types: activations and their gradients are [rows, columns], row-major, "act": f32, on cuda also bf16, the
+// same within one call. Matrices and the embedding come in the activations' type. Norm weights, queries,
+// biases, statistics, losses and all gradients of parameters are f32 whatever the activations are.
 // "=" overwrites, "+=" accumulates. Results do not depend on the number of threads except through GEMM.
 #pragma once
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "kernels/device.h"
 #include "kernels/tensor.h"
 
 namespace depthroute::ops {
 
+/// "" if `device` computes models of this shape, else what stands against it, for an error message.
+std::string unsupported(Device device, int64_t hidden_size, int64_t intermediate_size, int64_t head_dim);
+
 // ---- memory
 void zero(Stream, const Tensor& x);
 void fill(Stream, const Tensor& x, float value);          // f32
 void copy(Stream, const Tensor& from, const Tensor& to);  // same shape and dtype; between devices too
-void add(Stream, const Tensor& x, const Tensor& y);       // y += x, f32
+void cast(Stream, const Tensor& from, const Tensor& to);  // same shape; f32 -> bf16 (to nearest even) or back
+void add(Stream, const Tensor& x, const Tensor& y);       // y += x, act
 void sum(Stream, const Tensor& x, const Tensor& total);   // total [1] f64 += sum of x (f32)
 
 // ---- matrix products
 enum class Op { none, transpose };
-/// c [m, n] = op(a) op(b) + beta * c, beta 0 or 1; rank 2, strided rows allowed for all three.
+/// c [m, n] = op(a) op(b) + beta * c, beta 0 or 1; rank 2, strided rows allowed for all three. a and b act;
+/// c act, or f32 whatever they are (gradients of parameters, logits). Sums in f32.
 void gemm(Stream, Op op_a, Op op_b, const Tensor& a, const Tensor& b, float beta, const Tensor& c);
 
 // ---- embedding
@@ -38,15 +46,16 @@ void embedding_backward(Stream, const Tensor& tokens, const Tensor& dout, const 
 void rms_norm_forward(Stream, const Tensor& x /*[N,D]*/, const Tensor& weight /*[D]*/, float eps,
                       const Tensor& y /*[N,D] =*/, const Tensor& rstd /*[N] =*/);
 /// Scratch, in floats, for reductions over tokens of `columns` values.
-int64_t reduction_workspace(int64_t columns);
+int64_t reduction_workspace(Device, int64_t columns);
 /// dx += ..., dweight += ...
 void rms_norm_backward(Stream, const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& rstd,
                        const Tensor& dx /*+=*/, const Tensor& dweight /*+=*/,
-                       const Tensor& workspace /*[reduction_workspace(D)]*/);
+                       const Tensor& workspace /*[reduction_workspace(device, D)]*/);
 
 // ---- q/k RMSNorm over head_dim, then RoPE (rotate-half), on the fused projection
 struct AttentionShape {
   int64_t batch, seq_len, num_heads, num_kv_heads, head_dim;
+  bool deterministic = false;  // of a GPU library's attention: the same bits every time, at some cost
   int64_t tokens() const { return batch * seq_len; }
   int64_t q_cols() const { return num_heads * head_dim; }
   int64_t kv_cols() const { return num_kv_heads * head_dim; }
@@ -63,12 +72,12 @@ void qk_norm_rope_backward(Stream, const AttentionShape&, const Tensor& dq, cons
                            const Tensor& qkv, const Tensor& q_weight, const Tensor& k_weight, float eps,
                            const Tensor& rope, const Tensor& dqkv, const Tensor& dq_weight /*+=*/,
                            const Tensor& dk_weight /*+=*/,
-                           const Tensor& workspace /*[reduction_workspace(2*K)]*/);
+                           const Tensor& workspace /*[reduction_workspace(device, 2*K)]*/);
 
 // ---- causal grouped-query attention: softmax(q k^T / sqrt(K)) v
 /// v may be strided. lse [B,H,T]: log-sum-exp of each row of scaled scores, kept for backward.
-/// Scratch per thread is a tile of rows, never T x T for all heads.
-int64_t attention_workspace(const AttentionShape&);  // floats, forward and backward
+/// Scratch in floats, for forward and backward.
+int64_t attention_workspace(Device, DType act, const AttentionShape&);
 void attention_forward(Stream, const AttentionShape&, const Tensor& q, const Tensor& k, const Tensor& v,
                        const Tensor& out /*[N,H*K] =*/, const Tensor& lse /*=*/, const Tensor& workspace);
 void attention_backward(Stream, const AttentionShape&, const Tensor& dout, const Tensor& q, const Tensor& k,
@@ -82,16 +91,16 @@ void swiglu_forward(Stream, const Tensor& gate_up /*[N,2F]: gate | up*/, const T
 void swiglu_backward(Stream, const Tensor& dact, const Tensor& gate_up, const Tensor& dgate_up /*=*/,
                      const Tensor& act /*[N,F] =*/);
 
-// ---- output head and cross-entropy, in chunks of rows so that [N, V] logits never exist
-int64_t cross_entropy_workspace(int64_t vocab_size);  // floats
+// ---- output head and cross-entropy, in chunks of rows so that [N, V] logits never exist; logits are f32
+int64_t cross_entropy_workspace(Device, DType act, int64_t tokens, int64_t vocab_size);  // floats
 /// nll[i] = logsumexp(hidden[i] head^T) - logit[target[i]]; target -1 is ignored: nll 0, no gradient.
 /// If dhidden is defined, in the same pass: dhidden = grad_scale * dL/dhidden, dhead += ..., L the sum of
 /// nll.
 void cross_entropy(Stream, const Tensor& hidden /*[N,D]*/, const Tensor& head /*[V,D]*/,
                    const Tensor& targets /*[N] i32*/, float grad_scale, const Tensor& nll /*[N] =*/,
                    const Tensor& dhidden /*[N,D] = or undefined*/,
-                   const Tensor& dhead /*[V,D] += or undefined*/, const Tensor& workspace);
-int64_t cross_entropy_compare_workspace(int64_t vocab_size);
+                   const Tensor& dhead /*[V,D] f32 += or undefined*/, const Tensor& workspace);
+int64_t cross_entropy_compare_workspace(Device, DType act, int64_t tokens, int64_t vocab_size);  // floats
 /// Two hidden states through the same head: p from `clean`, p' from `hidden`. kl[i] = KL(p || p') >= 0 in
 /// nats, nll[i] that of p', flipped[i] = argmax p != argmax p' (lowest index wins ties). Equal inputs give
 /// exactly 0, 0.
@@ -108,45 +117,70 @@ void cross_entropy_compare(Stream, const Tensor& clean /*[N,D]*/, const Tensor& 
 // Sources may be the same tensor twice. An offset of -inf drops a source (not all of them). One source
 // without offsets is the identity, and its logit's gradient is exactly 0.
 struct RoutingSite {
-  std::span<const Tensor> sources;  // n x [N,D], the last one is the current state
-  Tensor query, key_norm;           // [D] f32; undefined: c_j = 0 and the logits are the offsets alone
-  Tensor recency_bias;              // [1] f32 or undefined (0)
-  std::span<const float> offset;    // [n] on the host; empty: 0
-  std::span<const float> scale;     // [n] on the host; empty: 1
+  /// n x [N,D] act, the last one is the current state. Forward only, a source may be replaced by one of R
+  /// rows, R a divisor of N: token t reads row t mod R (a mean, or other tokens at the same positions).
+  std::span<const Tensor> sources;
+  Tensor query, key_norm;         // [D] f32; undefined: c_j = 0 and the logits are the offsets alone
+  Tensor recency_bias;            // [1] f32 or undefined (0)
+  std::span<const float> offset;  // [n] on the host; empty: 0
+  std::span<const float> scale;   // [n] on the host; empty: 1
   float key_eps = 0;
-  Tensor norm_weight;  // [D] of the RMSNorm that reads h
+  Tensor norm_weight;  // [D] f32 of the RMSNorm that reads h
   float norm_eps = 0;
-  // Kept for backward and for traces, float32, per token and source; nothing of size D.
+  // Kept for backward and for traces, f32, per token and source.
   Tensor weights;  // [N,n] a
   Tensor inv_rms;  // [N,n] r (0 where query is undefined)
   Tensor dots;     // [N,n] c (0 where query is undefined)
   Tensor rstd;     // [N] inverse RMS of h
+  // For backward; undefined: not kept.
+  Tensor mix;         // [N,D] act: h. Of a site with one source and no scale it may be that source itself
+  Tensor projection;  // [N] f32: rstd^2 (g . h) / D, written by routing_backward for the shared part
 };
 /// `add` [N,D] or undefined: added to the last source, in place, before anything is read.
 void routing_forward(Stream, const RoutingSite&, const Tensor& add, const Tensor& output /*[N,D] =*/);
 
+/// Gradients of a site's parameters, f32, accumulated; and of its logits.
 struct RoutingGradients {
-  std::span<const Tensor> sources;  // n x [N,D] +=; the same tensor twice where the sources are
-  Tensor query, key_norm;           // [D] += (undefined with the site's)
-  Tensor recency_bias;              // [1] += or undefined
-  Tensor norm_weight;               // [D] +=
+  Tensor query, key_norm;  // [D] += (undefined with the site's)
+  Tensor recency_bias;     // [1] += or undefined
+  Tensor norm_weight;      // [D] +=
+  Tensor logits;           // [N,n] = or undefined: dlogit of every token and source
 };
-/// h is recomputed from the sources and the kept weights. With d_j = scale_j dh . V_j:
-///   dlogit_j = a_j (d_j - sum_i a_i d_i)    (one source: exactly 0)
-///   dV_j += scale_j a_j dh + dlogit_j (r_j u - (r_j^3 c_j / D) V_j)
-void routing_backward(Stream, const RoutingSite&, const Tensor& doutput /*[N,D]*/, const RoutingGradients&,
-                      const Tensor& workspace /*[reduction_workspace(2*D+1)]*/);
+/// Floats of scratch for both parts below.
+int64_t routing_backward_workspace(Device, int64_t hidden_size);
+// Backward comes in two parts (DESIGN §3). With g = doutput * norm_weight, p = rstd^2 (g . h) / D,
+// dh = rstd (g - p h), and sum_i scale_i a_i V_i = h:
+//   dlogit_j = a_j (scale_j dh . V_j - dh . h) = a_j (scale_j dh . (V_j - h) + (scale_j - 1) dh . h)
+//   dV_j += scale_j a_j dh + dlogit_j (r_j u - (r_j^3 c_j / D) V_j);   du = sum_j dlogit_j r_j V_j
+// The second form of dlogit loses nothing where the sources are close to their mix. One source: exactly 0.
+/// What cannot wait: the gradients of the last source (the current state) and of norm_weight. Reads no other
+/// source. Writes site.projection.
+void routing_backward(Stream, const RoutingSite&, const Tensor& doutput /*[N,D]*/,
+                      const Tensor& dcurrent /*[N,D] +=*/, const RoutingGradients&, const Tensor& workspace);
+/// What can: the gradients of the other sources, and of the logits, that is of query, key_norm and
+/// recency_bias, at once for G sites that share all sources but the last. Each source is read once, and its
+/// gradient read and written once, for all G sites. The same tensor twice among the sources has the same
+/// gradient twice. routing_backward() of each site comes first, and all sources, doutputs and mixes are still
+/// what they were. Here dlogit_j = a_j (e_j - sum_i a_i e_i), e_j = scale_j dh . V_j - scale_{n-1} dh .
+/// V_{n-1}: they add up to 0, which du, a difference of nearly equal terms, needs where h has been rounded to
+/// bf16.
+void routing_backward_shared(Stream, std::span<const RoutingSite> sites, std::span<const Tensor> doutputs,
+                             std::span<const Tensor> dsources /*n-1 x [N,D] +=*/,
+                             std::span<const RoutingGradients>, const Tensor& workspace);
 
 // ---- optimiser
 /// norm [1] f32 = sqrt(sum of squares), summed in float64 in a fixed order.
-void global_norm(Stream, const Tensor& x /*[any] f32*/, const Tensor& norm);
+int64_t global_norm_workspace(Device);  // floats
+void global_norm(Stream, const Tensor& x /*[any] f32*/, const Tensor& norm, const Tensor& workspace);
 struct AdamwStep {
   float lr, beta1, beta2, eps, weight_decay, max_norm;  // max_norm 0: no clipping
   int64_t step;                                         // t, 1-based
 };
 /// g = grad * min(1, max_norm / (norm + 1e-6)); m, v updated; param -= lr (mhat / (sqrt(vhat) + eps) + wd *
-/// param). A non-finite norm leaves param, m and v untouched (the caller sees it in norm and counts it).
-void adamw(Stream, const AdamwStep&, const Tensor& norm, const Tensor& grad, const Tensor& param,
-           const Tensor& m, const Tensor& v);
+/// param); compute = param rounded to bf16. All [any], f32 but compute. A norm or a loss that is not finite
+/// leaves everything untouched (the caller sees it in them and counts it).
+void adamw(Stream, const AdamwStep&, const Tensor& norm /*[1] f32*/, const Tensor& loss /*[1] f64*/,
+           const Tensor& grad, const Tensor& param, const Tensor& m, const Tensor& v,
+           const Tensor& compute /*bf16 or undefined*/);
 
 }  // namespace depthroute::ops

@@ -1,5 +1,6 @@
 // Where the time of a step goes: seconds and calls by op, collected while a benchmark asks for it. Off, a
-// scope costs one test of a flag. Host time: meaningful on the CPU, where an op has finished when it returns.
+// scope costs one test of a flag. Host time: on the CPU an op has finished when it returns; elsewhere `wait`
+// makes it so, which takes away the overlap of host and device, so a profiled step is slower than others.
 #pragma once
 
 #include <chrono>
@@ -20,6 +21,8 @@ struct ProfileEntry {
 struct Profile {
   static inline thread_local bool enabled = false;
   static inline std::vector<ProfileEntry> entries;
+  /// Called at the end of every scope, before its time is taken: waits for the device. nullptr: no need to.
+  static inline void (*wait)() = nullptr;
 
   static void start() {
     entries.clear();
@@ -52,6 +55,7 @@ class ProfileScope {
   ~ProfileScope() {
     if (name_.empty()) [[likely]]
       return;
+    if (Profile::wait) Profile::wait();
     Profile::add(name_, std::chrono::duration<double>(Clock::now() - start_).count(), flops_);
   }
   ProfileScope(const ProfileScope&) = delete;

@@ -9,6 +9,12 @@ namespace depthroute::tolerance {
 inline constexpr double kF32Forward = 1e-6;     // relative L2
 inline constexpr double kF32Backward = 1e-5;    // relative L2
 inline constexpr double kF32Statistics = 2e-5;  // weights, inverse RMS, log-sum-exp
+// bf16 kernels against float64 loops on the same bf16 inputs: what is kept in float32 (statistics, gradients
+// of parameters) has the tolerances above, since their arithmetic is float32 throughout.
+inline constexpr double kBf16Output =
+    3e-3;  // relative L2: each value rounded once, by at most 2^-9 of itself
+inline constexpr double kBf16Backward =
+    5e-3;  // relative L2, where something rounded to bf16 (h, a gradient that grows) is computed with again
 inline constexpr double kFiniteDifference =
     1e-3;  // relative L2, central differences in float64 of the float64 loop
 

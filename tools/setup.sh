@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what depthroute needs and this machine lacks, from the distribution's own packages (Debian 12 or newer, Ubuntu
-# 24.04 or newer). Safe to run again: with nothing missing it does nothing and needs no privileges.
+# 24.04 or newer). Where CUDA is installed, also the headers of cudnn-frontend (MIT licence, a Python package that ships
+# them), for this user. Safe to run again: with nothing missing it does nothing and needs no privileges.
 #   tools/setup.sh            to build, train, evaluate and test
 #   tools/setup.sh --demo     also the English text tools/demo.sh trains on
 set -euo pipefail
@@ -20,30 +21,58 @@ for argument in "$@"; do
   esac
 done
 
-missing=()
-for package in "${packages[@]}"; do
-  status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
-  [[ "$status" == "install ok installed" ]] || missing+=("$package")
-done
-if [[ ${#missing[@]} -eq 0 ]]; then
-  echo "setup: everything needed is installed"
-  exit 0
-fi
-
-if ! command -v apt-get >/dev/null; then
-  echo "setup.sh: this is not a Debian or Ubuntu system; install the equivalents of: ${missing[*]}" >&2
-  exit 1
-fi
-as_root=()
-if [[ $EUID -ne 0 ]]; then
-  if ! command -v sudo >/dev/null; then
-    echo "setup.sh: packages are missing and neither root nor sudo is at hand; ask for: ${missing[*]}" >&2
+# Installs those of its arguments that are missing.
+install_packages() {
+  local missing=() package status as_root=()
+  for package in "$@"; do
+    status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
+    [[ "$status" == "install ok installed" ]] || missing+=("$package")
+  done
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+  if ! command -v apt-get >/dev/null; then
+    echo "setup.sh: this is not a Debian or Ubuntu system; install the equivalents of: ${missing[*]}" >&2
     exit 1
   fi
-  as_root=(sudo)
-fi
-echo "setup: installing ${missing[*]}"
-export DEBIAN_FRONTEND=noninteractive
-"${as_root[@]}" apt-get update -qq
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-echo "setup: done"
+  if [[ $EUID -ne 0 ]]; then
+    if ! command -v sudo >/dev/null; then
+      echo "setup.sh: packages are missing and neither root nor sudo is at hand; ask for: ${missing[*]}" >&2
+      exit 1
+    fi
+    as_root=(sudo)
+  fi
+  echo "setup: installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+    >/dev/null
+}
+
+# The headers alone, of one checked file, whatever the Python and processor of this machine; kernels/cuda/cudnn.cmake
+# looks for them in the same place. Without them the build uses attention kernels of its own, so nothing here is fatal.
+install_cudnn_frontend() {
+  local version=1.23.0
+  local sha256=7bdae232a3071501012611fab14aae34dd16983205e56d3c1641317910fdd385
+  local folder=${XDG_DATA_HOME:-${HOME-}/.local/share}/depthroute/cudnn-frontend-$version
+  [[ ! -f $folder/include/cudnn_frontend.h ]] || return 0
+  python3 -m pip --version >/dev/null 2>&1 || (install_packages python3-pip) || true
+  local work
+  work=$(mktemp -d)
+  echo "nvidia-cudnn-frontend==$version --hash=sha256:$sha256" >"$work/requirements"
+  if python3 -m pip download -q --no-deps --require-hashes --only-binary=:all: --implementation cp --abi cp311 \
+       --python-version 3.11 --platform manylinux_2_28_x86_64 -d "$work" -r "$work/requirements" 2>"$work/errors" &&
+     python3 -m zipfile -e "$work"/nvidia_cudnn_frontend-*.whl "$work/wheel" 2>>"$work/errors" &&
+     mkdir -p "$folder" && rm -rf "$folder/incomplete" &&
+     cp -r "$work/wheel/include" "$folder/incomplete" &&
+     cp "$work"/wheel/*.dist-info/licenses/LICENSE.txt "$folder/" &&
+     mv "$folder/incomplete" "$folder/include"; then
+    echo "setup: cudnn-frontend $version installed in $folder"
+  else
+    echo "setup: cudnn-frontend $version could not be fetched ($(grep -m 1 ERROR "$work/errors")); without it attention on" \
+      "GPUs runs on depthroute's own kernels, which are slower: run setup.sh again when a Python package index is in reach" >&2
+  fi
+  rm -rf "$work"
+}
+
+install_packages "${packages[@]}"
+if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then install_cudnn_frontend; fi
+echo "setup: everything needed is installed"

@@ -152,7 +152,9 @@ void refuse_changes(const std::string& folder, const TrainConfig& now, const Run
   // Keys that do not decide which numbers come out. The data's contents are compared by fingerprint, not by
   // path.
   static const std::vector<std::string> kFree = {
-      "output", "device", "log", "validate", "checkpoint", "data.train", "data.val", "train.max_bad_steps"};
+      "output",          "device",          "log",      "validate",
+      "checkpoint",      "data.train",      "data.val", "train.max_bad_steps",
+      "train.recompute", "train.cuda_graph"};
   const auto is_free = [](const std::string& key) {
     for (const std::string& prefix : kFree)
       if (key == prefix || key.starts_with(prefix + ".") || key.starts_with(prefix + "[")) return true;

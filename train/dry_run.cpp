@@ -104,8 +104,30 @@ std::string describe_memory(const Arena& arena) {
   return text + fmt::format("  {:<16}{:>12.1f} MiB\n", "total", mib(arena.total_bytes() + process));
 }
 
+/// What each choice of train.recompute needs, and what it computes twice.
+std::string describe_recomputation(const TrainConfig& config, Device device) {
+  std::string text =
+      fmt::format("recomputation {:<8}{:>16}   {}\n", "", "planned memory", "extra work per step");
+  const double tokens = static_cast<double>(config.train.global_batch * config.data.seq_len);
+  const double whole = Qwen3::train_flops_per_token(config.model, config.data.seq_len);
+  for (const char* name : {"none", "norms", "layer"}) {
+    TrainConfig choice = config;
+    choice.train.recompute = name;
+    const TrainingStep step(choice, device);
+    const Recompute recompute = step.model().options().recompute;
+    const double flops = Qwen3::recompute_flops_per_token(config.model, config.data.seq_len, recompute);
+    const double bytes = step.model().recompute_bytes_per_token();
+    std::string work =
+        recompute == Recompute::none ? "none" : fmt::format("{:.3g} GB moved", bytes * tokens / 1e9);
+    if (flops > 0) work += fmt::format(", {:+.1f} % matrix products", 100 * flops / whole);
+    text += fmt::format("{:>13} {:<8}{:>12.1f} MiB   {}\n", config.train.recompute == name ? "->" : "", name,
+                        mib(step.arena().total_bytes()), work);
+  }
+  return text;
+}
+
 std::string dry_run_report(const TrainConfig& config) {
-  const Device device = resolve_device(config.device);
+  const Device device = resolve_device(config.device, Use::planning);
   const TrainingStep step(config, device);
   const double flops = Qwen3::train_flops_per_token(config.model, config.data.seq_len);
   const int64_t tokens_per_step = config.train.global_batch * config.data.seq_len;
@@ -126,7 +148,7 @@ std::string dry_run_report(const TrainConfig& config) {
       describe_data("data.train", config.data.train, config, config.train.steps * config.train.global_batch);
   text += describe_data("data.val", config.data.val, config, config.validate.sequences);
   text += "memory\n" + describe_memory(step.arena());
-  return text;
+  return text + describe_recomputation(config, device);
 }
 
 }  // namespace depthroute

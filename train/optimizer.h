@@ -29,10 +29,13 @@ class AdamW {
   AdamW(const AdamW&) = delete;
   AdamW& operator=(const AdamW&) = delete;
 
-  /// L2 norm of the whole gradient block, kept for update(); waits for the device.
-  double gradient_norm(Stream stream, const Tensor& gradients);
-  /// Update of step t (1-based) with the norm of the last gradient_norm().
-  void update(Stream stream, int64_t t, double lr, const Tensor& gradients, const Tensor& parameters);
+  /// L2 norm of the whole gradient block, kept on the device for update().
+  void measure(Stream stream, const Tensor& gradients);
+  Tensor norm() const { return norm_; }  // [1] f32 of the last measure()
+  /// Update of step t (1-based) with the norm of the last measure(); nothing where it or `loss` ([1] f64, on
+  /// the device) is not finite. `compute`: the bf16 copy of the matrices, or undefined.
+  void update(Stream stream, int64_t t, double lr, const Tensor& loss, const Tensor& gradients,
+              const Tensor& parameters, const Tensor& compute);
 
   Tensor m() const { return m_; }  // [layout.block_size()] f32
   Tensor v() const { return v_; }
@@ -40,7 +43,7 @@ class AdamW {
  private:
   OptimizerConfig config_;
   std::vector<DecayRange> ranges_;
-  Tensor m_, v_, norm_;
+  Tensor m_, v_, norm_, workspace_;
 };
 
 }  // namespace depthroute

@@ -8,13 +8,28 @@
 
 namespace depthroute {
 
+namespace {
+
+Recompute recompute_of(const std::string& name) {
+  if (name == "norms") return Recompute::norms;
+  return name == "layer" ? Recompute::layer : Recompute::none;
+}
+
+Qwen3Options model_options(const TrainConfig& config, Device device) {
+  return {.micro_batch = config.train.micro_batch,
+          .seq_len = config.data.seq_len,
+          .training = true,
+          .activations = working_type(device, config.precision),
+          .recompute = recompute_of(config.train.recompute),
+          .deterministic = config.deterministic};
+}
+
+}  // namespace
+
 TrainingStep::TrainingStep(const TrainConfig& config, Device device)
     : config_(config),
-      stream_(make_stream(device)),
       arena_(device),
-      model_(config.model,
-             {.micro_batch = config.train.micro_batch, .seq_len = config.data.seq_len, .training = true},
-             arena_),
+      model_(config.model, model_options(config, device), arena_),
       optimizer_(config.optimizer, model_.layout(), arena_) {
   const Shape shape{config.train.micro_batch, config.data.seq_len};
   arena_.plan(Purpose::batch, &tokens_, shape, DType::i32);
@@ -24,25 +39,44 @@ TrainingStep::TrainingStep(const TrainConfig& config, Device device)
   host_targets_.resize(static_cast<size_t>(shape.numel()));
 }
 
+void TrainingStep::allocate() {
+  stream_ = make_stream(arena_.device());
+  arena_.allocate();
+}
+
 StepResult TrainingStep::run(int64_t t, const BatchSource& batch) {
-  const int64_t sequences = config_.train.global_batch, micro_batch = config_.train.micro_batch;
+  const int64_t sequences = config_.train.global_batch, size = config_.train.micro_batch;
   const auto num_targets = static_cast<double>(sequences * config_.data.seq_len);
+  const auto grad_scale = static_cast<float>(1.0 / num_targets);
   ops::zero(stream_, model_.gradients());
   ops::zero(stream_, total_);
-  for (int64_t first = 0; first < sequences; first += micro_batch) {
-    const DeviceBatch micro = upload(first, std::min(micro_batch, sequences - first), batch);
-    model_.forward(stream_, micro.tokens);
-    model_.backward(stream_, micro.targets, static_cast<float>(1.0 / num_targets));
-    ops::sum(stream_, model_.nll(), total_);
+  for (int64_t first = 0; first < sequences; first += size) {
+    const DeviceBatch micro = upload(first, std::min(size, sequences - first), batch);
+    // A recording holds for one size of micro-batch.
+    if (config_.train.cuda_graph && sequences % size == 0)
+      replay_.run(stream_, [&] { micro_batch(micro, grad_scale); });
+    else
+      micro_batch(micro, grad_scale);
   }
-
   StepResult result;
-  result.grad_norm = optimizer_.gradient_norm(stream_, model_.gradients());
-  result.loss = read_total() / num_targets;
   result.lr = learning_rate(config_.optimizer, config_.train.steps, t);
+  optimizer_.measure(stream_, model_.gradients());
+  optimizer_.update(stream_, t, result.lr, total_, model_.gradients(), model_.parameters(),
+                    model_.compute_parameters());
+
+  // The step's only wait: for the two numbers that are logged and decide about skipping.
+  float norm = 0;
+  ops::copy(stream_, optimizer_.norm(), host_tensor(&norm, {1}));
+  result.loss = read_total() / num_targets;
+  result.grad_norm = norm;
   result.applied = std::isfinite(result.loss) && std::isfinite(result.grad_norm);
-  if (result.applied) optimizer_.update(stream_, t, result.lr, model_.gradients(), model_.parameters());
   return result;
+}
+
+void TrainingStep::micro_batch(const DeviceBatch& batch, float grad_scale) {
+  model_.forward(stream_, batch.tokens);
+  model_.backward(stream_, batch.targets, grad_scale);
+  ops::sum(stream_, model_.nll(), total_);
 }
 
 double TrainingStep::evaluate(int64_t first, int64_t count, const BatchSource& batch) {

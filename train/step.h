@@ -8,6 +8,7 @@
 #include "configs/train_config.h"
 #include "kernels/arena.h"
 #include "kernels/device.h"
+#include "kernels/replay.h"
 #include "train/batches.h"
 #include "train/model/qwen3.h"
 #include "train/optimizer.h"
@@ -29,7 +30,7 @@ class TrainingStep {
   TrainingStep(const TrainingStep&) = delete;
   TrainingStep& operator=(const TrainingStep&) = delete;
 
-  void allocate() { arena_.allocate(); }
+  void allocate();
 
   /// Step t, 1-based: micro-batches of the source in order, gradients summed, clipped, one update.
   StepResult run(int64_t t, const BatchSource& batch);
@@ -49,6 +50,7 @@ class TrainingStep {
     Tensor tokens, targets;
   };
   DeviceBatch upload(int64_t first, int64_t count, const BatchSource& batch);
+  void micro_batch(const DeviceBatch& batch, float grad_scale);
   double read_total();
 
   TrainConfig config_;
@@ -58,6 +60,7 @@ class TrainingStep {
   AdamW optimizer_;
   Tensor tokens_, targets_;  // [micro_batch, seq_len] i32
   Tensor total_;             // [1] f64: sum of nll
+  Replay replay_;            // of micro_batch()
   std::vector<int32_t> host_tokens_, host_targets_;
 };
 

@@ -61,8 +61,12 @@ void cross_entropy_compare(int64_t n, int64_t d, int64_t vocab, const float* cle
                            float* workspace);
 
 void routing_forward(int64_t n, int64_t d, const ops::RoutingSite&, const float* add, float* output);
-void routing_backward(int64_t n, int64_t d, const ops::RoutingSite&, const float* doutput,
+int64_t routing_backward_workspace(int64_t d);
+void routing_backward(int64_t n, int64_t d, const ops::RoutingSite&, const float* doutput, float* dcurrent,
                       const ops::RoutingGradients&, float* workspace);
+void routing_backward_shared(int64_t n, int64_t d, std::span<const ops::RoutingSite> sites,
+                             std::span<const Tensor> doutputs, std::span<const Tensor> dsources,
+                             std::span<const ops::RoutingGradients>, float* workspace);
 
 /// clip: the factor the gradient is multiplied with.
 void adamw(int64_t n, const ops::AdamwStep&, float clip, const float* grad, float* param, float* m, float* v);

@@ -49,21 +49,22 @@ void softmax(int n, float* logits) {
   for (int j = 0; j < n; ++j) logits[j] /= total;
 }
 
-/// output = RMSNorm(h); returns the inverse RMS. h is kept in `output` between the two passes.
-float mix_and_normalise(const Mix& mix, int64_t d, float eps, const float* norm_weight, float* output) {
+/// h = the mix, output = RMSNorm(h); returns the inverse RMS. h may be `output`, where nobody keeps it.
+float mix_and_normalise(const Mix& mix, int64_t d, float eps, const float* norm_weight, float* mixed,
+                        float* output) {
   double squares = 0;
   for (int64_t begin = 0; begin < d; begin += kSegment) {
     Block<4> square{};
     for_columns<4>(begin, std::min(d, begin + kSegment), [&]<typename T>(int64_t i) {
       const T h = mix.at_column<T>(i);
-      at<T>(output + i) = h;
+      at<T>(mixed + i) = h;
       accumulate(square, T(h * h));
     });
     squares += total(square);
   }
   const float rstd = static_cast<float>(1.0 / std::sqrt(squares / static_cast<double>(d) + eps));
   for_columns<4>(0, d, [&]<typename T>(int64_t i) {
-    at<T>(output + i) = rstd * (load<T>(norm_weight + i) * load<T>(output + i));
+    at<T>(output + i) = rstd * (load<T>(norm_weight + i) * load<T>(mixed + i));
   });
   return rstd;
 }
@@ -79,10 +80,13 @@ void routing_forward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site, 
   float* dots = site.dots.data<float>();
   float* rstd = site.rstd.data<float>();
   const float* norm_weight = site.norm_weight.data<float>();
+  // A mix that is the source itself has been kept already.
+  float* kept = site.mix.defined() && site.mix.pointer != site.sources[n - 1].pointer ? site.mix.data<float>()
+                                                                                      : nullptr;
 
 #pragma omp parallel for schedule(static)
   for (int64_t token = 0; token < n_tokens; ++token) {
-    const int64_t row = token * d, next = std::min(token + 1, n_tokens - 1) * d;
+    const int64_t row = token * d, next = std::min(token + 1, n_tokens - 1);
     float* a = weights + token * n;
     // First of all: the last source's tensor may be one of the others as well.
     if (add) {
@@ -93,7 +97,7 @@ void routing_forward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site, 
     for (int j = 0; j < n; ++j) {
       Statistics s{0, 0};
       if (args.query && !args.dropped[j])
-        s = statistics(args, args.source[j] + row, args.source[j] + next, d, site.key_eps);
+        s = statistics(args, args.row(j, token, d), args.row(j, next, d), d, site.key_eps);
       inv_rms[token * n + j] = s.inv_rms;
       dots[token * n + j] = s.dot;
       a[j] = s.inv_rms * s.dot + args.bias[j];
@@ -102,8 +106,9 @@ void routing_forward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site, 
 
     Mix mix;
     for (int j = 0; j < n; ++j)
-      if (const float factor = args.scale[j] * a[j]; factor != 0.0f) mix.add(args.source[j] + row, factor);
-    rstd[token] = mix_and_normalise(mix, d, site.norm_eps, norm_weight, output + row);
+      if (const float factor = args.scale[j] * a[j]; factor != 0.0f) mix.add(args.row(j, token, d), factor);
+    rstd[token] =
+        mix_and_normalise(mix, d, site.norm_eps, norm_weight, (kept ? kept : output) + row, output + row);
   }
 }
 

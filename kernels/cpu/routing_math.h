@@ -1,4 +1,5 @@
-// What the two depth routing kernels share: the site's arguments as raw pointers, and vectors over columns.
+// What the depth routing kernels share: the site's arguments as raw pointers, vectors over columns, and the
+// end of the reductions over tokens.
 #pragma once
 
 #include <array>
@@ -8,6 +9,7 @@
 
 #include "configs/base/check.h"
 #include "configs/model_config.h"
+#include "kernels/cpu/reduce.h"
 #include "kernels/cpu/vector_math.h"
 #include "kernels/ops.h"
 
@@ -119,6 +121,7 @@ struct RoutingArguments {
     bool any_kept = false;
     for (int j = 0; j < n; ++j) {
       source[j] = site.sources[j].data<float>();
+      rows[j] = site.sources[j].rows();
       bias[j] = site.offset.empty() ? 0.0f : site.offset[j];
       scale[j] = site.scale.empty() ? 1.0f : site.scale[j];
       dropped[j] = bias[j] == -std::numeric_limits<float>::infinity();
@@ -128,11 +131,15 @@ struct RoutingArguments {
     if (site.recency_bias.defined()) bias[n - 1] += site.recency_bias.data<float>()[0];
   }
 
+  /// What `token` reads of source j.
+  const float* row(int j, int64_t token, int64_t d) const { return source[j] + token % rows[j] * d; }
+
   int n;
   const float* query;     // nullptr: the logits are `bias` alone
   const float* key_norm;  // defined with query
   std::array<float*, kMaxSources> source;
-  std::array<float, kMaxSources> bias;  // offset, and the recency bias on the last source
+  std::array<int64_t, kMaxSources> rows;  // N; R for a replaced source
+  std::array<float, kMaxSources> bias;    // offset, and the recency bias on the last source
   std::array<float, kMaxSources> scale;
   std::array<bool, kMaxSources> dropped;
 };
@@ -155,5 +162,43 @@ struct Mix {
     return h;
   }
 };
+
+/// What both parts of backward know of a site at one token: dh = rstd (g - projection h), and the scalars of
+/// each source's gradient.
+struct SourceTerms {
+  float dlogit = 0;
+  float to_dh = 0;  // scale a
+  float to_u = 0;   // dlogit r
+  float to_v = 0;   // dlogit r^3 c / D
+};
+inline SourceTerms source_terms(float weight, float scale, float inv_rms, float dot, int64_t d,
+                                double dlogit) {
+  SourceTerms terms;
+  terms.dlogit = static_cast<float>(dlogit);
+  terms.to_dh = scale * weight;
+  terms.to_u = terms.dlogit * inv_rms;
+  terms.to_v = terms.to_u * (inv_rms * inv_rms * dot / static_cast<float>(d));
+  return terms;
+}
+
+/// Sum over the chunks of one column of the partial sums.
+inline double column_total(int64_t n, int64_t columns, int64_t column, const float* workspace) {
+  double total = 0;
+  for (int64_t chunk = 0; chunk < reduction_chunks(n); ++chunk) total += workspace[chunk * columns + column];
+  return total;
+}
+
+/// query and key_norm from the partial sums of du in columns [first, first + D): u = query * key_norm.
+inline void add_query_gradients(int64_t n, int64_t d, int64_t columns, int64_t first, const float* workspace,
+                                const ops::RoutingSite& site, const ops::RoutingGradients& gradients) {
+  if (!gradients.query.defined()) return;
+  const float *query = site.query.data<float>(), *key_norm = site.key_norm.data<float>();
+  float *dquery = gradients.query.data<float>(), *dkey_norm = gradients.key_norm.data<float>();
+  for (int64_t i = 0; i < d; ++i) {
+    const double du = column_total(n, columns, first + i, workspace);
+    dquery[i] += static_cast<float>(du * key_norm[i]);
+    dkey_norm[i] += static_cast<float>(du * query[i]);
+  }
+}
 
 }  // namespace depthroute::cpu

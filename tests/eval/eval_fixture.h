@@ -12,12 +12,14 @@
 #include "data/token_stream.h"
 #include "eval/evaluate.h"
 #include "eval/setup.h"
+#include "tests/kernels/host_tensor.h"
+#include "tests/paths.h"
 #include "train/model/qwen3.h"
 
 namespace depthroute {
 
 inline std::string golden_folder(const std::string& name) {
-  return std::string(DEPTHROUTE_GOLDEN_DIR) + "/" + name;
+  return test_paths::golden() + "/" + name;
 }
 
 /// Made with mkdtemp, removed with everything in it.
@@ -42,8 +44,8 @@ void write_shard(const std::string& path, const std::vector<int32_t>& tokens, in
 struct EvalSession {
   EvalConfig config;
   EvalModel source;
-  Arena arena{Device::cpu};
-  Stream stream = make_stream(Device::cpu);
+  Arena arena{test::device()};
+  Stream stream = test::stream();
   std::unique_ptr<Qwen3> model;
   std::unique_ptr<Evaluator> evaluator;
 

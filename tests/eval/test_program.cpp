@@ -11,6 +11,7 @@
 #include "data/files.h"
 #include "eval/hdf5.h"
 #include "tests/eval/eval_fixture.h"
+#include "tests/paths.h"
 
 namespace depthroute {
 namespace {
@@ -35,7 +36,7 @@ class EvalProgram : public testing::Test {
   /// `before`: shell commands in front of the program.
   Ran run_shell(const std::string& before, const std::string& text, const std::string& arguments) {
     write_file_atomically(folder_.path("config.yaml"), text);
-    const std::string command = before + DEPTHROUTE_BIN_DIR + "/depthroute-eval " +
+    const std::string command = before + test_paths::bin() + "/depthroute-eval " +
                                 folder_.path("config.yaml") + " " + arguments + " >" + folder_.path("out") +
                                 " 2>" + folder_.path("err");
     const int status = std::system(command.c_str());
@@ -192,9 +193,8 @@ TEST_F(EvalProgram, H5pyReadsEveryVariableAndEveryAxisHasAScale) {
     GTEST_SKIP() << "python3 has no h5py: the file is not read by another program";
   const Ran ran = run(config_text("reset", std::string(kGrid) + "routing: {weights: all}\n"));
   ASSERT_EQ(ran.status, 0) << ran.err;
-  const std::string command = "/usr/bin/python3 " + std::string(DEPTHROUTE_SOURCE_DIR) +
-                              "/tests/eval/check_results.py " + results() + " >" + folder_.path("out") +
-                              " 2>&1";
+  const std::string command = "/usr/bin/python3 " + test_paths::source() + "/tests/eval/check_results.py " +
+                              results() + " >" + folder_.path("out") + " 2>&1";
   EXPECT_EQ(std::system(command.c_str()), 0) << read_file(folder_.path("out"));
 }
 

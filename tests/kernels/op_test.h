@@ -1,5 +1,5 @@
-// What the op tests share: host tensors with guard zones around them, seeded random values, distances to
-// float64 oracles, finite differences, and a check that a result does not depend on the number of threads.
+// What the op tests share: tensors (host_tensor.h), seeded random values, distances to float64 oracles,
+// finite differences, and a check that a result does not depend on the number of threads.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,63 +12,13 @@
 #include <limits>
 #include <random>
 #include <span>
+#include <type_traits>
 #include <vector>
 
-#include "kernels/ops.h"
-#include "kernels/tensor.h"
+#include "tests/kernels/host_tensor.h"
 #include "tests/tolerances.h"
 
 namespace depthroute::test {
-
-inline constexpr Stream kCpu{Device::cpu, nullptr};
-
-/// Host memory of one tensor, with guard zones before and after that the destructor checks: an op that writes
-/// outside its output fails the test it runs in. Starts as NaN (or -99 for integers), so that an output the
-/// op forgot to write shows up.
-template <typename T>
-class HostTensor {
- public:
-  explicit HostTensor(Shape shape, T value = unwritten())
-      : shape_(shape), storage_(shape.numel() + 2 * kGuard, guard()) {
-    fill(value);
-  }
-  HostTensor(const HostTensor&) = default;
-  HostTensor& operator=(const HostTensor&) = default;
-  ~HostTensor() {
-    for (int64_t i = 0; i < kGuard; ++i) {
-      EXPECT_EQ(storage_[i], guard()) << "written " << kGuard - i << " elements before a tensor";
-      EXPECT_EQ(storage_[kGuard + size() + i], guard()) << "written " << i << " elements after a tensor";
-    }
-  }
-
-  static constexpr T unwritten() {
-    return std::numeric_limits<T>::has_quiet_NaN ? std::numeric_limits<T>::quiet_NaN() : T(-99);
-  }
-
-  int64_t size() const { return shape_.numel(); }
-  T* data() { return storage_.data() + kGuard; }
-  const T* data() const { return storage_.data() + kGuard; }
-  T& operator[](int64_t i) { return data()[i]; }
-  const T& operator[](int64_t i) const { return data()[i]; }
-  std::span<const T> span() const { return {data(), static_cast<size_t>(size())}; }
-  std::vector<T> values() const { return {data(), data() + size()}; }
-  std::vector<double> doubles() const { return {data(), data() + size()}; }
-  Tensor tensor() const { return host_tensor(const_cast<T*>(data()), shape_); }
-  operator Tensor() const { return tensor(); }
-  void fill(T value) { std::fill(data(), data() + size(), value); }
-  bool operator==(const HostTensor& other) const {  // bit for bit
-    return shape_ == other.shape_ && std::memcmp(data(), other.data(), size() * sizeof(T)) == 0;
-  }
-
- private:
-  static constexpr int64_t kGuard = 19;  // odd on purpose: no op may count on alignment
-  static constexpr T guard() { return T(-123456); }
-  Shape shape_;
-  std::vector<T> storage_;
-};
-using F32 = HostTensor<float>;
-using F64 = HostTensor<double>;
-using I32 = HostTensor<int32_t>;
 
 /// Normal values mean + scale * N(0, 1), the same for the same seed.
 inline F32 random_f32(Shape shape, uint64_t seed, double scale = 1.0, double mean = 0.0) {
@@ -77,6 +27,34 @@ inline F32 random_f32(Shape shape, uint64_t seed, double scale = 1.0, double mea
   F32 result(shape);
   for (int64_t i = 0; i < result.size(); ++i) result[i] = static_cast<float>(normal(engine));
   return result;
+}
+
+/// The same values rounded to bfloat16.
+inline BF16 to_bf16(const F32& x, Shape shape) {
+  BF16 result(shape);
+  std::copy(x.data(), x.data() + x.size(), result.data());
+  return result;
+}
+inline BF16 random_bf16(Shape shape, uint64_t seed, double scale = 1.0, double mean = 0.0) {
+  return to_bf16(random_f32(shape, seed, scale, mean), shape);
+}
+
+/// Calls body.operator()<Act>() with the tensors activations may be on the device at hand: F32, on cuda also
+/// BF16.
+template <typename Body>
+void for_each_activation_type(const Body& body) {
+  body.template operator()<F32>();
+  if (on_cuda()) body.template operator()<BF16>();
+}
+template <typename Act>
+Act random_activations(Shape shape, uint64_t seed, double scale = 1.0, double mean = 0.0) {
+  if constexpr (std::is_same_v<Act, BF16>) return random_bf16(shape, seed, scale, mean);
+  if constexpr (std::is_same_v<Act, F32>) return random_f32(shape, seed, scale, mean);
+}
+/// Relative L2 of activations an op has written: `f32`, or one rounding to bf16.
+template <typename Act>
+constexpr double activation_tolerance(double f32) {
+  return std::is_same_v<Act, BF16> ? tolerance::kBf16Output : f32;
 }
 
 /// Integers, low <= value < high.
@@ -107,6 +85,9 @@ double relative_l2(std::span<const A> got, std::span<const B> want) {
 inline double relative_l2(const F32& got, const std::vector<double>& want) {
   return relative_l2(got.span(), std::span<const double>(want));
 }
+inline double relative_l2(const BF16& got, const std::vector<double>& want) {
+  return relative_l2(got.span(), std::span<const double>(want));
+}
 inline double relative_l2(const std::vector<double>& got, const std::vector<double>& want) {
   return relative_l2(std::span<const double>(got), std::span<const double>(want));
 }
@@ -134,7 +115,8 @@ inline double inner(const std::vector<double>& a, const std::vector<double>& b) 
   return total;
 }
 
-/// `run` makes its outputs anew and returns them; they must be equal bit for bit with 1, 2, 3 and 5 threads.
+/// `run` makes its outputs anew and returns them; they must be equal bit for bit with 1, 2, 3 and 5 threads
+/// (on cuda: every time).
 inline void expect_independent_of_threads(const std::function<std::vector<F32>()>& run) {
   const int before = omp_get_max_threads();
   omp_set_num_threads(1);

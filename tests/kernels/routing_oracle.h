@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "tests/kernels/op_test.h"
@@ -12,13 +14,26 @@ namespace depthroute::test {
 
 using Doubles = std::vector<double>;
 
-/// One site and its data in float32. Source j is state[source[j]], so a state can be two sources.
+/// The same values as activations of type A.
+template <typename A>
+A as(const F32& x) {
+  if constexpr (std::is_same_v<A, F32>) {
+    return x;
+  } else {
+    return to_bf16(x, x.tensor().shape);
+  }
+}
+
+/// One site and its data in float32. Source j is state[source[j]], so a state can be two sources. Forward
+/// alone takes states of R rows, R a divisor of the tokens.
 struct RoutingProblem {
   int64_t tokens = 0, d = 0;
   std::vector<int> source;
   std::vector<F32> state;  // before `add`
   F32 query, key_norm, bias, norm_weight, add, doutput;
   bool has_query = true, has_bias = true, has_add = false;
+  bool mix_is_source = false;        // of a site with one source
+  bool in_bf16 = false;              // states, add and doutput are bfloat16 numbers
   std::vector<float> offset, scale;  // empty or one per source
   float key_eps = 1e-6f, norm_eps = 1e-6f;
 
@@ -42,68 +57,149 @@ struct RoutingProblem {
     }
     return p;
   }
+
+  /// Activations rounded to bfloat16.
+  void round_to_bf16() {
+    in_bf16 = true;
+    const auto round = [](F32& x) {
+      for (int64_t i = 0; i < x.size(); ++i) x[i] = Bf16(x[i]);
+    };
+    for (F32& s : state) round(s);
+    round(add);
+    round(doutput);
+  }
 };
 
-struct RoutingResult {
-  explicit RoutingResult(const RoutingProblem& p)
-      : state(p.state),
-        output({p.tokens, p.d}),
+/// Sites that share all sources but the last, as the sites of one block do.
+inline std::vector<RoutingProblem> random_group(int64_t tokens, int64_t d, int n, int sites, uint64_t seed) {
+  std::vector<RoutingProblem> group;
+  const RoutingProblem states = RoutingProblem::random(tokens, d, n - 1 + sites, seed);
+  for (int g = 0; g < sites; ++g) {
+    RoutingProblem p = RoutingProblem::random(tokens, d, n, seed + 100 * (g + 1));
+    p.state = states.state;
+    p.source.back() = n - 1 + g;
+    group.push_back(p);
+  }
+  return group;
+}
+
+/// What forward and backward leave, with activations of type A (F32 or BF16).
+template <typename A>
+struct RoutingResultOf {
+  explicit RoutingResultOf(const RoutingProblem& p)
+      : output({p.tokens, p.d}),
+        mix({p.tokens, p.d}),
         weights({p.tokens, p.n()}),
         inv_rms({p.tokens, p.n()}),
         dots({p.tokens, p.n()}),
         rstd({p.tokens}),
-        dstate(p.state.size(), F32({p.tokens, p.d}, 0.0f)),
+        projection({p.tokens}),
+        dstate(p.state.size(), A({p.tokens, p.d}, 0.0f)),
         dquery({p.d}, 0.0f),
         dkey_norm({p.d}, 0.0f),
         dbias({1}, 0.0f),
-        dnorm_weight({p.d}, 0.0f) {}
+        dnorm_weight({p.d}, 0.0f),
+        dlogits({p.tokens, p.n()}) {
+    for (const F32& s : p.state) state.push_back(as<A>(s));
+  }
 
   std::vector<F32> all() const {
-    std::vector<F32> result = {output, weights, inv_rms, dots, rstd, dquery, dkey_norm, dbias, dnorm_weight};
+    std::vector<F32> result = {output,     mix,    weights,   inv_rms, dots,         rstd,
+                               projection, dquery, dkey_norm, dbias,   dnorm_weight, dlogits};
     result.insert(result.end(), state.begin(), state.end());
     result.insert(result.end(), dstate.begin(), dstate.end());
     return result;
   }
 
-  std::vector<F32> state;  // after `add`
-  F32 output, weights, inv_rms, dots, rstd;
-  std::vector<F32> dstate;
-  F32 dquery, dkey_norm, dbias, dnorm_weight;
+  std::vector<A> state;  // after `add`
+  A output, mix;
+  F32 weights, inv_rms, dots, rstd, projection;
+  std::vector<A> dstate;
+  F32 dquery, dkey_norm, dbias, dnorm_weight, dlogits;
+};
+using RoutingResult = RoutingResultOf<F32>;
+
+/// The Tensors of one site; `states` are the group's.
+template <typename A>
+struct RoutingCall {
+  RoutingCall(const RoutingProblem& p, RoutingResultOf<A>& r, const std::vector<A>& states)
+      : add(as<A>(p.add)), doutput(as<A>(p.doutput)) {
+    for (int s : p.source) sources.push_back(states[s]);
+    site = {.sources = sources,
+            .query = p.has_query ? p.query.tensor() : Tensor{},
+            .key_norm = p.has_query ? p.key_norm.tensor() : Tensor{},
+            .recency_bias = p.has_bias ? p.bias.tensor() : Tensor{},
+            .offset = p.offset,
+            .scale = p.scale,
+            .key_eps = p.key_eps,
+            .norm_weight = p.norm_weight,
+            .norm_eps = p.norm_eps,
+            .weights = r.weights,
+            .inv_rms = r.inv_rms,
+            .dots = r.dots,
+            .rstd = r.rstd,
+            .mix = p.mix_is_source ? sources[0] : r.mix.tensor(),
+            .projection = r.projection};
+    gradients = {.query = p.has_query ? r.dquery.tensor() : Tensor{},
+                 .key_norm = p.has_query ? r.dkey_norm.tensor() : Tensor{},
+                 .recency_bias = p.has_bias ? r.dbias.tensor() : Tensor{},
+                 .norm_weight = r.dnorm_weight,
+                 .logits = r.dlogits};
+  }
+  RoutingCall(const RoutingCall&) = delete;
+
+  A add, doutput;
+  std::vector<Tensor> sources;
+  ops::RoutingSite site;
+  ops::RoutingGradients gradients;
 };
 
-/// Forward and backward through ops.h; gradients accumulate onto what `r` holds.
-inline void run_routing(const RoutingProblem& p, RoutingResult& r) {
-  std::vector<Tensor> sources, gradients;
-  for (int s : p.source) {
-    sources.push_back(r.state[s]);
-    gradients.push_back(r.dstate[s]);
+/// Forward of all sites of a group, then backward in its two parts, through ops.h. The states and their
+/// gradients are those of the first result; gradients accumulate onto what the results hold.
+template <typename A>
+void run_group(const std::vector<RoutingProblem>& problems, std::vector<RoutingResultOf<A>>& results) {
+  std::vector<std::unique_ptr<RoutingCall<A>>> calls;
+  std::vector<ops::RoutingSite> sites;
+  std::vector<ops::RoutingGradients> gradients;
+  std::vector<Tensor> doutputs, dsources;
+  for (size_t g = 0; g < problems.size(); ++g) {
+    const RoutingProblem& p = problems[g];
+    calls.push_back(std::make_unique<RoutingCall<A>>(p, results[g], results[0].state));
+    ops::routing_forward(stream(), calls[g]->site, p.has_add ? calls[g]->add.tensor() : Tensor{},
+                         results[g].output);
+    sites.push_back(calls[g]->site);
+    gradients.push_back(calls[g]->gradients);
+    doutputs.push_back(calls[g]->doutput);
   }
-  const ops::RoutingSite site{.sources = sources,
-                              .query = p.has_query ? p.query.tensor() : Tensor{},
-                              .key_norm = p.has_query ? p.key_norm.tensor() : Tensor{},
-                              .recency_bias = p.has_bias ? p.bias.tensor() : Tensor{},
-                              .offset = p.offset,
-                              .scale = p.scale,
-                              .key_eps = p.key_eps,
-                              .norm_weight = p.norm_weight,
-                              .norm_eps = p.norm_eps,
-                              .weights = r.weights,
-                              .inv_rms = r.inv_rms,
-                              .dots = r.dots,
-                              .rstd = r.rstd};
-  ops::routing_forward(kCpu, site, p.has_add ? p.add.tensor() : Tensor{}, r.output);
-  const ops::RoutingGradients to{.sources = gradients,
-                                 .query = p.has_query ? r.dquery.tensor() : Tensor{},
-                                 .key_norm = p.has_query ? r.dkey_norm.tensor() : Tensor{},
-                                 .recency_bias = p.has_bias ? r.dbias.tensor() : Tensor{},
-                                 .norm_weight = r.dnorm_weight};
-  const F32 scratch = workspace(ops::reduction_workspace(2 * p.d + 1));
-  ops::routing_backward(kCpu, site, p.doutput, to, scratch);
+  const F32 scratch = workspace(ops::routing_backward_workspace(device(), problems[0].d));
+  for (size_t g = 0; g < problems.size(); ++g)
+    ops::routing_backward(stream(), sites[g], doutputs[g], results[0].dstate[problems[g].source.back()],
+                          gradients[g], scratch);
+  for (int j = 0; j + 1 < problems[0].n(); ++j) dsources.push_back(results[0].dstate[problems[0].source[j]]);
+  ops::routing_backward_shared(stream(), sites, doutputs, dsources, gradients, scratch);
 }
 
-inline RoutingResult run_routing(const RoutingProblem& p) {
-  RoutingResult result(p);
+/// A group of one.
+template <typename A>
+void run_routing(const RoutingProblem& p, RoutingResultOf<A>& r) {
+  std::vector<RoutingResultOf<A>> results = {r};
+  run_group<A>({p}, results);
+  r = results[0];
+}
+template <typename A = F32>
+RoutingResultOf<A> run_routing(const RoutingProblem& p) {
+  RoutingResultOf<A> result(p);
   run_routing(p, result);
+  return result;
+}
+
+/// Forward alone, keeping nothing for backward.
+template <typename A = F32>
+RoutingResultOf<A> run_routing_forward(const RoutingProblem& p) {
+  RoutingResultOf<A> result(p);
+  RoutingCall<A> call(p, result, result.state);
+  call.site.mix = call.site.projection = {};
+  ops::routing_forward(stream(), call.site, p.has_add ? call.add.tensor() : Tensor{}, result.output);
   return result;
 }
 
@@ -121,15 +217,16 @@ struct RoutingValues {
 };
 
 struct RoutingOracle {
-  Doubles output, weights, inv_rms, dots, rstd;
+  Doubles output, mix, weights, inv_rms, dots, rstd;
   std::vector<Doubles> dstate;
-  Doubles dquery, dkey_norm, dbias, dnorm_weight;
+  Doubles dquery, dkey_norm, dbias, dnorm_weight, dlogits;
 };
 
 inline RoutingOracle routing_oracle(const RoutingProblem& p, const RoutingValues& in) {
   const int n = p.n();
   const int64_t d = p.d;
   RoutingOracle r{.output = Doubles(p.tokens * d),
+                  .mix = Doubles(p.tokens * d),
                   .weights = Doubles(p.tokens * n),
                   .inv_rms = Doubles(p.tokens * n),
                   .dots = Doubles(p.tokens * n),
@@ -138,12 +235,14 @@ inline RoutingOracle routing_oracle(const RoutingProblem& p, const RoutingValues
                   .dquery = Doubles(d),
                   .dkey_norm = Doubles(d),
                   .dbias = Doubles(1),
-                  .dnorm_weight = Doubles(d)};
+                  .dnorm_weight = Doubles(d),
+                  .dlogits = Doubles(p.tokens * n)};
   const auto offset = [&](int j) { return p.offset.empty() ? 0.0 : static_cast<double>(p.offset[j]); };
   const auto scale = [&](int j) { return p.scale.empty() ? 1.0 : static_cast<double>(p.scale[j]); };
   const auto value = [&](int j, int64_t i) {  // V_j, counted from the first token's first column
     const double added = p.has_add && p.source[j] == p.source[n - 1] ? static_cast<double>(p.add[i]) : 0.0;
-    return in.state[p.source[j]][i] + added;
+    const double sum = in.state[p.source[j]][i] + added;
+    return p.in_bf16 ? static_cast<double>(static_cast<float>(Bf16(static_cast<float>(sum)))) : sum;
   };
   for (int64_t t = 0; t < p.tokens; ++t) {
     const int64_t row = t * d;
@@ -168,6 +267,7 @@ inline RoutingOracle routing_oracle(const RoutingProblem& p, const RoutingValues
     for (int64_t i = 0; i < d; ++i) {
       for (int j = 0; j < n; ++j)
         if (a[j] != 0) h[i] += scale(j) * a[j] * value(j, row + i);
+      r.mix[row + i] = h[i];
       squares += h[i] * h[i];
       g[i] = static_cast<double>(p.doutput[row + i]) * in.norm_weight[i];
       g_dot_h += g[i] * h[i];
@@ -189,6 +289,7 @@ inline RoutingOracle routing_oracle(const RoutingProblem& p, const RoutingValues
     for (int j = 0; j < n; ++j) {
       if (a[j] == 0) continue;
       const double dlogit = n == 1 ? 0 : a[j] * (from_mix[j] - mean);
+      r.dlogits[t * n + j] = dlogit;
       if (j == n - 1 && p.has_bias) r.dbias[0] += dlogit;
       const double through_rms = rms[j] * rms[j] * rms[j] * c[j] / static_cast<double>(d);
       for (int64_t i = 0; i < d; ++i) {

@@ -1,11 +1,15 @@
+#include <array>
+
 #include "tests/kernels/op_test.h"
 
 namespace depthroute {
 namespace {
 
+using test::BF16;
 using test::F32;
-using test::kCpu;
+using test::F64;
 using test::random_f32;
+using test::stream;
 
 constexpr ops::AdamwStep kStep{.lr = 1e-2f,
                                .beta1 = 0.9f,
@@ -34,60 +38,99 @@ void oracle_adamw(const ops::AdamwStep& step, const std::vector<double>& grad, s
   }
 }
 
+// All tensors of one optimiser; of a GPU also the bf16 copy that forward and backward use.
+struct Optimizer {
+  F32 param, m, v, norm{{1}};
+  F64 loss{{1}, 2.5};
+  BF16 compute;
+
+  explicit Optimizer(int64_t n) : param(random_f32({n}, 1)), m({n}, 0.0f), v({n}, 0.0f), compute({n}) {}
+
+  void global_norm(const F32& grad) {
+    ops::global_norm(stream(), grad, norm, test::workspace(ops::global_norm_workspace(test::device())));
+  }
+  void update(const ops::AdamwStep& step, const F32& grad) { update(step, grad, 0, grad.size()); }
+  void update(const ops::AdamwStep& step, const F32& grad, int64_t begin, int64_t end) {
+    const auto part = [&](const Tensor& all) { return all.slice(begin, end); };
+    ops::adamw(stream(), step, norm, loss, part(grad), part(param), part(m), part(v),
+               test::on_cuda() ? part(compute) : Tensor{});
+  }
+  bool operator==(const Optimizer&) const = default;
+};
+
 class Adamw : public testing::TestWithParam<std::tuple<int64_t, float, float>> {};  // size, max_norm, decay
 
 TEST_P(Adamw, FollowsTheFloat64LoopOverSeveralSteps) {
   const auto [n, max_norm, decay] = GetParam();
-  F32 param = random_f32({n}, 1), m({n}, 0.0f), v({n}, 0.0f), norm({1});
-  std::vector<double> want_param = param.doubles(), want_m(n), want_v(n);
+  Optimizer o(n);
+  std::vector<double> want_param = o.param.doubles(), want_m(n), want_v(n);
   for (int64_t t = 1; t <= 7; ++t) {
     const F32 grad = random_f32({n}, 100 + t, t == 3 ? 1e-3 : 2.0);  // clipped, and not
     ops::AdamwStep step = kStep;
     step.step = t;
     step.max_norm = max_norm;
     step.weight_decay = decay;
-    ops::global_norm(kCpu, grad, norm);
-    ops::adamw(kCpu, step, norm, grad, param, m, v);
+    o.global_norm(grad);
+    o.update(step, grad);
     oracle_adamw(step, grad.doubles(), want_param, want_m, want_v);
-    EXPECT_NEAR(norm[0], std::sqrt(test::inner(grad.doubles(), grad.doubles())), 1e-6 * norm[0]);
+    EXPECT_NEAR(o.norm[0], std::sqrt(test::inner(grad.doubles(), grad.doubles())), 1e-6 * o.norm[0]);
   }
-  EXPECT_LE(relative_l2(param, want_param), tolerance::kF32Forward);
-  EXPECT_LE(relative_l2(m, want_m), tolerance::kF32Forward);
-  EXPECT_LE(relative_l2(v, want_v), tolerance::kF32Forward);
+  EXPECT_LE(relative_l2(o.param, want_param), tolerance::kF32Forward);
+  EXPECT_LE(relative_l2(o.m, want_m), tolerance::kF32Forward);
+  EXPECT_LE(relative_l2(o.v, want_v), tolerance::kF32Forward);
+  EXPECT_TRUE(o.compute == (test::on_cuda() ? test::to_bf16(o.param, {n}) : BF16({n})));
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, Adamw,
                          testing::Values(std::tuple{1, 1.0f, 0.1f}, std::tuple{33, 0.0f, 0.1f},
                                          std::tuple{33, 0.5f, 0.0f}, std::tuple{40'001, 1.0f, 0.1f}));
 
-TEST(Adamw, ANormThatIsNotFiniteLeavesEverythingUntouched) {
-  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    F32 grad = random_f32({65}, 2), param = random_f32({65}, 3), m = random_f32({65}, 4), v({65}, 0.25f),
-        norm({1});
+// Processes own parts of the parameters, which start and end anywhere.
+TEST(Adamw, PartsGiveWhatTheWholeGives) {
+  constexpr int64_t kN = 1001;
+  const F32 grad = random_f32({kN}, 2);
+  Optimizer whole(kN), parts(kN);
+  for (Optimizer* o : {&whole, &parts}) o->global_norm(grad);
+  whole.update(kStep, grad);
+  constexpr std::array<int64_t, 6> kBorders = {0, 3, 8, 530, 990, kN};
+  for (size_t i = 0; i + 1 < kBorders.size(); ++i) parts.update(kStep, grad, kBorders[i], kBorders[i + 1]);
+  EXPECT_TRUE(parts == whole);
+}
+
+TEST(Adamw, ANormOrALossThatIsNotFiniteLeavesEverythingUntouched) {
+  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                    -std::numeric_limits<float>::infinity()}) {
+    F32 grad = random_f32({65}, 2);
+    Optimizer o(65);
+    o.global_norm(grad);
+    o.loss[0] = static_cast<double>(bad);
+    const Optimizer before = o;
+    o.update(kStep, grad);
+    EXPECT_TRUE(o == before);
+
+    o.loss[0] = 1.0;
     grad[64] = bad;
-    const F32 param_before = param, m_before = m, v_before = v;
-    ops::global_norm(kCpu, grad, norm);
-    EXPECT_FALSE(std::isfinite(norm[0]));
-    ops::adamw(kCpu, kStep, norm, grad, param, m, v);
-    EXPECT_TRUE(param == param_before);
-    EXPECT_TRUE(m == m_before);
-    EXPECT_TRUE(v == v_before);
+    o.global_norm(grad);
+    EXPECT_FALSE(std::isfinite(o.norm[0]));
+    const Optimizer with_norm = o;
+    o.update(kStep, grad);
+    EXPECT_TRUE(o == with_norm);
   }
 }
 
 TEST(GlobalNorm, IsInfiniteOnlyWhereFloat32CannotHoldIt) {
-  F32 norm({1});
-  ops::global_norm(kCpu, F32({9}, 1e20f), norm);  // squares overflow float32, the norm does not
-  EXPECT_FLOAT_EQ(norm[0], 3e20f);
+  Optimizer o(9);
+  o.global_norm(F32({9}, 1e20f));  // squares overflow float32, the norm does not
+  EXPECT_FLOAT_EQ(o.norm[0], 3e20f);
 }
 
 TEST(Adamw, DoesNotDependOnTheNumberOfThreads) {
   test::expect_independent_of_threads([] {
     constexpr int64_t kN = 70'001;
-    F32 param = random_f32({kN}, 1), m = random_f32({kN}, 2), v({kN}, 0.5f), norm({1});
+    Optimizer o(kN);
     const F32 grad = random_f32({kN}, 3);
-    ops::global_norm(kCpu, grad, norm);
-    ops::adamw(kCpu, kStep, norm, grad, param, m, v);
-    return std::vector{param, m, v, norm};
+    o.global_norm(grad);
+    o.update(kStep, grad);
+    return std::vector{o.param, o.m, o.v, o.norm};
   });
 }
 

@@ -3,10 +3,12 @@
 namespace depthroute {
 namespace {
 
+using test::BF16;
 using test::F32;
 using test::I32;
-using test::kCpu;
 using test::random_f32;
+using test::stream;
+using test::width;
 
 struct Row {
   std::vector<double> log_p;
@@ -37,31 +39,55 @@ double oracle_loss(const std::vector<double>& hidden, const std::vector<double>&
   return loss;
 }
 
-struct Case {
+/// `Values`: F32, or BF16 where the device has it.
+template <typename Values>
+struct CaseOf {
   int64_t n, d, vocab;
-  F32 hidden, head;
+  Values hidden, head;
   I32 targets;
 
-  Case(int64_t n_, int64_t d_, int64_t vocab_, double scale = 1.0)
+  CaseOf(int64_t n_, int64_t d_, int64_t vocab_, double scale = 1.0)
       : n(n_),
-        d(d_),
+        d(width(d_)),
         vocab(vocab_),
-        hidden(random_f32({n, d}, 1, scale)),
-        head(random_f32({vocab, d}, 2, scale)),
+        hidden(random(n, 1, scale)),
+        head(random(vocab, 2, scale)),
         targets(test::random_i32({n}, 3, 0, static_cast<int32_t>(vocab))) {
     for (int64_t i = 2; i < n; i += 3) targets[i] = -1;
   }
-  F32 scratch() const { return test::workspace(ops::cross_entropy_workspace(vocab)); }
+  F32 scratch() const {
+    return test::workspace(ops::cross_entropy_workspace(test::device(), DTypeOf<Value>::value, n, vocab));
+  }
+  F32 compare_scratch() const {
+    return test::workspace(
+        ops::cross_entropy_compare_workspace(test::device(), DTypeOf<Value>::value, n, vocab));
+  }
+
+ private:
+  using Value = std::remove_cvref_t<decltype(std::declval<Values>()[0])>;
+  Values random(int64_t rows, uint64_t seed, double scale) const {
+    if constexpr (std::is_same_v<Values, BF16>) {
+      return test::random_bf16({rows, d}, seed, scale);
+    } else {
+      return random_f32({rows, d}, seed, scale);
+    }
+  }
 };
+using Case = CaseOf<F32>;
+
+F32 compare_scratch(int64_t n, int64_t vocab) {
+  return test::workspace(ops::cross_entropy_compare_workspace(test::device(), DType::f32, n, vocab));
+}
 
 class CrossEntropy : public testing::TestWithParam<std::tuple<int64_t, int64_t, int64_t>> {};  // N, D, V
 
 TEST_P(CrossEntropy, LossMatchesFloat64AndIgnoredTargetsAreZero) {
-  const auto [n, d, vocab] = GetParam();
-  const Case c(n, d, vocab);
+  const Case c(std::get<0>(GetParam()), std::get<1>(GetParam()), std::get<2>(GetParam()));
+  const auto [n, d, vocab] = std::tuple{c.n, c.d, c.vocab};
   F32 nll({n}), nll_with_gradient({n}), dhidden({n, d});
-  ops::cross_entropy(kCpu, c.hidden, c.head, c.targets, 1.0f, nll, {}, {}, c.scratch());
-  ops::cross_entropy(kCpu, c.hidden, c.head, c.targets, 1.0f, nll_with_gradient, dhidden, {}, c.scratch());
+  ops::cross_entropy(stream(), c.hidden, c.head, c.targets, 1.0f, nll, {}, {}, c.scratch());
+  ops::cross_entropy(stream(), c.hidden, c.head, c.targets, 1.0f, nll_with_gradient, dhidden, {},
+                     c.scratch());
   const std::vector<double> hidden = c.hidden.doubles(), head = c.head.doubles();
   std::vector<double> want(n);
   for (int64_t i = 0; i < n; ++i) {
@@ -78,12 +104,12 @@ TEST_P(CrossEntropy, LossMatchesFloat64AndIgnoredTargetsAreZero) {
 class CrossEntropyGradients : public CrossEntropy {};
 
 TEST_P(CrossEntropyGradients, MatchFiniteDifferences) {
-  const auto [n, d, vocab] = GetParam();
-  const Case c(n, d, vocab, 0.7);
+  const Case c(std::get<0>(GetParam()), std::get<1>(GetParam()), std::get<2>(GetParam()), 0.7);
+  const auto [n, d, vocab] = std::tuple{c.n, c.d, c.vocab};
   const float scale = 0.25f;
   F32 nll({n}), dhidden({n, d}), dhead = random_f32({vocab, d}, 5);
   std::vector<double> want_dhead = dhead.doubles();
-  ops::cross_entropy(kCpu, c.hidden, c.head, c.targets, scale, nll, dhidden, dhead, c.scratch());
+  ops::cross_entropy(stream(), c.hidden, c.head, c.targets, scale, nll, dhidden, dhead, c.scratch());
   std::vector<double> hidden = c.hidden.doubles(), head = c.head.doubles();
   const auto loss = [&] { return scale * oracle_loss(hidden, head, c.targets, n, vocab, d); };
   const std::vector<double> want_dhidden = test::finite_difference(hidden, loss);
@@ -94,19 +120,21 @@ TEST_P(CrossEntropyGradients, MatchFiniteDifferences) {
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, CrossEntropy,
                          testing::Values(std::tuple{1, 1, 2}, std::tuple{7, 5, 97}, std::tuple{33, 3, 7},
-                                         std::tuple{2100, 4, 97}, std::tuple{5, 32, 5003}));
+                                         std::tuple{2100, 4, 97}, std::tuple{5, 32, 5003},
+                                         std::tuple{130, 16, 1000}));
 INSTANTIATE_TEST_SUITE_P(Shapes, CrossEntropyGradients,
                          testing::Values(std::tuple{1, 1, 2}, std::tuple{7, 5, 97}, std::tuple{33, 3, 7}));
 
 // More rows than one chunk of logits holds: the same numbers as one row at a time.
 TEST(CrossEntropy, ChunksOfRowsDoNotShow) {
-  constexpr int64_t kN = 1100, kD = 8, kVocab = 50;
-  const Case c(kN, kD, kVocab);
-  F32 nll({kN}), dhidden({kN, kD}), dhead({kVocab, kD}, 0.0f);
-  ops::cross_entropy(kCpu, c.hidden, c.head, c.targets, 0.5f, nll, dhidden, dhead, c.scratch());
-  F32 nll_parts({kN}), dhidden_parts({kN, kD}), dhead_parts({kVocab, kD}, 0.0f);
-  for (int64_t begin = 0; begin < kN; begin += 100)
-    ops::cross_entropy(kCpu, c.hidden.tensor().slice(begin, begin + 100), c.head,
+  const int64_t n = test::on_cuda() ? 4300 : 1100;
+  constexpr int64_t kD = 8, kVocab = 50;
+  const Case c(n, kD, kVocab);
+  F32 nll({n}), dhidden({n, kD}), dhead({kVocab, kD}, 0.0f);
+  ops::cross_entropy(stream(), c.hidden, c.head, c.targets, 0.5f, nll, dhidden, dhead, c.scratch());
+  F32 nll_parts({n}), dhidden_parts({n, kD}), dhead_parts({kVocab, kD}, 0.0f);
+  for (int64_t begin = 0; begin < n; begin += 100)
+    ops::cross_entropy(stream(), c.hidden.tensor().slice(begin, begin + 100), c.head,
                        c.targets.tensor().slice(begin, begin + 100), 0.5f,
                        nll_parts.tensor().slice(begin, begin + 100),
                        dhidden_parts.tensor().slice(begin, begin + 100), dhead_parts, c.scratch());
@@ -115,86 +143,149 @@ TEST(CrossEntropy, ChunksOfRowsDoNotShow) {
   EXPECT_LE(relative_l2(dhead, dhead_parts.doubles()), tolerance::kF32Forward);
 }
 
+// Logits are float32 sums of products of bf16, and so is everything but what is stored: the gradient of the
+// logits, each value rounded once before the products with it, and dhidden.
+TEST(CrossEntropy, Bf16MatchesFloat64) {
+  if (!test::on_cuda()) GTEST_SKIP() << "the CPU backend has float32 only";
+  for (const int64_t vocab_size : {97, 1000}) {
+    const CaseOf<BF16> c(70, 64, vocab_size, 0.5);
+    const float scale = 0.25f;
+    F32 nll({c.n}), plain({c.n}), dhead = random_f32({c.vocab, c.d}, 5, 0.1);
+    BF16 dhidden({c.n, c.d});
+    std::vector<double> want_nll(c.n), want_dhidden(c.n * c.d), want_dhead = dhead.doubles();
+    ops::cross_entropy(stream(), c.hidden, c.head, c.targets, scale, plain, {}, {}, c.scratch());
+    ops::cross_entropy(stream(), c.hidden, c.head, c.targets, scale, nll, dhidden, dhead, c.scratch());
+    EXPECT_TRUE(nll == plain);
+    const std::vector<double> hidden = c.hidden.doubles(), head = c.head.doubles();
+    for (int64_t i = 0; i < c.n; ++i) {
+      if (c.targets[i] < 0) continue;
+      const Row row = oracle_row(&hidden[i * c.d], head, c.vocab, c.d);
+      want_nll[i] = -row.log_p[c.targets[i]];
+      for (int64_t v = 0; v < c.vocab; ++v) {
+        const double g = scale * (std::exp(row.log_p[v]) - (v == c.targets[i] ? 1 : 0));
+        for (int64_t e = 0; e < c.d; ++e) {
+          want_dhidden[i * c.d + e] += g * head[v * c.d + e];
+          want_dhead[v * c.d + e] += g * hidden[i * c.d + e];
+        }
+      }
+    }
+    EXPECT_LE(relative_l2(nll, want_nll), tolerance::kF32Statistics);
+    EXPECT_LE(relative_l2(dhidden, want_dhidden), tolerance::kBf16Output);
+    EXPECT_LE(relative_l2(dhead, want_dhead), tolerance::kBf16Output);
+  }
+}
+
+// The host cannot look at targets that are on a GPU. On the CPU such a target aborts (test_op_checks).
+TEST(CrossEntropy, ATargetThatIsNoClassGivesNaN) {
+  if (!test::on_cuda()) GTEST_SKIP() << "the CPU backend aborts";
+  Case c(4, 8, 97);
+  F32 nll({4}), want({4}), dhidden({4, 8});
+  ops::cross_entropy(stream(), c.hidden, c.head, c.targets, 1.0f, want, {}, {}, c.scratch());
+  c.targets[1] = 97;
+  c.targets[3] = -2;
+  ops::cross_entropy(stream(), c.hidden, c.head, c.targets, 1.0f, nll, dhidden, {}, c.scratch());
+  for (int64_t i : {1, 3}) {
+    EXPECT_TRUE(std::isnan(nll[i]));
+    EXPECT_TRUE(std::isnan(dhidden[i * 8]));
+    EXPECT_EQ(nll[i - 1], want[i - 1]);
+    EXPECT_TRUE(std::isfinite(dhidden[(i - 1) * 8]));
+  }
+}
+
 TEST(CrossEntropy, ExtremeLogitsAreExactAndNaNReachesTheLoss) {
-  F32 hidden({3, 1}, 1.0f), head({4, 1}, 0.0f), nll({3}), dhidden({3, 1});
-  head[2] = 300.0f;
-  hidden[2] = std::numeric_limits<float>::quiet_NaN();
+  const int64_t d = width(1);
+  F32 hidden({3, d}, 1.0f), head({4, d}, 0.0f), nll({3}), dhidden({3, d});
+  head[2 * d] = 300.0f;
+  hidden[2 * d] = std::numeric_limits<float>::quiet_NaN();
   I32 targets({3}, 2);
   targets[0] = 1;
-  const F32 scratch = test::workspace(ops::cross_entropy_workspace(4));
+  const F32 scratch = test::workspace(ops::cross_entropy_workspace(test::device(), DType::f32, 3, 4));
   for (const Tensor& gradient : {Tensor{}, dhidden.tensor()}) {
-    ops::cross_entropy(kCpu, hidden, head, targets, 1.0f, nll, gradient, {}, scratch);
+    ops::cross_entropy(stream(), hidden, head, targets, 1.0f, nll, gradient, {}, scratch);
     EXPECT_EQ(nll[0], 300.0f);
     EXPECT_EQ(nll[1], 0.0f);
     EXPECT_TRUE(std::isnan(nll[2]));
   }
 }
 
+template <typename Values>
+void compare_with_float64(double distance, Values other /*N(0, distance^2)*/, const CaseOf<Values>& c) {
+  for (int64_t i = 0; i < other.size(); ++i)
+    other[i] = static_cast<float>(other[i]) + static_cast<float>(c.hidden[i]);
+  F32 nll({c.n}), kl({c.n});
+  I32 flipped({c.n});
+  ops::cross_entropy_compare(stream(), c.hidden, other, c.head, c.targets, nll, kl, flipped,
+                             c.compare_scratch());
+  const std::vector<double> clean64 = c.hidden.doubles(), other64 = other.doubles(), head = c.head.doubles();
+  std::vector<double> want_nll(c.n), want_kl(c.n);
+  int64_t flips = 0;
+  for (int64_t i = 0; i < c.n; ++i) {
+    const Row p = oracle_row(&clean64[i * c.d], head, c.vocab, c.d),
+              q = oracle_row(&other64[i * c.d], head, c.vocab, c.d);
+    if (c.targets[i] >= 0) want_nll[i] = -q.log_p[c.targets[i]];
+    for (int64_t v = 0; v < c.vocab; ++v) want_kl[i] += std::exp(p.log_p[v]) * (p.log_p[v] - q.log_p[v]);
+    EXPECT_EQ(flipped[i], p.top != q.top) << i;
+    EXPECT_GE(kl[i], 0.0f);
+    flips += flipped[i];
+  }
+  EXPECT_LE(relative_l2(nll, want_nll), tolerance::kF32Forward);
+  // Rounding of the logits themselves, of relative size 1e-7 / distance, is all that is left in a small
+  // divergence.
+  EXPECT_LE(relative_l2(kl, want_kl), tolerance::kF32Statistics + 5e-7 / distance) << distance;
+  EXPECT_TRUE(distance < 1.0 || flips > 0);
+}
+
 TEST(CrossEntropyCompare, MatchesFloat64) {
   for (const double distance : {1.0, 1e-2, 1e-4}) {
-    constexpr int64_t kN = 33, kD = 5, kVocab = 97;
-    const Case c(kN, kD, kVocab);
-    F32 other = random_f32({kN, kD}, 9, distance);
-    for (int64_t i = 0; i < other.size(); ++i) other[i] += c.hidden[i];
-    F32 nll({kN}), kl({kN});
-    I32 flipped({kN});
-    ops::cross_entropy_compare(kCpu, c.hidden, other, c.head, c.targets, nll, kl, flipped,
-                               test::workspace(ops::cross_entropy_compare_workspace(kVocab)));
-    const std::vector<double> clean64 = c.hidden.doubles(), other64 = other.doubles(),
-                              head = c.head.doubles();
-    std::vector<double> want_nll(kN), want_kl(kN);
-    int64_t flips = 0;
-    for (int64_t i = 0; i < kN; ++i) {
-      const Row p = oracle_row(&clean64[i * kD], head, kVocab, kD),
-                q = oracle_row(&other64[i * kD], head, kVocab, kD);
-      if (c.targets[i] >= 0) want_nll[i] = -q.log_p[c.targets[i]];
-      for (int64_t v = 0; v < kVocab; ++v) want_kl[i] += std::exp(p.log_p[v]) * (p.log_p[v] - q.log_p[v]);
-      EXPECT_EQ(flipped[i], p.top != q.top) << i;
-      EXPECT_GE(kl[i], 0.0f);
-      flips += flipped[i];
-    }
-    EXPECT_LE(relative_l2(nll, want_nll), tolerance::kF32Forward);
-    // Rounding of the logits themselves, of relative size 1e-7 / distance, is all that is left in a small
-    // divergence.
-    EXPECT_LE(relative_l2(kl, want_kl), tolerance::kF32Statistics + 5e-7 / distance) << distance;
-    EXPECT_TRUE(distance < 1.0 || flips > 0);
+    const Case c(33, 5, 97);
+    compare_with_float64(distance, random_f32({c.n, c.d}, 9, distance), c);
+  }
+}
+
+TEST(CrossEntropyCompare, Bf16MatchesFloat64) {
+  if (!test::on_cuda()) GTEST_SKIP() << "the CPU backend has float32 only";
+  for (const double distance : {1.0, 0.1}) {
+    const CaseOf<BF16> c(33, 16, 1000, 0.5);
+    compare_with_float64(distance, test::random_bf16({c.n, c.d}, 9, distance), c);
   }
 }
 
 TEST(CrossEntropyCompare, EqualInputsGiveExactlyZero) {
-  constexpr int64_t kN = 150, kD = 33, kVocab = 1009;
-  const Case c(kN, kD, kVocab, 2.0);
+  constexpr int64_t kN = 150;
+  const Case c(kN, 33, 1009, 2.0);
   const F32 copy = c.hidden;
   F32 nll({kN}), kl({kN}), plain({kN});
   I32 flipped({kN});
-  ops::cross_entropy_compare(kCpu, c.hidden, copy, c.head, c.targets, nll, kl, flipped,
-                             test::workspace(ops::cross_entropy_compare_workspace(kVocab)));
+  ops::cross_entropy_compare(stream(), c.hidden, copy, c.head, c.targets, nll, kl, flipped,
+                             c.compare_scratch());
   EXPECT_TRUE(kl == F32({kN}, 0.0f));
   EXPECT_TRUE(flipped == I32({kN}, 0));
-  ops::cross_entropy(kCpu, c.hidden, c.head, c.targets, 1.0f, plain, {}, {}, c.scratch());
+  ops::cross_entropy(stream(), c.hidden, c.head, c.targets, 1.0f, plain, {}, {}, c.scratch());
   EXPECT_LE(relative_l2(nll, plain.doubles()), tolerance::kF32Forward);
 }
 
 TEST(CrossEntropyCompare, TheLowestIndexWinsTies) {
-  F32 clean({1, 2}, 0.0f), other({1, 2}, 0.0f), head({3, 2}, 0.0f), nll({1}), kl({1});
+  const int64_t d = width(2);
+  F32 clean({1, d}, 0.0f), other({1, d}, 0.0f), head({3, d}, 0.0f), nll({1}), kl({1});
   I32 flipped({1});
-  head[1 * 2 + 0] = head[2 * 2 + 0] =
-      1.0f;  // classes 1 and 2 tie in `clean`; class 2 leads by a hair in `other`
-  head[2 * 2 + 1] = 1e-3f;
+  // Classes 1 and 2 tie in `clean`; class 2 leads by a hair in `other`.
+  head[1 * d + 0] = head[2 * d + 0] = 1.0f;
+  head[2 * d + 1] = 1e-3f;
   clean[0] = other[0] = 1.0f;
-  const F32 scratch = test::workspace(ops::cross_entropy_compare_workspace(3));
-  ops::cross_entropy_compare(kCpu, clean, other, head, I32({1}, 0), nll, kl, flipped, scratch);
+  const F32 scratch = compare_scratch(1, 3);
+  ops::cross_entropy_compare(stream(), clean, other, head, I32({1}, 0), nll, kl, flipped, scratch);
   EXPECT_EQ(flipped[0], 0);
   other[1] = 1.0f;
-  ops::cross_entropy_compare(kCpu, clean, other, head, I32({1}, 0), nll, kl, flipped, scratch);
+  ops::cross_entropy_compare(stream(), clean, other, head, I32({1}, 0), nll, kl, flipped, scratch);
   EXPECT_EQ(flipped[0], 1);
 }
 
 TEST(CrossEntropyCompare, NaNReachesBothOutcomes) {
-  F32 clean({1, 1}, 1.0f), other({1, 1}), head = random_f32({40, 1}, 1), nll({1}), kl({1});
+  const int64_t d = width(1);
+  F32 clean({1, d}, 1.0f), other({1, d}), head = random_f32({40, d}, 1), nll({1}), kl({1});
   I32 flipped({1});
-  ops::cross_entropy_compare(kCpu, clean, other, head, I32({1}, 0), nll, kl, flipped,
-                             test::workspace(ops::cross_entropy_compare_workspace(40)));
+  ops::cross_entropy_compare(stream(), clean, other, head, I32({1}, 0), nll, kl, flipped,
+                             compare_scratch(1, 40));
   EXPECT_TRUE(std::isnan(nll[0]));
   EXPECT_TRUE(std::isnan(kl[0]));
 }

@@ -4,9 +4,10 @@ namespace depthroute {
 namespace {
 
 using ops::Op;
+using test::BF16;
 using test::F32;
-using test::kCpu;
 using test::random_f32;
+using test::stream;
 
 class Gemm : public testing::TestWithParam<std::tuple<int64_t, int64_t, int64_t>> {};  // m, n, k
 
@@ -24,7 +25,7 @@ TEST_P(Gemm, MatchesFloat64WithStridesAndAccumulation) {
         const F32 a = random_f32({a_rows, a_width}, 1), b = random_f32({b_rows, b_width}, 2);
         F32 c = beta == 0.0f ? F32({m, c_width}) : random_f32({m, c_width}, 3);
         const F32 before = c;
-        ops::gemm(kCpu, op_a, op_b, a.tensor().columns(kLeft, kLeft + a_cols),
+        ops::gemm(stream(), op_a, op_b, a.tensor().columns(kLeft, kLeft + a_cols),
                   b.tensor().columns(kLeft, kLeft + b_cols), beta, c.tensor().columns(kLeft, kLeft + n));
         std::vector<float> got;
         std::vector<double> want;
@@ -57,9 +58,50 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Gemm,
                          testing::Values(std::tuple{1, 1, 1}, std::tuple{7, 5, 3}, std::tuple{33, 97, 64},
                                          std::tuple{3, 130, 257}, std::tuple{100, 1, 32}));
 
-// Kernels call products from within their own parallel regions; each must then run on the calling thread
-// alone.
+// The model's products: bf16 with a bf16 result, rounded once, or a float32 one, accumulated.
+TEST(Gemm, Bf16MatchesFloat64) {
+  if (!test::on_cuda()) GTEST_SKIP() << "the CPU backend has float32 only";
+  constexpr int64_t kM = 72, kN = 40, kK = 136, kLeft = 8;
+  for (Op op_a : {Op::none, Op::transpose}) {
+    for (Op op_b : {Op::none, Op::transpose}) {
+      const bool flip_a = op_a == Op::transpose, flip_b = op_b == Op::transpose;
+      const int64_t a_width = kLeft + (flip_a ? kM : kK), b_width = kLeft + (flip_b ? kK : kN);
+      const BF16 a = test::random_bf16({flip_a ? kK : kM, a_width}, 1);
+      const BF16 b = test::random_bf16({flip_b ? kN : kK, b_width}, 2);
+      BF16 rounded({kM, kN}), added = test::random_bf16({kM, kN}, 4);
+      F32 c({kM, kN}), sum = random_f32({kM, kN}, 3);
+      const std::vector<double> left = a.doubles(), right = b.doubles();
+      std::vector<double> want(kM * kN), want_sum = sum.doubles(), want_added = added.doubles();
+      for (int64_t row = 0; row < kM; ++row)
+        for (int64_t column = 0; column < kN; ++column) {
+          const int64_t at = row * kN + column;
+          for (int64_t i = 0; i < kK; ++i)
+            want[at] += left[flip_a ? i * a_width + kLeft + row : row * a_width + kLeft + i] *
+                        right[flip_b ? column * b_width + kLeft + i : i * b_width + kLeft + column];
+          want_sum[at] += want[at];
+          want_added[at] += want[at];
+        }
+      const auto product = [&](float beta, const Tensor& to) {
+        ops::gemm(stream(), op_a, op_b, a.tensor().columns(kLeft, a_width),
+                  b.tensor().columns(kLeft, b_width), beta, to);
+      };
+      product(0.0f, rounded);
+      product(0.0f, c);
+      product(1.0f, sum);
+      product(1.0f, added);
+      EXPECT_LE(relative_l2(rounded, want), tolerance::kBf16Output);
+      EXPECT_LE(relative_l2(c, want), tolerance::kF32Forward);
+      EXPECT_LE(relative_l2(sum, want_sum), tolerance::kF32Forward);
+      EXPECT_LE(relative_l2(added, want_added), tolerance::kBf16Output);
+    }
+  }
+}
+
+// The CPU's kernels call products from within their own parallel regions; each must then run on the calling
+// thread alone.
 TEST(Gemm, CallsFromSeveralThreadsDoNotDisturbEachOther) {
+  using test::kCpu;
+  if (test::on_cuda()) GTEST_SKIP() << "of the CPU backend";
   const F32 a = random_f32({65, 40}, 1), b = random_f32({40, 70}, 2);
   F32 want({65, 70});
   ops::gemm(kCpu, Op::none, Op::none, a, b, 0.0f, want);

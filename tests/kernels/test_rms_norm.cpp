@@ -4,8 +4,8 @@ namespace depthroute {
 namespace {
 
 using test::F32;
-using test::kCpu;
 using test::random_f32;
+using test::stream;
 
 std::vector<double> oracle(int64_t n, int64_t d, const std::vector<double>& x,
                            const std::vector<double>& weight, double eps) {
@@ -21,12 +21,15 @@ std::vector<double> oracle(int64_t n, int64_t d, const std::vector<double>& x,
 
 class RmsNorm : public testing::TestWithParam<std::tuple<int64_t, int64_t>> {};  // N, D
 
-TEST_P(RmsNorm, ForwardMatchesFloat64) {
-  const auto [n, d] = GetParam();
-  const F32 x = random_f32({n, d}, 1, 3.0), weight = random_f32({d}, 2, 0.5, 1.0);
-  F32 y({n, d}), rstd({n});
-  ops::rms_norm_forward(kCpu, x, weight, 1e-6f, y, rstd);
-  EXPECT_LE(relative_l2(y, oracle(n, d, x.doubles(), weight.doubles(), 1e-6f)), tolerance::kF32Forward);
+template <typename Act>
+void forward_matches_float64(int64_t n, int64_t d) {
+  const Act x = test::random_activations<Act>({n, d}, 1, 3.0);
+  const F32 weight = random_f32({d}, 2, 0.5, 1.0);
+  Act y({n, d});
+  F32 rstd({n});
+  ops::rms_norm_forward(stream(), x, weight, 1e-6f, y, rstd);
+  EXPECT_LE(relative_l2(y, oracle(n, d, x.doubles(), weight.doubles(), 1e-6f)),
+            test::activation_tolerance<Act>(tolerance::kF32Forward));
   for (int64_t i = 0; i < n; ++i) {
     double squares = 0;
     for (int64_t c = 0; c < d; ++c)
@@ -36,16 +39,24 @@ TEST_P(RmsNorm, ForwardMatchesFloat64) {
   }
 }
 
-// Both gradients against central differences of the float64 loop, added to what was there.
-TEST_P(RmsNorm, BackwardIsTheGradientAndAccumulates) {
+TEST_P(RmsNorm, ForwardMatchesFloat64) {
   const auto [n, d] = GetParam();
+  test::for_each_activation_type(
+      [n = n, d = test::width(d)]<typename Act>() { forward_matches_float64<Act>(n, d); });
+}
+
+// Both gradients against central differences of the float64 loop, added to what was there.
+template <typename Act>
+void backward_is_the_gradient_and_accumulates(int64_t n, int64_t d) {
   const float eps = 1e-2f;  // D = 1 leaves nothing but eps in dx
-  const F32 x = random_f32({n, d}, 1), weight = random_f32({d}, 2, 0.5, 1.0), dy = random_f32({n, d}, 3);
-  F32 y({n, d}), rstd({n}), dx = random_f32({n, d}, 4), dweight = random_f32({d}, 5);
+  const Act x = test::random_activations<Act>({n, d}, 1), dy = test::random_activations<Act>({n, d}, 3);
+  const F32 weight = random_f32({d}, 2, 0.5, 1.0);
+  Act y({n, d}), dx = test::random_activations<Act>({n, d}, 4);
+  F32 rstd({n}), dweight = random_f32({d}, 5);
   std::vector<double> want_dx = dx.doubles(), want_dweight = dweight.doubles();
-  ops::rms_norm_forward(kCpu, x, weight, eps, y, rstd);
-  ops::rms_norm_backward(kCpu, dy, x, weight, rstd, dx, dweight,
-                         test::workspace(ops::reduction_workspace(d)));
+  ops::rms_norm_forward(stream(), x, weight, eps, y, rstd);
+  ops::rms_norm_backward(stream(), dy, x, weight, rstd, dx, dweight,
+                         test::workspace(ops::reduction_workspace(test::device(), d)));
 
   std::vector<double> x64 = x.doubles(), weight64 = weight.doubles();
   const std::vector<double> dy64 = dy.doubles();
@@ -58,21 +69,28 @@ TEST_P(RmsNorm, BackwardIsTheGradientAndAccumulates) {
     const std::vector<double> dw_row = test::finite_difference(weight64, loss);
     for (int64_t c = 0; c < d; ++c) want_dweight[c] += dw_row[c];
   }
-  EXPECT_LE(relative_l2(dx, want_dx), tolerance::kF32Backward);
+  EXPECT_LE(relative_l2(dx, want_dx), test::activation_tolerance<Act>(tolerance::kF32Backward));
   EXPECT_LE(relative_l2(dweight, want_dweight), tolerance::kF32Backward);
+}
+
+TEST_P(RmsNorm, BackwardIsTheGradientAndAccumulates) {
+  const auto [n, d] = GetParam();
+  test::for_each_activation_type(
+      [n = n, d = test::width(d)]<typename Act>() { backward_is_the_gradient_and_accumulates<Act>(n, d); });
 }
 INSTANTIATE_TEST_SUITE_P(Shapes, RmsNorm,
                          testing::Values(std::tuple{1, 1}, std::tuple{7, 5}, std::tuple{33, 32},
-                                         std::tuple{33, 100}, std::tuple{200, 1}));
+                                         std::tuple{33, 100}, std::tuple{200, 1}, std::tuple{9, 600},
+                                         std::tuple{2, 2050}));
 
 TEST(RmsNorm, DoesNotDependOnTheNumberOfThreads) {
   test::expect_independent_of_threads([] {
-    constexpr int64_t kN = 301, kD = 100;
-    const F32 x = random_f32({kN, kD}, 1), weight = random_f32({kD}, 2);
-    F32 y({kN, kD}), rstd({kN}), dx({kN, kD}, 0.0f), dweight({kD}, 0.0f);
-    ops::rms_norm_forward(kCpu, x, weight, 1e-6f, y, rstd);
-    ops::rms_norm_backward(kCpu, y, x, weight, rstd, dx, dweight,
-                           test::workspace(ops::reduction_workspace(kD)));
+    const int64_t n = 301, d = test::width(100);
+    const F32 x = random_f32({n, d}, 1), weight = random_f32({d}, 2);
+    F32 y({n, d}), rstd({n}), dx({n, d}, 0.0f), dweight({d}, 0.0f);
+    ops::rms_norm_forward(stream(), x, weight, 1e-6f, y, rstd);
+    ops::rms_norm_backward(stream(), y, x, weight, rstd, dx, dweight,
+                           test::workspace(ops::reduction_workspace(test::device(), d)));
     return std::vector{y, rstd, dx, dweight};
   });
 }

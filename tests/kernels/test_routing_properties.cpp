@@ -27,7 +27,7 @@ test::Doubles normalised(const RoutingProblem& p, const test::Doubles& x) {
 
 TEST(RoutingProperties, WeightsSumToOne) {
   for (int n : {1, 2, 9, 64}) {
-    RoutingProblem p = RoutingProblem::random(13, 50, n, n);
+    RoutingProblem p = RoutingProblem::random(13, test::width(50), n, n);
     p.query = test::random_f32({p.d}, 3, 2.0);
     const RoutingResult got = test::run_routing(p);
     for (int64_t t = 0; t < p.tokens; ++t) {
@@ -42,7 +42,7 @@ TEST(RoutingProperties, WeightsSumToOne) {
 }
 
 TEST(RoutingProperties, OneSourceIsTheIdentity) {
-  const RoutingProblem p = RoutingProblem::random(40, 33, 1, 1);
+  const RoutingProblem p = RoutingProblem::random(40, test::width(33), 1, 1);
   const RoutingResult got = test::run_routing(p);
   for (int64_t t = 0; t < p.tokens; ++t) EXPECT_EQ(got.weights[t], 1.0f);
   EXPECT_LT(test::relative_l2(got.output, normalised(p, p.state[0].doubles())), tolerance::kF32Forward);
@@ -51,6 +51,8 @@ TEST(RoutingProperties, OneSourceIsTheIdentity) {
     EXPECT_EQ(got.dkey_norm[i], 0.0f);
   }
   EXPECT_EQ(got.dbias[0], 0.0f);
+  for (int64_t t = 0; t < p.tokens; ++t) EXPECT_EQ(got.dlogits[t], 0.0f);
+  EXPECT_TRUE(got.mix == p.state[0]);
 
   RoutingProblem plain = p;  // the additive variant: no routing parameters at all
   plain.has_query = plain.has_bias = false;
@@ -67,11 +69,12 @@ TEST(RoutingProperties, EqualSourcesHaveNoLogitGradient) {
   const RoutingResult got = test::run_routing(p);
   EXPECT_LT(test::relative_l2(got.output, normalised(p, p.state[0].doubles())), tolerance::kF32Forward);
   for (int64_t i = 0; i < p.d; ++i) EXPECT_EQ(got.dquery[i], 0.0f);
+  for (int64_t i = 0; i < got.dlogits.size(); ++i) EXPECT_EQ(got.dlogits[i], 0.0f);
   EXPECT_EQ(got.dbias[0], 0.0f);
 }
 
 TEST(RoutingProperties, PermutingCompletedBlocksPermutesTheirWeights) {
-  const RoutingProblem p = RoutingProblem::random(11, 100, 6, 3);
+  const RoutingProblem p = RoutingProblem::random(11, test::width(100), 6, 3);
   RoutingProblem permuted = p;
   permuted.source = {3, 0, 4, 1, 2, 5};
   const RoutingResult want = test::run_routing(p), got = test::run_routing(permuted);
@@ -85,7 +88,7 @@ TEST(RoutingProperties, PermutingCompletedBlocksPermutesTheirWeights) {
 }
 
 TEST(RoutingProperties, ZeroQueryIsTheAverage) {
-  RoutingProblem p = RoutingProblem::random(8, 41, 5, 4);
+  RoutingProblem p = RoutingProblem::random(8, test::width(41), 5, 4);
   p.query.fill(0.0f);
   p.bias.fill(0.0f);
   const RoutingResult got = test::run_routing(p);
@@ -99,7 +102,7 @@ TEST(RoutingProperties, ZeroQueryIsTheAverage) {
 // The recency schedule (SPEC §1): weights that do not depend on content.
 TEST(RoutingProperties, RecencyBiasGivesTheSchedule) {
   for (double b : {0.0, 3.0, 10.0, 30.0}) {
-    RoutingProblem p = RoutingProblem::random(8, 41, 7, 5);
+    RoutingProblem p = RoutingProblem::random(8, test::width(41), 7, 5);
     p.query.fill(0.0f);
     p.bias.fill(static_cast<float>(b));
     const RoutingResult got = test::run_routing(p);
@@ -116,7 +119,7 @@ TEST(RoutingProperties, RecencyBiasGivesTheSchedule) {
 }
 
 TEST(RoutingProperties, DoublingEverySourceChangesNothingUpToEps) {
-  RoutingProblem p = RoutingProblem::random(9, 100, 4, 6);
+  RoutingProblem p = RoutingProblem::random(9, test::width(100), 4, 6);
   RoutingProblem doubled = p;
   for (F32& s : doubled.state)
     for (int64_t i = 0; i < s.size(); ++i) s[i] *= 2.0f;
@@ -131,7 +134,7 @@ TEST(RoutingProperties, DoublingEverySourceChangesNothingUpToEps) {
 
 // A dropped source is as good as absent, whatever it holds.
 TEST(RoutingProperties, ADroppedSourceDoesNotMatter) {
-  const int64_t tokens = 40, d = 21;
+  const int64_t tokens = 40, d = test::width(21);
   for (bool has_query : {true, false})
     for (int dropped : {0, 2, 4}) {
       RoutingProblem p = RoutingProblem::random(tokens, d, 5, 7);
@@ -145,31 +148,38 @@ TEST(RoutingProperties, ADroppedSourceDoesNotMatter) {
         p.state[dropped][i] =
             i % 2 ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
       const RoutingResult got = test::run_routing(p), want = test::run_routing(without);
-      EXPECT_TRUE(got.output == want.output);
-      EXPECT_TRUE(got.dquery == want.dquery);
-      EXPECT_TRUE(got.dnorm_weight == want.dnorm_weight);
-      for (int s = 0; s < 5; ++s) EXPECT_TRUE(got.dstate[s] == want.dstate[s]) << s;
+      // Bit for bit, unless the site without it has another last source, which kernels treat in another way;
+      // on cuda a source's place decides in which order its weight is added.
+      const bool exact = dropped != 4 && !test::on_cuda();
+      const auto expect_equal = [&](const F32& a, const F32& b, const char* name) {
+        const double difference = test::relative_l2(a, b.doubles());
+        EXPECT_LE(difference, exact ? 0 : tolerance::kF32Backward) << name << " without " << dropped;
+      };
+      expect_equal(got.output, want.output, "output");
+      expect_equal(got.dnorm_weight, want.dnorm_weight, "norm_weight");
+      expect_equal(got.dquery, want.dquery, "query");
+      for (int s = 0; s < 5; ++s) expect_equal(got.dstate[s], want.dstate[s], "state");
       for (int64_t t = 0; t < tokens; ++t) EXPECT_EQ(got.weights[t * 5 + dropped], 0.0f);
     }
 }
 
 TEST(RoutingProperties, TheBiasOfADroppedSourceHasNoGradient) {
-  RoutingProblem p = RoutingProblem::random(10, 21, 3, 10);
+  RoutingProblem p = RoutingProblem::random(10, test::width(21), 3, 10);
   EXPECT_NE(test::run_routing(p).dbias[0], 0.0f);
   p.offset = {0, 0, kDropped};
   EXPECT_EQ(test::run_routing(p).dbias[0], 0.0f);
 }
 
 TEST(RoutingProperties, NanReachesTheOutput) {
-  RoutingProblem p = RoutingProblem::random(4, 21, 3, 8);
-  p.state[1][2 * p.d + 20] = std::numeric_limits<float>::quiet_NaN();
+  RoutingProblem p = RoutingProblem::random(4, test::width(21), 3, 8);
+  p.state[1][2 * p.d + p.d - 1] = std::numeric_limits<float>::quiet_NaN();
   const RoutingResult got = test::run_routing(p);
   for (int64_t t = 0; t < p.tokens; ++t)
     for (int64_t i = 0; i < p.d; ++i) EXPECT_EQ(std::isnan(got.output[t * p.d + i]), t == 2);
 }
 
 TEST(RoutingProperties, SplittingTheBatchChangesNothing) {
-  RoutingProblem p = RoutingProblem::random(24, 37, 4, 9);
+  RoutingProblem p = RoutingProblem::random(24, test::width(37), 4, 9);
   p.has_add = true;
   const RoutingResult want = test::run_routing(p);
   for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 5}, {5, 24}}) {

@@ -15,6 +15,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "tests/paths.h"
+
 extern char** environ;
 
 namespace depthroute::testing_support {
@@ -48,7 +50,7 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
 Program::Program(const std::string& name, const std::vector<std::string>& arguments,
                  const std::string& folder)
     : folder_(folder), events_fd_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
-  std::vector<std::string> command = {std::string(DEPTHROUTE_BIN_DIR) + "/" + name};
+  std::vector<std::string> command = {test_paths::bin() + "/" + name};
   command.insert(command.end(), arguments.begin(), arguments.end());
   std::vector<std::string> environment = child_environment();
   posix_spawn_file_actions_t actions;

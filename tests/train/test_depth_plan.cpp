@@ -54,6 +54,38 @@ TEST(DepthPlan, FollowsTheTableForEveryVariantDepthAndBlock) {
   }
 }
 
+// Groups cover the sites in order; in a group all sources but the last are the same; no two neighbouring
+// groups could have been one.
+TEST(DepthPlan, GroupsAreTheLongestRunsThatShareTheirEarlierSources) {
+  const auto earlier = [](const Site& site) {
+    return std::vector<int>(site.sources.begin(), site.sources.end() - 1);
+  };
+  for (int layers : {1, 3, 28})
+    for (int block : {1, 3, 7, 8, 56})
+      for (Variant variant : {Variant::additive, Variant::cumulative, Variant::reset, Variant::kimi}) {
+        const DepthPlan plan = make_depth_plan(config_of(variant, layers, std::min(block, 2 * layers)));
+        const std::vector<SiteGroup> groups = group_sites(plan.sites);
+        int next = 0;
+        for (size_t g = 0; g < groups.size(); ++g) {
+          ASSERT_EQ(groups[g].first, next);
+          ASSERT_GE(groups[g].count, 1);
+          ASSERT_LE(groups[g].count, kMaxGroupSites);
+          next = groups[g].end();
+          const Site& first = plan.sites[groups[g].first];
+          for (int s = groups[g].first; s < groups[g].end(); ++s)
+            EXPECT_EQ(earlier(plan.sites[s]), earlier(first));
+          if (first.num_sources() == 1) {
+            EXPECT_EQ(groups[g].count, 1);
+          }
+          if (g > 0 && first.num_sources() > 1 &&
+              earlier(plan.sites[groups[g - 1].first]) == earlier(first)) {
+            EXPECT_GT(groups[g].count + groups[g - 1].count, kMaxGroupSites);
+          }
+        }
+        EXPECT_EQ(next, static_cast<int>(plan.sites.size()));
+      }
+}
+
 TEST(DepthPlan, DefaultBlockIsTwiceTheLayersPerBlock) {
   ModelConfig config = config_of(Variant::cumulative, 28, 0);
   config.residual.num_blocks = 8;

@@ -17,6 +17,7 @@
 #include "configs/base/random.h"
 #include "data/model_folder.h"
 #include "tests/golden.h"
+#include "tests/kernels/host_tensor.h"
 #include "tests/tolerances.h"
 #include "train/model/weights.h"
 #include "train/step.h"
@@ -42,6 +43,7 @@ class GoldenAdamw : public testing::TestWithParam<std::tuple<const char*, int64_
     const auto attribute = [&](const char* key) { return expected.attribute("adamw", key); };
     folder_ = std::make_unique<ModelFolder>(golden::folder(name));
     config_.model = folder_->config();
+    config_.precision = "fp32";
     config_.data.seq_len = shape_[2] - 1;
     config_.train.steps = shape_[0];
     config_.train.global_batch = shape_[1];
@@ -55,7 +57,7 @@ class GoldenAdamw : public testing::TestWithParam<std::tuple<const char*, int64_
                          .eps = attribute("eps"),
                          .weight_decay = attribute("weight_decay"),
                          .max_norm = attribute("max_norm")};
-    TrainingStep step(config_, Device::cpu);
+    TrainingStep step(config_, test::device());
     for (const Parameter& parameter : step.layout().all())
       for (double value : expected.read("adamw/params/" + parameter.name))
         golden_.parameters.push_back(value);
@@ -74,15 +76,16 @@ class GoldenAdamw : public testing::TestWithParam<std::tuple<const char*, int64_
 
   /// All steps, from weights moved by up to one rounding where `perturbation` is not 0.
   Trajectory run(uint64_t perturbation) {
-    TrainingStep step(config_, Device::cpu);
+    TrainingStep step(config_, test::device());
     step.allocate();
     const Tensor parameters = step.model().parameters();
     load_parameters(step.stream(), *folder_, step.layout(), parameters);
-    float* values = parameters.data<float>();
-    for (int64_t i = 0; perturbation != 0 && i < parameters.numel(); ++i)
+    std::vector<float> values = test::host_values(parameters);
+    for (size_t i = 0; perturbation != 0 && i < values.size(); ++i)
       values[i] *= 1 + static_cast<float>((2 * random_unit(perturbation, i) - 1) * 0x1p-23);
+    test::set_values(parameters, values);
     Trajectory result;
-    std::vector<double> exact(values, values + parameters.numel()), m(exact.size()), v(exact.size());
+    std::vector<double> exact(values.begin(), values.end()), m(exact.size()), v(exact.size());
     for (int64_t t = 1; t <= config_.train.steps; ++t) {
       const StepResult done = step.run(t, batch(t));
       EXPECT_TRUE(done.applied);
@@ -90,8 +93,10 @@ class GoldenAdamw : public testing::TestWithParam<std::tuple<const char*, int64_
       result.norms.push_back(done.grad_norm);
       if (perturbation == 0) check_update(t, step, done, exact, m, v);
     }
+    values = test::host_values(parameters);
     for (const Parameter& p : step.layout().all())
-      result.parameters.insert(result.parameters.end(), values + p.offset, values + p.offset + p.numel());
+      result.parameters.insert(result.parameters.end(), values.begin() + p.offset,
+                               values.begin() + p.offset + p.numel());
     return result;
   }
 
@@ -106,8 +111,8 @@ class GoldenAdamw : public testing::TestWithParam<std::tuple<const char*, int64_
                                                      static_cast<double>(config_.train.steps - o.warmup))) /
                                        2;
     EXPECT_NEAR(done.lr, lr, 1e-12);
-    const float* gradients = step.model().gradients().data<float>();
-    const float* values = step.model().parameters().data<float>();
+    const std::vector<float> gradients = test::host_values(step.model().gradients()),
+                             values = test::host_values(step.model().parameters());
     const double clip = std::min(1.0, o.max_norm / (done.grad_norm + 1e-6));
     for (const Parameter& p : step.layout().all())
       for (int64_t i = p.offset; i < p.offset + p.numel(); ++i) {

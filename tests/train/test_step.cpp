@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "tests/kernels/host_tensor.h"
 #include "tests/tolerances.h"
 #include "tests/train/tiny_run.h"
 #include "train/step.h"
@@ -33,21 +34,19 @@ void make_ready(TrainingStep& step) {
   initialize_parameters(step.layout(), 5, 0.25, step.model().parameters());
 }
 
-std::vector<float> values(const Tensor& block) {
-  return {block.data<float>(), block.data<float>() + block.numel()};
-}
+std::vector<float> values(const Tensor& block) { return test::host_values(block); }
 
 TEST(Step, SplittingTheBatchChangesNothingButRounding) {
   TrainConfig config = tiny_config();
   config.train.global_batch = config.train.micro_batch = 12;
-  TrainingStep whole(config, Device::cpu);
+  TrainingStep whole(config, test::device());
   make_ready(whole);
   const StepResult expected = whole.run(1, random_batch(config.data.seq_len));
   const std::vector<float> gradient = values(whole.model().gradients());
 
   for (const int64_t micro_batch : {1, 4}) {
     config.train.micro_batch = micro_batch;
-    TrainingStep split(config, Device::cpu);
+    TrainingStep split(config, test::device());
     make_ready(split);
     const StepResult result = split.run(1, random_batch(config.data.seq_len));
     EXPECT_NEAR(result.loss, expected.loss, 1e-6 * expected.loss);
@@ -65,7 +64,7 @@ TEST(Step, SplittingTheBatchChangesNothingButRounding) {
 TEST(Step, LossFallsOnARepeatedBatch) {
   TrainConfig config = tiny_config();
   config.train.steps = 60;
-  TrainingStep step(config, Device::cpu);
+  TrainingStep step(config, test::device());
   make_ready(step);
   double first = 0, last = 0;
   for (int64_t t = 1; t <= 60; ++t) {
@@ -78,14 +77,14 @@ TEST(Step, LossFallsOnARepeatedBatch) {
 
 TEST(Step, NonFiniteStepsLeaveEverythingAsItWas) {
   const TrainConfig config = tiny_config();
-  TrainingStep step(config, Device::cpu);
+  TrainingStep step(config, test::device());
   make_ready(step);
   ASSERT_TRUE(step.run(1, random_batch(config.data.seq_len)).applied);
   for (const float poison :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    float& target = step.layout().view(step.model().parameters(), "model.norm.weight").data<float>()[3];
-    const float healthy = target;
-    target = poison;
+    const Tensor target = step.layout().view(step.model().parameters(), "model.norm.weight").slice(3, 4);
+    const std::vector<float> healthy = values(target);
+    test::set_values(target, {poison});
     const std::vector<float> parameters = values(step.model().parameters());
     const std::vector<float> m = values(step.optimizer().m()), v = values(step.optimizer().v());
     const StepResult result = step.run(2, random_batch(config.data.seq_len));
@@ -96,7 +95,7 @@ TEST(Step, NonFiniteStepsLeaveEverythingAsItWas) {
     EXPECT_TRUE(same_bits(parameters, values(step.model().parameters())));
     EXPECT_TRUE(same_bits(m, values(step.optimizer().m())));
     EXPECT_TRUE(same_bits(v, values(step.optimizer().v())));
-    target = healthy;
+    test::set_values(target, healthy);
   }
   EXPECT_TRUE(step.run(2, random_batch(config.data.seq_len)).applied);
 }
@@ -125,9 +124,10 @@ TEST(Optimizer, RangesCoverTheBlockAndFollowEveryParameter) {
 TEST(Optimizer, WithoutGradientOnlyDecayMovesParameters) {
   TrainConfig config = tiny_config();
   config.optimizer.weight_decay = 0.5;
-  Arena arena(Device::cpu);
+  Arena arena(test::device());
   const ParameterLayout layout(config.model, make_depth_plan(config.model));
-  Tensor parameters, gradients;
+  Tensor parameters, gradients, loss;
+  arena.plan(Purpose::batch, &loss, {1}, DType::f64);
   arena.plan(Purpose::parameters, &parameters, {layout.block_size()});
   arena.plan(Purpose::gradients, &gradients, {layout.block_size()});
   AdamW optimizer(config.optimizer, layout, arena);
@@ -135,14 +135,15 @@ TEST(Optimizer, WithoutGradientOnlyDecayMovesParameters) {
   initialize_parameters(layout, 5, 0.25, parameters);
   const std::vector<float> before = values(parameters);
 
-  const Stream stream = make_stream(Device::cpu);
-  EXPECT_EQ(optimizer.gradient_norm(stream, gradients), 0);
-  optimizer.update(stream, 1, 0.125, gradients, parameters);
+  optimizer.measure(test::stream(), gradients);
+  EXPECT_EQ(values(optimizer.norm())[0], 0);
+  optimizer.update(test::stream(), 1, 0.125, loss, gradients, parameters, {});
   for (const Parameter& parameter : layout.all()) {
     const float factor = parameter.decay ? 1.0F - 0.125F * 0.5F : 1.0F;
-    const float* now = layout.view(parameters, parameter).data<float>();
+    const std::vector<float> now = values(layout.view(parameters, parameter));
     for (int64_t i = 0; i < parameter.numel(); ++i)
-      ASSERT_FLOAT_EQ(now[i], before[static_cast<size_t>(parameter.offset + i)] * factor) << parameter.name;
+      ASSERT_FLOAT_EQ(now[static_cast<size_t>(i)], before[static_cast<size_t>(parameter.offset + i)] * factor)
+          << parameter.name;
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tests/kernels/host_tensor.h"
 #include "tests/train/tiny_run.h"
 #include "train/validation.h"
 
@@ -19,7 +20,7 @@ TEST_F(ValidationTest, FreshWeightsGiveTheRecencyScheduleExactly) {
     TrainConfig config = tiny_config();
     config.model.num_layers = 5;
     config.model.residual = {.variant = variant, .sublayers_per_block = 2};
-    TrainingStep step(config, Device::cpu);
+    TrainingStep step(config, test::device());
     step.allocate();
     initialize_parameters(step.layout(), 5, kBias, step.model().parameters());
     const TokenStream tokens({path("val.bin")}, 256);
@@ -54,7 +55,7 @@ TEST_F(ValidationTest, AShortLastMicroBatchCountsOnce) {
   double losses[2] = {};
   for (const int64_t micro_batch : {1, 4}) {
     config.train.micro_batch = micro_batch;
-    TrainingStep step(config, Device::cpu);
+    TrainingStep step(config, test::device());
     step.allocate();
     initialize_parameters(step.layout(), 5, 0, step.model().parameters());
     losses[micro_batch == 4] = validate(step, data, 5)["val_loss"].get<double>();
@@ -65,7 +66,7 @@ TEST_F(ValidationTest, AShortLastMicroBatchCountsOnce) {
 TEST_F(ValidationTest, PlainModelsHaveNoRoutingMass) {
   TrainConfig config = tiny_config();
   config.model.residual.variant = Variant::additive;
-  TrainingStep step(config, Device::cpu);
+  TrainingStep step(config, test::device());
   step.allocate();
   initialize_parameters(step.layout(), 5, 0, step.model().parameters());
   const TokenStream tokens({path("val.bin")}, 256);

@@ -10,6 +10,7 @@
 #include "configs/read.h"
 #include "data/files.h"
 #include "data/token_stream.h"
+#include "tests/kernels/host_tensor.h"
 #include "train/run_folder.h"
 
 namespace depthroute::testing_support {
@@ -19,7 +20,7 @@ namespace fs = std::filesystem;
 TrainConfig tiny_config() {
   TrainConfig config;
   config.seed = 7;
-  config.device = "cpu";
+  config.device = to_string(test::device());
   config.precision = "fp32";
   config.model = {.vocab_size = 256,
                   .hidden_size = 32,

@@ -90,6 +90,27 @@ std::string DepthPlan::site_name(int site) const {
   return fmt::format("layers.{}.{}", sites[site].layer, to_string(sites[site].sublayer));
 }
 
+std::vector<SiteGroup> group_sites(std::span<const Site> sites) {
+  const auto shared = [](const Site& site) {
+    return std::span<const int>(site.sources).first(site.sources.size() - 1);
+  };
+  const int count = static_cast<int>(sites.size());
+  std::vector<SiteGroup> groups;
+  for (int first = 0; first < count;) {
+    int end = first + 1;
+    while (end < count && sites[first].num_sources() > 1 &&
+           std::ranges::equal(shared(sites[first]), shared(sites[end])))
+      ++end;
+    const int parts = div_ceil(end - first, kMaxGroupSites);
+    for (int part = 0; part < parts; ++part) {
+      const int begin = first + (end - first) * part / parts;
+      groups.push_back({begin, first + (end - first) * (part + 1) / parts - begin});
+    }
+    first = end;
+  }
+  return groups;
+}
+
 DepthPlan make_depth_plan(const ModelConfig& config) {
   DR_CHECK_MSG(config.problem().empty(), "make_depth_plan: impossible configuration");
   const Variant variant = config.residual.variant;

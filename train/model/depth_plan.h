@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,18 @@ struct DepthPlan {
   /// "layers.3.attn", "final": for messages and tables.
   std::string site_name(int site) const;
 };
+
+/// Sites that follow one another and share all their sources but the last: what the backward pass has to do
+/// for the shared ones is done once for all of them (ops::routing_backward_shared).
+struct SiteGroup {
+  int first = 0, count = 1;
+  int end() const { return first + count; }
+};
+/// More sites would need more memory for what each keeps until the group is done, and save little traffic.
+inline constexpr int kMaxGroupSites = 8;
+/// All sites in order, in the fewest groups of at most kMaxGroupSites, long runs cut evenly. A site with one
+/// source shares nothing and is its own group.
+std::vector<SiteGroup> group_sites(std::span<const Site> sites);
 
 /// The configuration must have passed ModelConfig::problem().
 DepthPlan make_depth_plan(const ModelConfig& config);

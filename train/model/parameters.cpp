@@ -54,6 +54,7 @@ ParameterLayout::ParameterLayout(const ModelConfig& config, const DepthPlan& pla
     build.matrix(layer + "mlp.up_proj.weight", f, d, true);
     build.matrix(layer + "mlp.down_proj.weight", d, f);
   }
+  block_size_ = matrices_size_ = round_up(block_size_, kGroupAlignment);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const std::string layer = fmt::format("model.layers.{}.", i);
     build.norm(layer + "input_layernorm.weight", d);

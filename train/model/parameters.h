@@ -39,6 +39,9 @@ class ParameterLayout {
   /// Elements of the block, padding included (offsets are multiples of 64 elements between groups).
   /// Parameters with weight decay come first.
   int64_t block_size() const { return block_size_; }
+  /// Elements at the start of the block that hold all matrices and the embedding (what weight decay applies
+  /// to, and what a bf16 copy is made of); norms, queries and biases follow.
+  int64_t matrices_size() const { return matrices_size_; }
   /// Numbers a user would count: without padding, tied head once.
   int64_t num_parameters() const;
   /// View of one parameter in a block (float32 parameters, gradients, moments: all have the same layout).
@@ -48,7 +51,7 @@ class ParameterLayout {
  private:
   std::vector<Parameter> parameters_;
   std::unordered_map<std::string, size_t> index_;  // name -> position in parameters_
-  int64_t block_size_ = 0;
+  int64_t block_size_ = 0, matrices_size_ = 0;
 };
 
 /// Fresh weights (SPEC §2): matrices and embedding N(0, 0.02^2), norms 1, queries 0, biases `recency_bias`.

@@ -4,10 +4,9 @@
 //   Arena arena(device);
 //   Qwen3 model(config, {.micro_batch = 8, .seq_len = 512, .training = true}, arena);   // plans memory
 //   arena.allocate();
-//   initialize_parameters(model.layout(), seed, bias, model.parameters());              // or load them
-//   model.forward(stream, tokens);                                                      // fills states,
-//   routing model.backward(stream, targets, 1.0f / total_targets);                              // +=
-//   gradients(), nll()
+//   initialize_parameters(model.layout(), seed, bias, model.parameters());   // or load them
+//   model.forward(stream, tokens);                                           // fills states and traces
+//   model.backward(stream, targets, 1.0f / total_targets);                   // += gradients(); nll()
 #pragma once
 
 #include <array>
@@ -36,10 +35,17 @@ struct SiteTrace {
   Tensor rstd;                    // [N] f32
 };
 
+/// What the backward pass computes again instead of keeping: the routed reads, their norms and q/k norms, or
+/// whole layers, from the depth states. The same kernels on the same numbers: results do not change by a bit.
+enum class Recompute : uint8_t { none, norms, layer };
+
 struct Qwen3Options {
-  int64_t micro_batch = 1;  // B, at most; a forward pass may use fewer sequences
-  int64_t seq_len = 1;      // T, exactly
-  bool training = false;    // keep what backward needs; otherwise layers share one set of activations
+  int64_t micro_batch = 1;         // B, at most; a forward pass may use fewer sequences
+  int64_t seq_len = 1;             // T, exactly
+  bool training = false;           // keep what backward needs; otherwise layers share one set of activations
+  DType activations = DType::f32;  // f32 or, on cuda, bf16: states, activations, matrices in use ("act")
+  Recompute recompute = Recompute::none;
+  bool deterministic = false;  // of library attention on cuda; everything else always is
 };
 
 class Qwen3 {
@@ -55,8 +61,13 @@ class Qwen3 {
   const ParameterLayout& layout() const { return layout_; }
   const Qwen3Options& options() const { return options_; }
   Device device() const { return parameters_.device; }
-  Tensor parameters() const { return parameters_; }  // [layout().block_size()] f32
-  Tensor gradients() const { return gradients_; }    // same layout; training only
+  /// [layout().block_size()] f32: what is loaded, saved and optimised. Call publish() after changing it,
+  /// unless no pass has run yet.
+  Tensor parameters() const { return parameters_; }
+  /// [layout().matrices_size()] bf16: the matrices in use, or undefined where those are the f32 ones.
+  Tensor compute_parameters() const { return compute_parameters_; }
+  void publish(Stream stream);
+  Tensor gradients() const { return gradients_; }  // same layout; training only
 
   /// tokens [B', T] i32 on the device, B' <= micro_batch. `controls`: empty (clean), or one per site of the
   /// plan. `first_site` > 0 reuses the states S_0 ... S_{first_site} that earlier passes over the same tokens
@@ -81,6 +92,11 @@ class Qwen3 {
   /// Matrix-product FLOPs per token of one forward+backward at this sequence length (6 per weight that
   /// multiplies, plus causal attention 6 T H K per layer); embeddings and element-wise work are not counted.
   static double train_flops_per_token(const ModelConfig& config, int64_t seq_len);
+  /// Matrix-product FLOPs per token that a choice of recomputation adds.
+  static double recompute_flops_per_token(const ModelConfig& config, int64_t seq_len, Recompute recompute);
+  /// Bytes per token this model's reads and norms move once more in the backward pass: each source read,
+  /// input and mix written, q and k read and written.
+  double recompute_bytes_per_token() const;
 
  private:
   /// Parameters (or their gradients) of one layer; q|k|v and gate|up as the fused matrices they are.
@@ -91,9 +107,11 @@ class Qwen3 {
   struct ReadWeights {
     Tensor query, key_norm, recency_bias, norm;
   };
-  /// What one layer keeps for its backward pass; one shared set when not training.
+  /// What one layer keeps for its backward pass. What it does not keep (Recompute, evaluation) is one shared
+  /// set, computed again when it is needed.
   struct LayerActivations {
-    Tensor attn_in, qkv, q, k, attn_out, lse, mlp_in, gate_up;
+    Tensor attn_in, mlp_in, q, k;        // outputs of norms: kept unless Recompute::norms
+    Tensor qkv, attn_out, lse, gate_up;  // kept unless Recompute::layer
   };
   /// The views of one micro-batch of `tokens` rows and the tensors a routing call needs.
   struct Read {
@@ -102,19 +120,36 @@ class Qwen3 {
   };
 
   void plan_memory(Arena& arena);
-  void bind_weights(const Tensor& block, std::vector<LayerWeights>& layers,
+  void plan_activations(Arena& arena);
+  void plan_backward(Arena& arena);
+  /// `matrices` and `others` are the blocks that matrices and all other parameters are views of.
+  void bind_weights(const Tensor& matrices, const Tensor& others, std::vector<LayerWeights>& layers,
                     std::vector<ReadWeights>& reads) const;
-  void bind();
-  LayerActivations& activations(int layer) { return activations_[options_.training ? layer : 0]; }
-  ops::AttentionShape attention_shape() const;
+  void bind_activations();
+  void bind(Stream stream);
+  bool keeps_norms() const { return options_.training && options_.recompute == Recompute::none; }
+  bool keeps_layers() const { return options_.training && options_.recompute != Recompute::layer; }
+  LayerActivations& activations(int layer) { return activations_[layer]; }
+  const SiteGroup& group(int site) const { return groups_[group_of_[site]]; }
+  /// A site's place among what its group's sites keep until the group is done.
+  int place(int site) const { return site - group(site).first; }
+  ops::AttentionShape attention_shape(int64_t batch) const;
+  /// The block the matrices in use are views of.
+  const Tensor& matrices() const { return compute_parameters_.defined() ? compute_parameters_ : parameters_; }
   int64_t num_tokens() const { return batch_ * options_.seq_len; }
   Tensor rows(const Tensor& tensor) const { return tensor.slice(0, num_tokens()); }
-  Tensor scratch(int64_t floats) const { return workspace_.slice(0, floats); }
 
-  void fill_read(int index, const SiteControl* control, Read& read) const;
+  enum class Mix : uint8_t { keep, leave };
+  void fill_read(int index, const SiteControl* control, Mix mix, Read& read) const;
   void read_forward(Stream stream, int index, const SiteControl* control, bool state_complete,
                     const Tensor& output);
-  void read_backward(Stream stream, int index, const Tensor& doutput);
+  void read_backward(Stream stream, int index);
+  void group_backward(Stream stream, const SiteGroup& sites);
+  void attention_projections(Stream stream, int layer);
+  void qk_norms(Stream stream, int layer);
+  void attention(Stream stream, int layer);
+  void mlp_projections(Stream stream, int layer);
+  void recompute(Stream stream, int site);
   void attention_forward(Stream stream, int layer, const Tensor& output);
   void attention_backward(Stream stream, int layer, const Tensor& doutput, const Tensor& dinput);
   void mlp_forward(Stream stream, int layer, const Tensor& output);
@@ -127,13 +162,20 @@ class Qwen3 {
   ParameterLayout layout_;
   Qwen3Options options_;
 
-  Tensor parameters_, gradients_;                        // [layout block]
-  std::vector<Tensor> states_;                           // 2L+1 x [N,D]
-  std::vector<Tensor> state_gradients_;                  // plan.num_gradient_slots x [N,D]
-  std::vector<LayerActivations> activations_;            // L, or 1 when not training
-  std::vector<SiteTrace> traces_;                        // one per read
-  Tensor rope_, final_hidden_, nll_, tokens_;            // [T,K], [N,D], [N], [N] i32
-  Tensor act_, dact_, dinput_, dqkv_, dq_, dk_, dattn_;  // scratch of one sublayer
+  std::vector<SiteGroup> groups_;  // of reads_
+  std::vector<int> group_of_;      // per read
+
+  Tensor parameters_, gradients_;              // [layout block]
+  Tensor compute_parameters_;                  // [layout's matrices] bf16 or undefined
+  std::vector<Tensor> states_;                 // 2L+1 x [N,D]
+  std::vector<Tensor> state_gradients_;        // plan.num_gradient_slots x [N,D]
+  std::vector<LayerActivations> activations_;  // L; what is not kept points into shared_
+  LayerActivations shared_;
+  std::vector<SiteTrace> traces_;               // one per read
+  std::vector<Tensor> mixes_;                   // [N,D] per read that keeps one, or per place in a group
+  std::vector<Tensor> projections_, dinputs_;   // [N] and [N,D] per place in a group
+  Tensor rope_, final_hidden_, nll_, tokens_;   // [T,K], [N,D], [N], [N] i32
+  Tensor act_, dact_, dqkv_, dq_, dk_, dattn_;  // scratch of one sublayer
   Tensor workspace_;
 
   bool bound_ = false;

@@ -5,24 +5,57 @@
 
 namespace depthroute {
 
-void Qwen3::read_backward(Stream stream, int index, const Tensor& doutput) {
+void Qwen3::read_backward(Stream stream, int index) {
   Read read;
-  fill_read(index, nullptr, read);
-  std::array<Tensor, kMaxSources> dsources;
-  const Site& site = reads_[index];
-  for (int j = 0; j < site.num_sources(); ++j)
-    dsources[j] = rows(state_gradients_[plan_.gradient_slot[site.sources[j]]]);
+  fill_read(index, nullptr, Mix::keep, read);
   const ReadWeights& g = read_gradients_[index];
-  const ops::RoutingGradients gradients = {
-      {dsources.data(), site.sources.size()}, g.query, g.key_norm, g.recency_bias, g.norm};
-  ops::routing_backward(stream, read.site, doutput, gradients,
-                        scratch(ops::reduction_workspace(2 * config_.hidden_size + 1)));
+  const Tensor dcurrent = rows(state_gradients_[plan_.gradient_slot[reads_[index].sources.back()]]);
+  ops::routing_backward(stream, read.site, rows(dinputs_[place(index)]), dcurrent,
+                        {g.query, g.key_norm, g.recency_bias, g.norm, {}}, workspace_);
+  if (index == group(index).first && reads_[index].num_sources() > 1) group_backward(stream, group(index));
+}
+
+void Qwen3::group_backward(Stream stream, const SiteGroup& sites) {
+  std::array<Read, kMaxGroupSites> reads;
+  std::array<ops::RoutingSite, kMaxGroupSites> filled;
+  std::array<Tensor, kMaxGroupSites> doutputs;
+  std::array<ops::RoutingGradients, kMaxGroupSites> gradients;
+  std::array<Tensor, kMaxSources> dsources;
+  for (int i = 0; i < sites.count; ++i) {
+    fill_read(sites.first + i, nullptr, Mix::keep, reads[i]);
+    filled[i] = reads[i].site;
+    doutputs[i] = rows(dinputs_[i]);
+    const ReadWeights& g = read_gradients_[sites.first + i];
+    gradients[i] = {g.query, g.key_norm, g.recency_bias, g.norm, {}};
+  }
+  const Site& site = reads_[sites.first];
+  const size_t shared = site.sources.size() - 1, count = static_cast<size_t>(sites.count);
+  for (size_t j = 0; j < shared; ++j)
+    dsources[j] = rows(state_gradients_[plan_.gradient_slot[site.sources[j]]]);
+  ops::routing_backward_shared(stream, {filled.data(), count}, {doutputs.data(), count},
+                               {dsources.data(), shared}, {gradients.data(), count}, workspace_);
+}
+
+void Qwen3::recompute(Stream stream, int index) {
+  if (options_.recompute == Recompute::none) return;
+  const int layer = plan_.sites[index].layer;
+  const bool whole = options_.recompute == Recompute::layer;
+  const LayerActivations& a = activations(layer);
+  if (plan_.sites[index].sublayer == Sublayer::attn) {
+    read_forward(stream, index, nullptr, true, rows(a.attn_in));
+    if (whole) attention_projections(stream, layer);
+    qk_norms(stream, layer);
+    if (whole) attention(stream, layer);
+  } else {
+    read_forward(stream, index, nullptr, true, rows(a.mlp_in));
+    if (whole) mlp_projections(stream, layer);
+  }
 }
 
 void Qwen3::attention_backward(Stream stream, int layer, const Tensor& doutput, const Tensor& dinput) {
   const LayerWeights &w = weights_[layer], &g = weight_gradients_[layer];
   const LayerActivations& a = activations(layer);
-  const ops::AttentionShape shape = attention_shape();
+  const ops::AttentionShape shape = attention_shape(batch_);
   const float eps = static_cast<float>(config_.rms_norm_eps);
   const int64_t v_begin = shape.q_cols() + shape.kv_cols();
   const Tensor qkv = rows(a.qkv), q = rows(a.q), k = rows(a.k), out = rows(a.attn_out);
@@ -33,7 +66,7 @@ void Qwen3::attention_backward(Stream stream, int layer, const Tensor& doutput, 
                           a.lse.slice(0, batch_), dq, dk, dqkv.columns(v_begin, shape.qkv_cols()),
                           workspace_);
   ops::qk_norm_rope_backward(stream, shape, dq, dk, qkv, w.q_norm, w.k_norm, eps, rope_, dqkv, g.q_norm,
-                             g.k_norm, scratch(ops::reduction_workspace(2 * config_.head_dim)));
+                             g.k_norm, workspace_);
   ops::gemm(stream, ops::Op::transpose, ops::Op::none, dqkv, rows(a.attn_in), 1, g.qkv);
   ops::gemm(stream, ops::Op::none, ops::Op::none, dqkv, w.qkv, 0, dinput);
 }
@@ -54,17 +87,18 @@ void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale) {
   DR_CHECK_MSG(options_.training && differentiable_,
                "Qwen3::backward needs training = true and a clean forward pass");
   DR_CHECK(targets.numel() == num_tokens());
-  const Tensor dinput = rows(dinput_);
   const Tensor dhead =
       layout_.view(gradients_, config_.tie_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+  const int last = plan_.num_sublayers();
   ops::cross_entropy(stream, rows(final_hidden_), head(), targets.reshape({num_tokens()}), grad_scale, nll(),
-                     dinput, dhead, scratch(ops::cross_entropy_workspace(config_.vocab_size)));
+                     rows(dinputs_[place(last)]), dhead, workspace_);
   for (const Tensor& gradient : state_gradients_) ops::zero(stream, rows(gradient));
-  read_backward(stream, plan_.num_sublayers(), dinput);
-  for (int s = plan_.num_sublayers() - 1; s >= 0; --s) {
+  read_backward(stream, last);
+  for (int s = last - 1; s >= 0; --s) {
     const Site& site = plan_.sites[s];
     const int slot = plan_.gradient_slot[s], next_slot = plan_.gradient_slot[s + 1];
-    const Tensor doutput = rows(state_gradients_[next_slot]);
+    const Tensor doutput = rows(state_gradients_[next_slot]), dinput = rows(dinputs_[place(s)]);
+    recompute(stream, s);
     if (site.sublayer == Sublayer::attn) {
       attention_backward(stream, site.layer, doutput, dinput);
     } else {
@@ -72,7 +106,7 @@ void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale) {
     }
     // S_{s+1} = S_s + f_s: the gradient flows on; by itself where both states share a buffer.
     if (!site.restart && slot != next_slot) ops::add(stream, doutput, rows(state_gradients_[slot]));
-    read_backward(stream, s, dinput);
+    read_backward(stream, s);
   }
   ops::embedding_backward(stream, rows(tokens_), rows(state_gradients_[plan_.gradient_slot[0]]),
                           layout_.view(gradients_, "model.embed_tokens.weight"));

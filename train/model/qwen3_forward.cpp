@@ -6,7 +6,7 @@
 
 namespace depthroute {
 
-void Qwen3::fill_read(int index, const SiteControl* control, Read& read) const {
+void Qwen3::fill_read(int index, const SiteControl* control, Mix mix, Read& read) const {
   const Site& site = reads_[index];
   for (int j = 0; j < site.num_sources(); ++j) read.sources[j] = rows(states_[site.sources[j]]);
   const ReadWeights& weights = read_weights_[index];
@@ -30,41 +30,68 @@ void Qwen3::fill_read(int index, const SiteControl* control, Read& read) const {
   r.inv_rms = kept.inv_rms;
   r.dots = kept.dots;
   r.rstd = kept.rstd;
+  if (mix == Mix::leave) return;
+  const Tensor& own = mixes_[keeps_norms() ? index : place(index)];
+  r.mix = site.num_sources() == 1 ? read.sources[0] : rows(own);
+  r.projection = rows(projections_[place(index)]);
 }
 
 void Qwen3::read_forward(Stream stream, int index, const SiteControl* control, bool state_complete,
                          const Tensor& output) {
   Read read;
-  fill_read(index, control, read);
+  // Without room for all mixes the last read's is kept, where the backward pass starts; the others come
+  // again.
+  const bool keep =
+      keeps_norms() || (options_.training && (state_complete || index == plan_.num_sublayers()));
+  fill_read(index, control, keep ? Mix::keep : Mix::leave, read);
   // S_s holds f_{s-1} so far; S_{s-1} is still to be added, unless the state restarted there.
   const bool adds = index > 0 && !plan_.sites[index - 1].restart && !state_complete;
   ops::routing_forward(stream, read.site, adds ? rows(states_[index - 1]) : Tensor{}, output);
 }
 
-void Qwen3::attention_forward(Stream stream, int layer, const Tensor& output) {
+void Qwen3::attention_projections(Stream stream, int layer) {
+  const LayerActivations& a = activations(layer);
+  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(a.attn_in), weights_[layer].qkv, 0, rows(a.qkv));
+}
+
+void Qwen3::qk_norms(Stream stream, int layer) {
   const LayerWeights& w = weights_[layer];
   const LayerActivations& a = activations(layer);
-  const ops::AttentionShape shape = attention_shape();
-  const float eps = static_cast<float>(config_.rms_norm_eps);
-  const Tensor qkv = rows(a.qkv), q = rows(a.q), k = rows(a.k), out = rows(a.attn_out);
-  const Tensor v = qkv.columns(shape.q_cols() + shape.kv_cols(), shape.qkv_cols());
-  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(a.attn_in), w.qkv, 0, qkv);
-  ops::qk_norm_rope_forward(stream, shape, qkv, w.q_norm, w.k_norm, eps, rope_, q, k);
-  ops::attention_forward(stream, shape, q, k, v, out, a.lse.slice(0, batch_), workspace_);
-  ops::gemm(stream, ops::Op::none, ops::Op::transpose, out, w.o, 0, output);
+  ops::qk_norm_rope_forward(stream, attention_shape(batch_), rows(a.qkv), w.q_norm, w.k_norm,
+                            static_cast<float>(config_.rms_norm_eps), rope_, rows(a.q), rows(a.k));
+}
+
+void Qwen3::attention(Stream stream, int layer) {
+  const LayerActivations& a = activations(layer);
+  const ops::AttentionShape shape = attention_shape(batch_);
+  const Tensor v = rows(a.qkv).columns(shape.q_cols() + shape.kv_cols(), shape.qkv_cols());
+  ops::attention_forward(stream, shape, rows(a.q), rows(a.k), v, rows(a.attn_out), a.lse.slice(0, batch_),
+                         workspace_);
+}
+
+void Qwen3::attention_forward(Stream stream, int layer, const Tensor& output) {
+  attention_projections(stream, layer);
+  qk_norms(stream, layer);
+  attention(stream, layer);
+  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(activations(layer).attn_out), weights_[layer].o,
+            0, output);
+}
+
+void Qwen3::mlp_projections(Stream stream, int layer) {
+  const LayerActivations& a = activations(layer);
+  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(a.mlp_in), weights_[layer].gate_up, 0,
+            rows(a.gate_up));
 }
 
 void Qwen3::mlp_forward(Stream stream, int layer, const Tensor& output) {
-  const LayerWeights& w = weights_[layer];
-  const LayerActivations& a = activations(layer);
-  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(a.mlp_in), w.gate_up, 0, rows(a.gate_up));
-  ops::swiglu_forward(stream, rows(a.gate_up), rows(act_));
-  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(act_), w.down, 0, output);
+  mlp_projections(stream, layer);
+  ops::swiglu_forward(stream, rows(activations(layer).gate_up), rows(act_));
+  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(act_), weights_[layer].down, 0, output);
 }
 
 void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteControl> controls,
                     int first_site) {
-  bind();
+  bind(stream);
   DR_CHECK(tokens.shape.rank() == 2 && tokens.shape[0] >= 1 && tokens.shape[0] <= options_.micro_batch);
   DR_CHECK(tokens.shape[1] == options_.seq_len);
   DR_CHECK(controls.empty() || controls.size() == plan_.sites.size());
@@ -78,7 +105,7 @@ void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteCon
   };
   if (first_site == 0) {
     ops::copy(stream, tokens.reshape({num_tokens()}), rows(tokens_));
-    ops::embedding_forward(stream, rows(tokens_), layout_.view(parameters_, "model.embed_tokens.weight"),
+    ops::embedding_forward(stream, rows(tokens_), layout_.view(matrices(), "model.embed_tokens.weight"),
                            rows(states_[0]));
   }
   for (int s = first_site; s < plan_.num_sublayers(); ++s) {
@@ -100,7 +127,7 @@ void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteCon
 void Qwen3::loss(Stream stream, const Tensor& targets) {
   DR_CHECK(targets.numel() == num_tokens());
   ops::cross_entropy(stream, rows(final_hidden_), head(), targets.reshape({num_tokens()}), 0.0f, nll(), {},
-                     {}, scratch(ops::cross_entropy_workspace(config_.vocab_size)));
+                     {}, workspace_);
 }
 
 }  // namespace depthroute

@@ -1,0 +1,129 @@
+#include "kernels/cuda/device.h"
+
+#include <fmt/format.h>
+
+#include "configs/base/check.h"
+#include "configs/base/error.h"
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/libraries.h"
+
+namespace depthroute::cuda {
+
+void call_failed(cudaError_t error, const char* call, const char* file, int line) {
+  throw SystemError("CUDA: {} ({}) from {} at {}:{}", cudaGetErrorString(error), cudaGetErrorName(error),
+                    call, file, line);
+}
+
+namespace {
+
+/// 13000 -> "13.0", as CUDA writes its versions.
+std::string version(int number) { return fmt::format("{}.{}", number / 1000, number % 1000 / 10); }
+
+std::string find_reason() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice ||
+      (error == cudaSuccess && count == 0)) {
+    int driver = 0, runtime = 0;
+    (void)cudaDriverGetVersion(&driver);
+    (void)cudaRuntimeGetVersion(&runtime);
+    if (driver == 0) return "there is no NVIDIA driver on this machine";
+    if (error == cudaErrorInsufficientDriver)
+      return fmt::format("the driver knows CUDA {}, this program needs {}", version(driver),
+                         version(runtime));
+    return "the driver sees no GPU";
+  }
+  if (error != cudaSuccess) return cudaGetErrorString(error);
+  return "";
+}
+
+double gib(size_t bytes) { return static_cast<double>(bytes) / (1 << 30); }
+
+}  // namespace
+
+bool built() { return true; }
+
+const std::string& unavailable() {
+  static const std::string reason = find_reason();
+  return reason;
+}
+
+std::string describe() {
+  if (!unavailable().empty()) return fmt::format("cuda: {}; planned all the same", unavailable());
+  int device = 0, driver = 0, runtime = 0;
+  DR_CUDA_CHECK(cudaGetDevice(&device));
+  cudaDeviceProp properties;
+  DR_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+  DR_CUDA_CHECK(cudaDriverGetVersion(&driver));
+  DR_CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
+  return fmt::format("cuda: {}, {:.1f} GiB, sm_{}{}, CUDA {} (driver {}), {}, attention {}", properties.name,
+                     gib(properties.totalGlobalMem), properties.major, properties.minor, version(runtime),
+                     version(driver), describe_blas(), describe_attention());
+}
+
+int64_t process_bytes() {
+  // CUDA's context, kernels and cuBLASLt's and cuDNN's own memory on Hopper: taken from common experience,
+  // not measured by us.
+  return int64_t{1} << 30;
+}
+
+Stream make_stream() {
+  if (!unavailable().empty()) throw SystemError("device: cuda is not available: {}", unavailable());
+  // One stream for everything: an op's order is the order it was put there in.
+  static const cudaStream_t stream = [] {
+    cudaStream_t made = nullptr;
+    DR_CUDA_CHECK(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+    return made;
+  }();
+  return {Device::cuda, stream};
+}
+
+void synchronize(Stream stream) { DR_CUDA_CHECK(cudaStreamSynchronize(handle(stream))); }
+
+void* allocate(int64_t bytes) {
+  if (!unavailable().empty()) throw SystemError("device: cuda is not available: {}", unavailable());
+  void* block = nullptr;
+  const cudaError_t error = cudaMalloc(&block, static_cast<size_t>(bytes));
+  if (error == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();  // not sticky; the next launch must not report it
+    size_t free = 0, total = 0;
+    DR_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    throw SystemError(
+        "cannot allocate {:.2f} GiB on the GPU: {:.2f} of {:.2f} GiB are free; use a smaller "
+        "train.micro_batch or "
+        "train.recompute: layer (--dry-run shows what takes how much)",
+        gib(static_cast<size_t>(bytes)), gib(free), gib(total));
+  }
+  if (error != cudaSuccess) call_failed(error, "cudaMalloc", __FILE__, __LINE__);
+  DR_CUDA_CHECK(cudaMemset(block, 0, static_cast<size_t>(bytes)));
+  DR_CUDA_CHECK(cudaDeviceSynchronize());  // cudaMemset is on another stream than ours
+  return block;
+}
+
+void deallocate(void* block) { (void)cudaFree(block); }  // called from destructors: nothing may throw
+
+void* record(Stream stream, const std::function<void()>& body) {
+  cudaGraph_t graph = nullptr;
+  DR_CUDA_CHECK(cudaStreamBeginCapture(handle(stream), cudaStreamCaptureModeThreadLocal));
+  try {
+    body();
+  } catch (...) {
+    (void)cudaStreamEndCapture(handle(stream), &graph);
+    if (graph) (void)cudaGraphDestroy(graph);
+    throw;
+  }
+  DR_CUDA_CHECK(cudaStreamEndCapture(handle(stream), &graph));
+  cudaGraphExec_t recording = nullptr;
+  const cudaError_t error = cudaGraphInstantiate(&recording, graph, 0);
+  (void)cudaGraphDestroy(graph);
+  if (error != cudaSuccess) call_failed(error, "cudaGraphInstantiate", __FILE__, __LINE__);
+  return recording;
+}
+
+void replay(Stream stream, void* recording) {
+  DR_CUDA_CHECK(cudaGraphLaunch(static_cast<cudaGraphExec_t>(recording), handle(stream)));
+}
+
+void discard(void* recording) { (void)cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(recording)); }
+
+}  // namespace depthroute::cuda

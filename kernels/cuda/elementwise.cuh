@@ -1,0 +1,75 @@
+// For kernels that touch every element of an array once: a pack of 8 consecutive elements per thread and
+// turn, grid-strided. The arrays are slices of any length and alignment: the last pack, where it is cut
+// short, and every pack where an address is no multiple of 16 bytes go element by element. Which thread gets
+// which element never depends on that.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "configs/base/check.h"
+#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/vector.cuh"
+
+namespace depthroute::cuda {
+
+inline constexpr int kElementwiseThreads = 256;
+
+/// Arrays of `count` elements each; `aligned` if all of them are. Passed to kernels by value.
+struct Elements {
+  int64_t count;
+  bool aligned;
+};
+template <typename... T>
+Elements elements(int64_t count, const T*... arrays) {
+  return {count, ((reinterpret_cast<uintptr_t>(arrays) % 16 == 0) && ...)};
+}
+
+/// Enough blocks to fill any GPU; threads take further turns from there on.
+inline unsigned elementwise_blocks(int64_t count) {
+  constexpr int64_t kMaxBlocks = 4096;
+  return static_cast<unsigned>(
+      std::clamp<int64_t>(div_ceil(count, int64_t{kPack} * kElementwiseThreads), 1, kMaxBlocks));
+}
+
+/// for (int64_t i = first_element(); i < count; i += element_stride()) ... elements [i, i + 8)
+__device__ __forceinline__ int64_t first_element() {
+  return (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * kPack;
+}
+__device__ __forceinline__ int64_t element_stride() {
+  return static_cast<int64_t>(gridDim.x) * blockDim.x * kPack;
+}
+
+/// x[i, i + 8), 0 past the end.
+template <typename T>
+__device__ __forceinline__ Pack load_elements(const T* x, int64_t i, const Elements& all) {
+  if (all.aligned && i + kPack <= all.count) return load_pack(x + i);
+  Pack pack;
+#pragma unroll
+  for (int k = 0; k < kPack; ++k) pack.x[k] = i + k < all.count ? to_float(x[i + k]) : 0.0f;
+  return pack;
+}
+
+template <typename T>
+__device__ __forceinline__ void store_elements(T* x, int64_t i, const Elements& all, const Pack& pack) {
+  if (all.aligned && i + kPack <= all.count) {
+    store_pack(x + i, pack);
+    return;
+  }
+#pragma unroll
+  for (int k = 0; k < kPack; ++k)
+    if (i + k < all.count) x[i + k] = from_float<T>(pack.x[k]);
+}
+
+/// Total over the block (whose size is a multiple of 32) in a fixed order, for thread 0. At most once per
+/// kernel.
+__device__ __forceinline__ double block_sum(double x) {
+  __shared__ double sums[kWarp];  // of the warps
+  x = warp_sum(x);
+  if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = x;
+  __syncthreads();
+  if (threadIdx.x >= kWarp) return x;
+  return warp_sum(threadIdx.x < blockDim.x / kWarp ? sums[threadIdx.x] : 0.0);
+}
+
+}  // namespace depthroute::cuda

@@ -1,0 +1,34 @@
+// For builds without cuDNN or without cudnn-frontend's headers.
+#include "kernels/cuda/fused_attention.h"
+
+namespace depthroute::cuda {
+namespace {
+
+constexpr const char* kAbsent = "this build has no fused attention; ask fused_attention_supported() first";
+
+}  // namespace
+
+const char* fused_attention_name() { return "none"; }
+
+bool fused_attention_supported(const ops::AttentionShape&, DType, bool, bool) { return false; }
+
+int64_t fused_attention_workspace(const ops::AttentionShape&, bool, bool) { return 0; }
+
+int64_t fused_attention_workspace_bound(const ops::AttentionShape&, bool, bool) { return 0; }
+
+void fused_attention_forward(Stream, const ops::AttentionShape&, const Tensor&, const Tensor&, const Tensor&,
+                             const Tensor&, const Tensor&, void*, int64_t) {
+  DR_CHECK_MSG(false, kAbsent);
+}
+
+void fused_attention_backward(Stream, const ops::AttentionShape&, bool, const Tensor&, const Tensor&,
+                              const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                              const Tensor&, const Tensor&, void*, int64_t) {
+  DR_CHECK_MSG(false, kAbsent);
+}
+
+FusedAttentionPlan fused_attention_plan(const std::string&, int, const ops::AttentionShape&, bool, bool) {
+  return {false, 0, "this build has no fused attention"};
+}
+
+}  // namespace depthroute::cuda

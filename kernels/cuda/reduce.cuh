@@ -1,0 +1,116 @@
+// Sums in a fixed order: within a warp by shuffles; over tokens in two stages. Stage one: tokens are cut into
+// at most kReductionChunks chunks, as a function of their number alone (not of the GPU); one block per chunk
+// writes its partial sums as a row of the workspace. Stage two (add_partials, reduce.cu): the rows are added.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "configs/base/check.h"
+#include "kernels/cuda/check.h"
+#include "kernels/cuda/vector.cuh"
+
+namespace depthroute::cuda {
+
+inline constexpr unsigned kFullWarp = 0xffffffffu;
+
+/// Total of the warp's 32 values, in every lane.
+__device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(kFullWarp, x, lanes);
+  return x;
+}
+__device__ __forceinline__ double warp_sum(double x) {
+#pragma unroll
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) x += __shfl_xor_sync(kFullWarp, x, lanes);
+  return x;
+}
+__device__ __forceinline__ float warp_max(float x) {
+#pragma unroll
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, lanes));
+  return x;
+}
+
+/// Lanes that differ in `kBit` exchange halves of the first 2 kHalf values, and so on down to one value. A
+/// recursion, not a loop: nvcc keeps the values of a loop it unrolls late in local memory.
+template <int kHalf, int kBit, int kCount>
+__device__ __forceinline__ void exchange_halves(float (&value)[kCount], int lane) {
+  const bool upper = (lane & kBit) != 0;
+#pragma unroll
+  for (int i = 0; i < kHalf; ++i) {
+    const float a = value[i], b = value[i + kHalf];
+    value[i] = (upper ? b : a) + __shfl_xor_sync(kFullWarp, upper ? a : b, kBit);
+  }
+  if constexpr (kHalf > 1) exchange_halves<kHalf / 2, kBit * 2>(value, lane);
+}
+
+/// Total over the warp of one of kCount values (a power of two, at most 32): lane l gets that of value
+/// spread_index<kCount>(l). About kCount shuffles where kCount calls of warp_sum take 5 kCount: after
+/// log2(kCount) exchanges each lane holds the partial sum of one value; the rest is one plain sum. `value` is
+/// used up.
+template <int kCount>
+__device__ __forceinline__ float warp_sum_spread(float (&value)[kCount]) {
+  static_assert(kCount >= 1 && kCount <= kWarp && (kCount & (kCount - 1)) == 0);
+  if constexpr (kCount > 1) exchange_halves<kCount / 2, 1>(value, static_cast<int>(threadIdx.x) % kWarp);
+  float mine = value[0];
+#pragma unroll
+  for (int bit = kCount; bit < kWarp; bit *= 2) mine += __shfl_xor_sync(kFullWarp, mine, bit);
+  return mine;
+}
+
+/// Which value's total warp_sum_spread leaves in a lane, and, being its own inverse, in which of the lanes
+/// 0 ... kCount - 1 a value's total is: the low log2(kCount) bits in reverse.
+template <int kCount>
+__device__ __forceinline__ int spread_index(int lane_or_value) {
+  int index = 0;
+#pragma unroll
+  for (int half = kCount / 2, bit = 1; half >= 1; half /= 2, bit *= 2)
+    if ((lane_or_value & half) != 0) index |= bit;
+  return index;
+}
+
+/// Totals of kCount values over the warp, all of them in every lane: about 2 kCount shuffles.
+template <int kCount>
+__device__ __forceinline__ void warp_sum_each(float (&value)[kCount]) {
+  const float mine = warp_sum_spread(value);
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) value[i] = __shfl_sync(kFullWarp, mine, spread_index<kCount>(i));
+}
+
+/// Total over the block, whose size is a multiple of 32, for thread 0. Once per kernel: the warps' sums lie
+/// in shared memory.
+template <typename T>
+__device__ __forceinline__ T block_sum(T x) {
+  __shared__ T sums[kWarp];
+  x = warp_sum(x);
+  if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = x;
+  __syncthreads();
+  if (threadIdx.x >= kWarp) return x;
+  return warp_sum(threadIdx.x < blockDim.x / kWarp ? sums[threadIdx.x] : T{0});
+}
+
+inline constexpr int64_t kReductionChunks = 512;
+inline constexpr int64_t kReductionMinTokens = 8;
+
+/// Floats of workspace for sums of `columns` values.
+constexpr int64_t reduction_floats(int64_t columns) { return kReductionChunks * columns; }
+
+/// How many chunks n tokens are cut into: 1 ... kReductionChunks.
+constexpr int64_t reduction_chunks(int64_t n) {
+  return std::clamp<int64_t>(div_ceil(n, kReductionMinTokens), 1, kReductionChunks);
+}
+
+/// Tokens [begin, end) of a chunk; chunks differ by at most one token. For use in kernels.
+struct TokenRange {
+  int64_t begin, end;
+};
+__device__ __forceinline__ TokenRange chunk_tokens(int64_t n, int64_t chunks, int64_t chunk) {
+  return {n * chunk / chunks, n * (chunk + 1) / chunks};
+}
+
+/// Stage two: out[c] += sum over chunks, in a fixed order, of partials[chunk * columns + first + c] for
+/// 0 <= c < count. `columns` is the length of a row of partial sums.
+void add_partials(cudaStream_t stream, int64_t chunks, int64_t columns, int64_t first, int64_t count,
+                  const float* partials, float* out);
+
+}  // namespace depthroute::cuda

@@ -1,0 +1,178 @@
+// Depth routing, backward, first part: what cannot wait, of one site. With V the current state, g = doutput *
+// norm_weight, and dots over a row:
+//
+//   p = rstd^2 (g . h) / D;  dh = rstd (g - p h);  dlogit = a (scale dh . (V - h) + (scale - 1) dh . h)
+//   dV += scale a dh + dlogit (r u - (r^3 c / D) V);  dnorm_weight = sum over tokens of doutput rstd h
+//
+// A block has a chunk of the tokens, a team of its warps (routing.cuh) one token at a time, in registers:
+// doutput, h, V and dV are loaded at once; p is needed before the second product. dnorm_weight gathers in
+// registers over the chunk; the teams of a block then add theirs to its row of the workspace, one after
+// another.
+//
+// Memory traffic per token, in rows of D: 5 (doutput, h, V; dV read and written), 4 of a site without a
+// query.
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/routing.cuh"
+
+namespace depthroute::cuda {
+namespace {
+
+template <typename T>
+struct BackwardArguments {
+  const T *doutput, *mix, *current;       // [N,D]
+  T* dcurrent;                            // [N,D]
+  const float *query, *key_norm;          // [D] or nullptr
+  const float* norm_weight;               // [D]
+  const float *weights, *inv_rms, *dots;  // [N,n]
+  const float* rstd;                      // [N]
+  float* projection;                      // [N] or nullptr
+  float scale;                            // of the last source
+  int n;                                  // sources of the site
+};
+
+template <typename T, int kWarps>
+__global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void routing_backward_kernel(
+    const __grid_constant__ BackwardArguments<T> a, int64_t n_tokens, int d,
+    float* partials /*[chunks, D]*/) {
+  DR_DYNAMIC_SHARED(float, shared);
+  Team<kWarps> team(shared);
+  const TokenRange range = chunk_tokens(n_tokens, gridDim.x, blockIdx.x);
+
+  float dnorm_weight[kTeamPacks][kPack];
+#pragma unroll
+  for (auto& pack : dnorm_weight)
+#pragma unroll
+    for (float& x : pack) x = 0;
+
+  for (int64_t token = range.begin + team.token; token < range.end; token += team.tokens) {
+    const int64_t row = token * d, last = token * a.n + a.n - 1;
+    const float weight = a.weights[last], rstd = a.rstd[token];
+    // A weight of 0: the source may hold anything. A weight of 1 leaves nothing to the other sources: their
+    // logits, and so this one, have no gradient, whatever rounding would say.
+    const bool has_gradient = weight != 0.0f, routes = a.query && has_gradient && weight != 1.0f;
+
+    RawPack<T> doutput[kTeamPacks], mix[kTeamPacks], current[kTeamPacks], dcurrent[kTeamPacks];
+#pragma unroll
+    for (int i = 0; i < kTeamPacks; ++i) {
+      const Column column = team.column(i, d);
+      const int64_t at = row + column.at;
+      doutput[i] = column.inside ? load_raw(a.doutput + at) : RawPack<T>{};
+      mix[i] = column.inside ? load_raw(a.mix + at) : RawPack<T>{};
+      current[i] = column.inside && routes ? load_raw(a.current + at) : RawPack<T>{};
+      dcurrent[i] = column.inside && has_gradient ? load_raw(a.dcurrent + at) : RawPack<T>{};
+    }
+
+    float g_dot_h[1] = {};
+#pragma unroll
+    for (int i = 0; i < kTeamPacks; ++i) {
+      const Column column = team.column(i, d);
+      if (!column.inside) continue;
+      const Pack dy = unpack(doutput[i]), h = unpack(mix[i]), w = load_pack(a.norm_weight + column.at);
+#pragma unroll
+      for (int e = 0; e < kPack; ++e) {
+        const float through_norm = dy.x[e] * h.x[e];
+        g_dot_h[0] += through_norm * w.x[e];
+        dnorm_weight[i][e] += through_norm * rstd;
+      }
+    }
+    team.sum_each(g_dot_h);
+    const float p = rstd * rstd * g_dot_h[0] / static_cast<float>(d);
+    if (a.projection && team.thread == 0) a.projection[token] = p;
+    if (!has_gradient) continue;
+
+    float to_u = 0, to_v = 0;
+    if (routes) {
+      float with_dh[2] = {};  // dh . (V - h), dh . h
+#pragma unroll
+      for (int i = 0; i < kTeamPacks; ++i) {
+        const Column column = team.column(i, d);
+        if (!column.inside) continue;
+        const Pack dy = unpack(doutput[i]), h = unpack(mix[i]), v = unpack(current[i]);
+        const Pack w = load_pack(a.norm_weight + column.at);
+#pragma unroll
+        for (int e = 0; e < kPack; ++e) {
+          const float dh = rstd * (dy.x[e] * w.x[e] - p * h.x[e]);
+          with_dh[0] += dh * (v.x[e] - h.x[e]);
+          with_dh[1] += dh * h.x[e];
+        }
+      }
+      team.sum_each(with_dh);
+      const float dlogit = weight * (a.scale * with_dh[0] + (a.scale - 1) * with_dh[1]);
+      const float inv_rms = a.inv_rms[last];
+      to_u = dlogit * inv_rms;
+      to_v = to_u * (inv_rms * inv_rms * a.dots[last] / static_cast<float>(d));
+    }
+
+    const float to_dh = a.scale * weight * rstd;
+#pragma unroll
+    for (int i = 0; i < kTeamPacks; ++i) {
+      const Column column = team.column(i, d);
+      if (!column.inside) continue;
+      const Pack dy = unpack(doutput[i]), h = unpack(mix[i]), w = load_pack(a.norm_weight + column.at);
+      Pack dv = unpack(dcurrent[i]);
+#pragma unroll
+      for (int e = 0; e < kPack; ++e) dv.x[e] += to_dh * (dy.x[e] * w.x[e] - p * h.x[e]);
+      if (routes) {
+        const Pack v = unpack(current[i]);
+        const Pack query = load_pack(a.query + column.at), key_norm = load_pack(a.key_norm + column.at);
+#pragma unroll
+        for (int e = 0; e < kPack; ++e) dv.x[e] += to_u * (query.x[e] * key_norm.x[e]) - to_v * v.x[e];
+      }
+      store_pack(a.dcurrent + row + column.at, dv);
+    }
+  }
+
+  float* partial = partials + static_cast<int64_t>(blockIdx.x) * d;
+  for (int turn = 0; turn < team.tokens; ++turn) {
+    if (turn == team.token) {
+#pragma unroll
+      for (int i = 0; i < kTeamPacks; ++i) {
+        const Column column = team.column(i, d);
+        if (!column.inside) continue;
+        Pack sum = turn == 0 ? Pack{} : load_pack(partial + column.at);
+#pragma unroll
+        for (int e = 0; e < kPack; ++e) sum.x[e] += dnorm_weight[i][e];
+        store_pack(partial + column.at, sum);
+      }
+    }
+    __syncthreads();
+  }
+}
+
+}  // namespace
+
+void routing_backward(Stream stream, const RoutingSite& site, const Tensor& doutput, const Tensor& dcurrent,
+                      const RoutingGradients& gradients, const Tensor& workspace) {
+  const int64_t n_tokens = doutput.rows(), d = doutput.cols(), chunks = routing_chunks(n_tokens);
+  const size_t n = site.sources.size();
+  if (n_tokens == 0) return;
+  const TeamLaunch shape = team_launch(d);
+  with_activation_type(doutput.dtype, [&]<typename T>() {
+    const BackwardArguments<T> arguments = {.doutput = pointer<T>(doutput),
+                                            .mix = pointer<T>(site.mix),
+                                            .current = pointer<T>(site.sources[n - 1]),
+                                            .dcurrent = pointer<T>(dcurrent),
+                                            .query = pointer<float>(site.query),
+                                            .key_norm = pointer<float>(site.key_norm),
+                                            .norm_weight = pointer<float>(site.norm_weight),
+                                            .weights = pointer<float>(site.weights),
+                                            .inv_rms = pointer<float>(site.inv_rms),
+                                            .dots = pointer<float>(site.dots),
+                                            .rstd = pointer<float>(site.rstd),
+                                            .projection = pointer<float>(site.projection),
+                                            .scale = source_scale(site, n - 1),
+                                            .n = static_cast<int>(n)};
+    const auto kernel = shape.warps == 1             ? routing_backward_kernel<T, 1>
+                        : shape.warps == kMediumTeam ? routing_backward_kernel<T, kMediumTeam>
+                                                     : routing_backward_kernel<T, kLargeTeam>;
+    launch(kernel, dim3(static_cast<unsigned>(chunks)), dim3(static_cast<unsigned>(shape.threads)),
+           shape.shared_bytes, handle(stream), arguments, n_tokens, static_cast<int>(d),
+           pointer<float>(workspace));
+  });
+  add_partials(handle(stream), chunks, d, 0, d, pointer<float>(workspace),
+               pointer<float>(gradients.norm_weight));
+  if (n == 1 && gradients.logits.defined()) zero(stream, gradients.logits);
+}
+
+}  // namespace depthroute::cuda

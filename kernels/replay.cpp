@@ -1,0 +1,21 @@
+#include "kernels/replay.h"
+
+#include "kernels/cuda/device.h"
+
+namespace depthroute {
+
+Replay::~Replay() {
+  if (recording_) cuda::discard(recording_);
+}
+
+void Replay::run(Stream stream, const std::function<void()>& body) {
+  // Libraries choose their algorithms and make their plans in the first run: nothing of that can be recorded.
+  if (stream.device == Device::cpu || !warm_) {
+    warm_ = true;
+    return body();
+  }
+  if (!recording_) recording_ = cuda::record(stream, body);
+  cuda::replay(stream, recording_);
+}
+
+}  // namespace depthroute
