@@ -10,13 +10,14 @@
 #include <vector>
 
 #include "configs/base/check.h"
+#include "tests/paths.h"
 
 namespace depthroute::golden {
 
 inline const char* const kCases[] = {"additive", "cumulative", "cumulative_full",
                                      "reset",    "kimi",       "kimi_full"};
 
-inline std::string folder(const std::string& name) { return std::string(DEPTHROUTE_GOLDEN_DIR) + "/" + name; }
+inline std::string folder(const std::string& name) { return test_paths::golden() + "/" + name; }
 
 class Expected {
  public:

@@ -1,61 +1,76 @@
 #include "tests/bench/bench_machine.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
-#include <functional>
+#include <vector>
 
 #include "kernels/ops.h"
+
+#ifdef DEPTHROUTE_BENCH_CUDA
+#include <cuda_runtime_api.h>
+#endif
 
 namespace depthroute::bench {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+OwnedTensor allocate(const Target& target, Shape shape, DType dtype) {
+  const int64_t bytes = shape.numel() * size_of(dtype);
+  const Device device = target.device;
+  std::shared_ptr<void> memory(device_allocate(device, bytes),
+                               [device, bytes](void* block) { device_free(device, block, bytes); });
+  Tensor view{memory.get(), shape, dtype, device};
+  return {std::move(memory), view};
+}
+
 template <typename T, typename Value>
-OwnedTensor make(Shape shape, const Value& value) {
-  const int64_t bytes = shape.numel() * static_cast<int64_t>(sizeof(T));
-  T* data = static_cast<T*>(device_allocate(Device::cpu, bytes));
-  std::shared_ptr<void> memory(data, [bytes](void* block) { device_free(Device::cpu, block, bytes); });
+OwnedTensor make(const Target& target, Shape shape, DType dtype, const Value& value) {
+  const OwnedTensor host = allocate(Target{}, shape, dtype);
+  T* data = host.view.data<T>();
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < shape.numel(); ++i) {
     // Bits of a multiplicative hash: uniform in [0, 1), different from element to element.
     const uint64_t hash = (static_cast<uint64_t>(i) + 1) * 0x9E3779B97F4A7C15ull;
     data[i] = static_cast<T>(value(static_cast<double>(hash >> 11) * 0x1p-53));
   }
-  return {std::move(memory), host_tensor(data, shape)};
+  if (!target.cuda()) return host;
+  const OwnedTensor copy = allocate(target, shape, dtype);
+  ops::copy(target.stream, host, copy);
+  synchronize(target.stream);
+  return copy;
+}
+
+double seconds_of(Stream stream, const std::function<void()>& call, int64_t calls) {
+  const auto start = Clock::now();
+  for (int64_t i = 0; i < calls; ++i) call();
+  synchronize(stream);
+  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 // The fastest of the calls that fit into two seconds: what the machine does when nobody else is using it.
 double best_seconds(const std::function<void()>& run) {
-  using Clock = std::chrono::steady_clock;
   run();
   double best = 1e30;
-  for (const auto end = Clock::now() + std::chrono::seconds(2); Clock::now() < end;) {
-    const auto start = Clock::now();
-    run();
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
-  }
+  for (const auto end = Clock::now() + std::chrono::seconds(2); Clock::now() < end;)
+    best = std::min(best, seconds_of(Stream{}, run, 1));
   return best;
 }
 
-}  // namespace
+double cube(int64_t side) { return 2.0 * static_cast<double>(side) * static_cast<double>(side * side); }
 
-OwnedTensor make_tensor(Shape shape, double scale) {
-  return make<float>(shape, [scale](double u) { return scale * (2 * u - 1); });
-}
-
-OwnedTensor make_indices(int64_t n, int64_t below) {
-  return make<int32_t>({n}, [below](double u) { return u * static_cast<double>(below); });
-}
-
-Machine measure_machine() {
+Machine measure_cpu(const Target& target) {
   constexpr int64_t kSide = 2048;
-  const OwnedTensor a = make_tensor({kSide, kSide}), b = make_tensor({kSide, kSide}),
-                    c = make_tensor({kSide, kSide});
+  const OwnedTensor a = make_tensor(target, {kSide, kSide}), b = make_tensor(target, {kSide, kSide}),
+                    c = make_tensor(target, {kSide, kSide});
   const double product_seconds =
       best_seconds([&] { ops::gemm(Stream{}, ops::Op::none, ops::Op::transpose, a, b, 0.0f, c); });
 
   constexpr int64_t kElements = int64_t{1} << 25;  // 128 MiB each
-  const OwnedTensor x = make_tensor({kElements}), y = make_tensor({kElements}), z = make_tensor({kElements});
+  const OwnedTensor x = make_tensor(target, {kElements}), y = make_tensor(target, {kElements}),
+                    z = make_tensor(target, {kElements});
   float* to = x.view.data<float>();
   const float* left = y.view.data<float>();
   const float* right = z.view.data<float>();
@@ -63,7 +78,72 @@ Machine measure_machine() {
 #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < kElements; ++i) to[i] = left[i] + 3.0f * right[i];
   });
-  return {2.0 * kSide * kSide * kSide / product_seconds * 1e-9, 12.0 * kElements / triad_seconds * 1e-9};
+  return {cube(kSide) / product_seconds * 1e-9, 12.0 * kElements / triad_seconds * 1e-9, "sgemm 2048^3",
+          "triad"};
+}
+
+Machine measure_cuda(const Target& target) {
+  constexpr int64_t kSide = 8192;
+  const Shape square{kSide, kSide};
+  double product_seconds = 0;
+  {
+    const OwnedTensor a = make_tensor(target, square, 1.0, target.act),
+                      b = make_tensor(target, square, 1.0, target.act),
+                      c = make_tensor(target, square, 1.0, target.act);
+    product_seconds = median_seconds(
+        target.stream, [&] { ops::gemm(target.stream, ops::Op::none, ops::Op::transpose, a, b, 0.0f, c); });
+  }
+  constexpr int64_t kElements = int64_t{1} << 28;
+  const OwnedTensor x = allocate(target, {kElements}, DType::f32),
+                    y = allocate(target, {kElements}, DType::f32);
+  const double copy_seconds = median_seconds(target.stream, [&] { ops::copy(target.stream, x, y); });
+  return {cube(kSide) / product_seconds * 1e-9, 8.0 * kElements / copy_seconds * 1e-9,
+          target.act == DType::bf16 ? "bf16 GEMM 8192^3" : "fp32 GEMM 8192^3", "copy"};
+}
+
+}  // namespace
+
+Target make_target(const std::string& device, const std::string& precision) {
+  const Device chosen = resolve_device(device);
+  return {chosen, working_type(chosen, precision), make_stream(chosen)};
+}
+
+OwnedTensor make_tensor(const Target& target, Shape shape, double scale, DType dtype) {
+  OwnedTensor floats =
+      make<float>(target, shape, DType::f32, [scale](double u) { return scale * (2 * u - 1); });
+  if (dtype == DType::f32) return floats;
+  OwnedTensor rounded = allocate(target, shape, dtype);
+  ops::cast(target.stream, floats, rounded);
+  synchronize(target.stream);  // before `floats` goes
+  return rounded;
+}
+
+OwnedTensor make_indices(const Target& target, int64_t n, int64_t below) {
+  return make<int32_t>(target, {n}, DType::i32, [below](double u) { return u * static_cast<double>(below); });
+}
+
+double median_seconds(Stream stream, const std::function<void()>& call) {
+  for (int i = 0; i < 3; ++i) call();
+  synchronize(stream);
+  int64_t calls = 1;
+  while (calls < 4096 && seconds_of(stream, call, calls) < 0.01) calls *= 2;
+  std::array<double, 9> samples{};
+  for (double& sample : samples) sample = seconds_of(stream, call, calls) / static_cast<double>(calls);
+  std::sort(samples.begin(), samples.end());
+  return samples[samples.size() / 2];
+}
+
+Machine measure_machine(const Target& target) {
+  return target.cuda() ? measure_cuda(target) : measure_cpu(target);
+}
+
+int64_t device_bytes_in_use([[maybe_unused]] const Target& target) {
+#ifdef DEPTHROUTE_BENCH_CUDA
+  size_t free = 0, total = 0;
+  if (target.cuda() && cudaMemGetInfo(&free, &total) == cudaSuccess)
+    return static_cast<int64_t>(total - free);
+#endif
+  return 0;
 }
 
 }  // namespace depthroute::bench

@@ -1,116 +1,132 @@
-// One whole training step on the CPU at a preset's shape: tokens per second, where the time goes, how near
-// the matrix products come to the machine's own, and how near the planned memory comes to what the process
-// really holds.
+// Whole training steps: time, tokens per second, model-FLOPs utilisation, what routing costs over a plain
+// Qwen3 in the same run, where the time goes, and how near the planned memory comes to what is really held.
 //   depthroute-bench-step [--config configs/attnres-100m.yaml] [--seq-len 512] [--micro-batch 4] [--steps 3]
+//   depthroute-bench-step --device cuda --model 0.6b --variant additive,cumulative,kimi --seq-len 2048
+//                         --micro-batch 4,8,16 --precision bf16 --steps 10 --rounds 3 [--peak-tflops 989]
+// Several variants take turns round by round, each with the memory to itself.
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <chrono>
-#include <random>
+#include <fstream>
 #include <string>
 #include <vector>
 
+#include "configs/base/error.h"
 #include "configs/read.h"
-#include "kernels/profile.h"
-#include "tests/bench/bench_machine.h"
-#include "train/dry_run.h"
-#include "train/step.h"
+#include "tests/bench/step_report.h"
+#include "tests/bench/step_runs.h"
+#include "tests/paths.h"
 
+namespace depthroute::bench {
 namespace {
 
-using namespace depthroute;
-using Clock = std::chrono::steady_clock;
+struct Options {
+  std::string config, model = "100m", device = "cpu", precision = "bf16", recompute = "none", json;
+  std::vector<std::string> variants;
+  std::vector<int64_t> micro_batches = {4};
+  int64_t seq_len = 512, steps = 3, rounds = 1;
+  double peak_tflops = 0;
+  bool cuda_graph = false, no_profile = false;
+};
 
-void random_tokens(int64_t vocab_size, std::span<int32_t> tokens, std::span<int32_t> targets) {
-  static std::mt19937 random(1);
-  std::uniform_int_distribution<int32_t> token(0, static_cast<int32_t>(vocab_size - 1));
-  for (int32_t& t : tokens) t = token(random);
-  for (int32_t& t : targets) t = token(random);
+TrainConfig configuration(const Options& options, const std::string& variant, int64_t micro_batch) {
+  const std::string folder = test_paths::source() + "/configs/";
+  const std::string preset = options.model == "0.6b"   ? "qwen3-0.6b-cumulative.yaml"
+                             : options.model == "demo" ? "demo.yaml"
+                                                       : "attnres-100m.yaml";
+  std::vector<std::string> overrides = {fmt::format("data.seq_len={}", options.seq_len),
+                                        fmt::format("train.micro_batch={}", micro_batch),
+                                        fmt::format("train.global_batch={}", micro_batch),
+                                        fmt::format("train.cuda_graph={}", options.cuda_graph),
+                                        "train.recompute=" + options.recompute,
+                                        "precision=" + options.precision};
+  if (!variant.empty()) overrides.push_back("model.residual.variant=" + variant);
+  return read_train_config(options.config.empty() ? folder + preset : options.config, overrides);
 }
 
-double peak_resident_mib() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024;
+std::vector<StepRuns> measure(const Options& options, const Target& target) {
+  std::vector<std::string> variants = options.variants;
+  if (variants.empty()) variants = {""};
+  StepBench bench(target);
+  std::vector<StepRuns> all;
+  for (const int64_t micro_batch : options.micro_batches) {
+    std::vector<StepRuns> runs;
+    std::vector<TrainConfig> configs;
+    for (const std::string& variant : variants) {
+      configs.push_back(configuration(options, variant, micro_batch));
+      runs.push_back({.variant = to_string(configs.back().model.residual.variant),
+                      .micro_batch = micro_batch,
+                      .seq_len = options.seq_len});
+    }
+    try {
+      for (int64_t round = 0; round < options.rounds; ++round)
+        for (size_t i = 0; i < runs.size(); ++i) {
+          bench.run_round(configs[i], options.steps, runs[i]);
+          fmt::print("round {}, {}, {} sequences: {:.2f} ms\n", round + 1, runs[i].variant, micro_batch,
+                     1e3 * runs[i].round_median(static_cast<size_t>(round)));
+          std::fflush(stdout);
+        }
+      if (target.cuda() && !options.no_profile)
+        for (size_t i = 0; i < runs.size(); ++i) bench.run_profile(configs[i], runs[i]);
+    } catch (const SystemError& error) {  // too little memory: what fits is still worth having
+      if (!target.cuda() || all.empty()) throw;
+      fmt::print("{} sequences: not measured: {}\n", micro_batch, error.what());
+      continue;
+    }
+    all.insert(all.end(), runs.begin(), runs.end());
+  }
+  return all;
 }
 
-void print_profile(std::vector<ProfileEntry> entries, double seconds, double peak_gflops) {
-  std::sort(entries.begin(), entries.end(),
-            [](const ProfileEntry& a, const ProfileEntry& b) { return a.seconds > b.seconds; });
-  double in_ops = 0;
-  fmt::print("\n{:<24}{:>10}{:>10}{:>8}\n", "op", "ms/step", "share", "calls");
-  for (const ProfileEntry& entry : entries) {
-    if (entry.flops > 0) continue;
-    in_ops += entry.seconds;
-    fmt::print("{:<24}{:>10.1f}{:>9.1f}%{:>8}\n", entry.name, 1e3 * entry.seconds,
-               100 * entry.seconds / seconds, entry.calls);
-  }
-  fmt::print("{:<24}{:>10.1f}{:>9.1f}%\n", "outside ops", 1e3 * (seconds - in_ops),
-             100 * (seconds - in_ops) / seconds);
-  for (const ProfileEntry& entry : entries) {
-    if (entry.flops == 0) continue;
-    const double gflops = entry.flops / entry.seconds / 1e9;
-    fmt::print(
-        "\n{} (inside gemm and cross_entropy): {:.1f} % of the step at {:.1f} GFLOP/s = {:.1f} % of {:.1f} "
-        "GFLOP/s for 2048^3\n",
-        entry.name, 100 * entry.seconds / seconds, gflops, 100 * gflops / peak_gflops, peak_gflops);
-  }
+int main(int argc, char** argv) {
+  Options o;
+  CLI::App app("Training steps: time, utilisation, what routing costs, memory");
+  app.add_option("--config", o.config, "training configuration instead of --model");
+  app.add_option("--model", o.model, "preset")->check(CLI::IsMember({"0.6b", "100m", "demo"}));
+  app.add_option("--variant", o.variants, "model.residual.variant, one or several")->delimiter(',');
+  app.add_option("--seq-len", o.seq_len, "tokens per sequence")->check(CLI::PositiveNumber);
+  app.add_option("--micro-batch", o.micro_batches, "sequences per step, one or several")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber);
+  app.add_option("--steps", o.steps, "timed steps of a round, after some to warm up")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--rounds", o.rounds, "turns the variants take")->check(CLI::PositiveNumber);
+  app.add_option("--device", o.device, "cpu, cuda or auto");
+  app.add_option("--precision", o.precision, "cuda: bf16 or fp32");
+  app.add_option("--recompute", o.recompute, "none, norms or layer");
+  app.add_option("--peak-tflops", o.peak_tflops, "dense peak; without it the GEMM measured in this run");
+  app.add_option("--json", o.json, "file for one JSON object a line");
+  app.add_flag("--cuda-graph", o.cuda_graph, "replay a recorded step");
+  app.add_flag("--no-profile", o.no_profile, "no shares by op");
+  CLI11_PARSE(app, argc, argv);
+
+  const Target target = make_target(o.device, o.precision);
+  std::ofstream json;
+  if (!o.json.empty()) json.open(o.json, std::ios::app);
+  if (!o.json.empty() && !json) throw InputError("{}: cannot be written", o.json);
+
+  const std::vector<StepRuns> all = measure(o, target);
+  // Last: its memory must not count as the step's.
+  const Machine machine = measure_machine(target);
+  const double peak = o.peak_tflops > 0 ? o.peak_tflops * 1e12 : machine.gflops * 1e9;
+  const std::string peak_name = o.peak_tflops > 0 ? "given" : "measured: " + machine.gemm;
+  for (const StepRuns& runs : all) print_runs(runs, target, machine, peak);
+  print_table(all, peak, peak_name);
+  for (const StepRuns& runs : all)
+    if (json.is_open()) json << json_line(runs, all, target, peak, peak_name) << '\n';
+  return kExitOk;
 }
 
 }  // namespace
+}  // namespace depthroute::bench
 
-int main(int argc, char** argv) {
-  prepare_process(argv);
-  std::string path = DEPTHROUTE_SOURCE_DIR "/configs/attnres-100m.yaml", variant;
-  int64_t seq_len = 512, micro_batch = 4, steps = 3;
-  CLI::App app("One training step on the CPU");
-  app.add_option("--config", path, "training configuration");
-  app.add_option("--variant", variant, "model.residual.variant instead of the configuration's");
-  app.add_option("--seq-len", seq_len, "tokens per sequence");
-  app.add_option("--micro-batch", micro_batch, "sequences per step");
-  app.add_option("--steps", steps, "timed steps, after one to warm up");
-  CLI11_PARSE(app, argc, argv);
-
-  std::vector<std::string> overrides = {fmt::format("data.seq_len={}", seq_len),
-                                        fmt::format("train.micro_batch={}", micro_batch),
-                                        fmt::format("train.global_batch={}", micro_batch)};
-  if (!variant.empty()) overrides.push_back("model.residual.variant=" + variant);
-  const TrainConfig config = read_train_config(path, overrides);
-  TrainingStep step(config, Device::cpu);
-  step.allocate();
-  initialize_parameters(step.layout(), config.seed, 0, step.model().parameters());
-  const auto batch = [&](int64_t, int64_t, std::span<int32_t> tokens, std::span<int32_t> targets) {
-    random_tokens(config.model.vocab_size, tokens, targets);
-  };
-
-  step.run(1, batch);
-  double best = 1e30;
-  std::vector<ProfileEntry> profile;  // of the best step
-  for (int64_t t = 2; t < 2 + steps; ++t) {
-    Profile::start();
-    const Clock::time_point begin = Clock::now();
-    step.run(t, batch);
-    Profile::stop();
-    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    if (seconds < best) {
-      best = seconds;
-      profile = Profile::entries;
-    }
-    fmt::print("step {}: {:.3f} s\n", t, seconds);
-  }
-  const double resident = peak_resident_mib();  // before the machine is measured with memory of its own
-  const bench::Machine machine = bench::measure_machine();
-
-  const auto tokens = static_cast<double>(micro_batch * seq_len);
-  const double flops = Qwen3::train_flops_per_token(config.model, seq_len);
-  fmt::print("\n{} on {}: {} sequences of {} tokens\n", path, describe(Device::cpu), micro_batch, seq_len);
-  fmt::print("{:.1f} tokens/s, {:.3f} s per step, {:.1f} GFLOP/s of the model's {:.3f} GFLOP per token\n",
-             tokens / best, best, flops * tokens / best / 1e9, flops / 1e9);
-  print_profile(profile, best, machine.gflops);
-  const double planned = static_cast<double>(step.arena().total_bytes()) / (1 << 20);
-  fmt::print("\npeak resident memory {:.1f} MiB, planned {:.1f} MiB, process {:.1f} MiB\n{}", resident,
-             planned, resident - planned, describe_memory(step.arena()));
-  return 0;
+int main(int argc, char** argv) try {
+  depthroute::prepare_process(argv);
+  return depthroute::bench::main(argc, argv);
+} catch (const depthroute::InputError& error) {
+  fmt::print(stderr, "depthroute-bench-step: {}\n", error.what());
+  return depthroute::kExitBadInput;
+} catch (const std::exception& error) {
+  fmt::print(stderr, "depthroute-bench-step: {}\n", error.what());
+  return depthroute::kExitFailure;
 }

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/configs/support.h"
+#include "tests/paths.h"
 
 namespace depthroute::test {
 namespace {
@@ -50,7 +51,7 @@ TEST(Presets, OddTextRoundTrips) {
 }
 
 TEST(Presets, ShapesAreWhatTheirNamesSay) {
-  const std::string folder = std::string(DEPTHROUTE_SOURCE_DIR) + "/configs/";
+  const std::string folder = test_paths::source() + "/configs/";
   const TrainConfig cumulative = read_train_config(folder + "qwen3-0.6b-cumulative.yaml");
   EXPECT_EQ(cumulative.model, ModelConfig{});  // the defaults are Qwen3-0.6B's shape
   EXPECT_EQ(read_train_config(folder + "qwen3-0.6b-kimi.yaml").model.residual.variant, Variant::kimi);
@@ -74,7 +75,7 @@ std::string between(const std::string& text, const std::string& begin, const std
 // To mend: put what `depthroute-train --help-config` and `depthroute-eval --help-config` print between the
 // markers.
 TEST(Readme, HoldsTheReferenceOfAllKeys) {
-  const std::string readme = slurp(std::string(DEPTHROUTE_SOURCE_DIR) + "/README.md");
+  const std::string readme = slurp(test_paths::source() + "/README.md");
   EXPECT_EQ(between(readme, "<!-- begin train keys -->", "<!-- end train keys -->"), train_reference());
   EXPECT_EQ(between(readme, "<!-- begin eval keys -->", "<!-- end eval keys -->"), eval_reference());
 }

@@ -10,6 +10,7 @@
 
 #include "configs/base/error.h"
 #include "configs/read.h"
+#include "tests/paths.h"
 
 namespace depthroute::test {
 
@@ -63,8 +64,7 @@ inline std::string joined(const std::vector<std::string>& lines) {
 
 inline std::vector<std::filesystem::path> presets() {
   std::vector<std::filesystem::path> paths;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(std::string(DEPTHROUTE_SOURCE_DIR) + "/configs"))
+  for (const auto& entry : std::filesystem::directory_iterator(test_paths::source() + "/configs"))
     if (entry.path().extension() == ".yaml") paths.push_back(entry.path());
   std::sort(paths.begin(), paths.end());
   return paths;

@@ -5,6 +5,7 @@
 #include "data/files.h"
 #include "data/model_folder.h"
 #include "tests/data/temp_folder.h"
+#include "tests/paths.h"
 
 namespace depthroute {
 namespace {
@@ -224,7 +225,7 @@ TEST(ModelConfigJson, OpenCodeFindsTheSameBlocks) {
 
 TEST(ModelConfigJson, GoldenConfigurationsKeepTheirKeysWhenWritten) {
   for (const char* name : {"additive", "cumulative", "cumulative_full", "kimi", "kimi_full", "reset"}) {
-    const std::string text = read_file(std::string(DEPTHROUTE_GOLDEN_DIR) + "/" + name + "/config.json");
+    const std::string text = read_file(test_paths::golden() + "/" + name + "/config.json");
     const json golden = json::parse(text);
     const json written = json::parse(model_config_to_json(model_config_from_json(text, name).config));
     for (const auto& [key, value] : golden.items()) {

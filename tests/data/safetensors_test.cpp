@@ -9,6 +9,7 @@
 
 #include "data/files.h"
 #include "tests/data/temp_folder.h"
+#include "tests/paths.h"
 
 namespace depthroute {
 namespace {
@@ -126,7 +127,7 @@ TEST(Safetensors, UnwritablePlaceIsASystemError) {
 }
 
 TEST(Safetensors, GoldenModelIsRead) {
-  const SafetensorsFile file(DEPTHROUTE_GOLDEN_DIR "/kimi/model.safetensors");
+  const SafetensorsFile file(test_paths::golden() + "/kimi/model.safetensors");
   EXPECT_EQ(file.find("model.embed_tokens.weight")->shape, (std::vector<int64_t>{97, 32}));
   EXPECT_EQ(file.find("model.final_res_bias")->numel(), 1);
   for (const float value : read(file, "model.embed_tokens.weight")) ASSERT_LT(std::abs(value), 10.0f);

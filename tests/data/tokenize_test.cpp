@@ -9,6 +9,7 @@
 #include "data/files.h"
 #include "data/token_stream.h"
 #include "tests/data/temp_folder.h"
+#include "tests/paths.h"
 
 namespace depthroute {
 namespace {
@@ -21,8 +22,8 @@ struct Result {
 class TokenizeTest : public testing::Test {
  protected:
   Result run(const std::string& arguments, const std::string& before = "") const {
-    const std::string command = before + " " DEPTHROUTE_BIN_DIR "/depthroute-tokenize " + arguments + " >" +
-                                (logs_ / "out") + " 2>" + (logs_ / "err") + " </dev/null";
+    const std::string command = before + " " + test_paths::bin() + "/depthroute-tokenize " + arguments +
+                                " >" + (logs_ / "out") + " 2>" + (logs_ / "err") + " </dev/null";
     // With something before it, standard input is the pipe's.
     const int status =
         std::system((before.empty() ? command : command.substr(0, command.rfind(" </dev"))).c_str());
@@ -162,12 +163,12 @@ TEST_F(TokenizeTest, FullDiskLeavesNothing) {
 TEST_F(TokenizeTest, InterruptionLeavesNothing) {
   int pipe_ends[2];
   ASSERT_EQ(::pipe(pipe_ends), 0);
+  const std::string program = test_paths::bin() + "/depthroute-tokenize";
   const pid_t child = ::fork();
   if (child == 0) {
     ::dup2(pipe_ends[0], STDIN_FILENO);
     ::close(pipe_ends[1]);
-    ::execl(DEPTHROUTE_BIN_DIR "/depthroute-tokenize", "depthroute-tokenize", "-", "--output",
-            (folder_ / "o").c_str(), nullptr);
+    ::execl(program.c_str(), "depthroute-tokenize", "-", "--output", (folder_ / "o").c_str(), nullptr);
     ::_exit(127);
   }
   ::close(pipe_ends[0]);

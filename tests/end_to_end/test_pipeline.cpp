@@ -12,6 +12,7 @@
 #include "data/files.h"
 #include "eval/hdf5.h"
 #include "tests/data/temp_folder.h"
+#include "tests/paths.h"
 #include "tests/train/program.h"
 
 namespace depthroute {
@@ -74,9 +75,7 @@ class Pipeline : public testing::Test {
             "--set",
             "statistics.bootstrap=500"};
   }
-  static std::string source(const std::string& path) {
-    return std::string(DEPTHROUTE_SOURCE_DIR) + "/" + path;
-  }
+  static std::string source(const std::string& path) { return test_paths::source() + "/" + path; }
 
   TempFolder folder_;
   std::string shards_ = folder_ / "shards";
