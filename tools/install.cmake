@@ -1,0 +1,51 @@
+# cmake --install BUILD --prefix DIR: a tree that can be moved to another machine. bin/ has the programs, the benchmarks and
+# the tests that run on a device; lib/ every shared library they need but the C library's own, CUDA's and the driver's;
+# share/depthroute/ presets, golden cases, the text gpu_check.sh trains on, and gpu_check.sh itself. The other machine needs a
+# C library no older than this one's and, for builds with CUDA, cuBLASLt, cuDNN and a driver.
+if(DEPTHROUTE_FUZZ)
+  return()
+endif()
+
+set(share share/depthroute)
+
+# Every op test runs on whichever device DEPTHROUTE_TEST_DEVICE names; what has nothing to do with a device stays at home.
+get_property(op_tests DIRECTORY ${CMAKE_SOURCE_DIR}/tests/kernels PROPERTY BUILDSYSTEM_TARGETS)
+list(FILTER op_tests INCLUDE REGEX "^test_")
+list(REMOVE_ITEM op_tests test_arena test_op_checks test_vector_math)
+set(model_tests test_model test_golden_adamw test_eval)
+set(programs depthroute-train depthroute-eval depthroute-tokenize depthroute-bench-ops depthroute-bench-step
+             depthroute-compare-runs ${op_tests} ${model_tests})
+
+# DT_RPATH, which unlike DT_RUNPATH also holds for the libraries that libraries need.
+foreach(program ${programs})
+  target_link_options(${program} PRIVATE LINKER:--disable-new-dtags)
+  set_target_properties(${program} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
+endforeach()
+
+install(TARGETS ${programs} RUNTIME_DEPENDENCY_SET libraries RUNTIME DESTINATION bin)
+# The run path of OpenBLAS's folder (kernels/CMakeLists.txt) is not CMake's own, so its installer leaves it in.
+install(CODE "
+  foreach(program IN ITEMS ${programs})
+    file(RPATH_SET FILE \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/bin/\${program}\" NEW_RPATH \"\\\$ORIGIN/../lib\")
+  endforeach()")
+install(RUNTIME_DEPENDENCY_SET libraries
+  PRE_EXCLUDE_REGEXES
+    # The C library is one piece with its loader: all of it or none.
+    "^ld-linux" "^lib(c|m|mvec|pthread|dl|rt|util|resolv|anl|nsl|BrokenLocale|thread_db)\\.so" "^libnss_"
+    # CUDA's, cuDNN's and NCCL's are licensed and large; the driver belongs to the machine.
+    "^libcu(da|dart|blas|dnn)" "^libnv" "^libnccl"
+  LIBRARY DESTINATION lib
+  FRAMEWORK DESTINATION lib)
+
+install(PROGRAMS tools/gpu_check.sh DESTINATION ${share})
+install(FILES tools/gpu_check_lib.sh tools/bench_peers.py LICENSE DESTINATION ${share})
+install(DIRECTORY configs/ DESTINATION ${share}/configs FILES_MATCHING PATTERN "*.yaml" PATTERN "base" EXCLUDE)
+install(DIRECTORY tests/golden/ DESTINATION ${share}/golden)
+
+# Lists of the tests, the commit as it stands when this is installed, and a text to train on.
+install(CODE "
+  set(source \"${CMAKE_SOURCE_DIR}\")
+  set(share \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${share}\")
+  set(op_tests \"${op_tests}\")
+  set(model_tests \"${model_tests}\")")
+install(SCRIPT tools/install_share.cmake)
