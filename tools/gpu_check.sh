@@ -133,9 +133,11 @@ train_check() {
   return $status
 }
 begin "tokenise"
-if ! run 60 "$work/tokenise.log" "$bin/depthroute-tokenize" "$share/text" --output "$work/shards" --val-fraction 0.08; then
+if ! $usable; then
+  : # nothing to compare with
+elif ! run 60 "$work/tokenise.log" "$bin/depthroute-tokenize" "$share/text" --output "$work/shards" --val-fraction 0.08; then
   finish FAILED "" "" "no data to train on" "$work/tokenise.log"
-elif train_check "train cpu fp32" cpu cpu fp32 && $usable; then
+elif train_check "train cpu fp32" cpu cpu fp32; then
   if train_check "train $device fp32" fp32 "$device" fp32; then
     compare_check "loss fp32, first $early steps" losses "$work/fp32/metrics.jsonl" "$work/cpu/metrics.jsonl" \
       --until $early --bound $early_bound

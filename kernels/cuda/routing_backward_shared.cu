@@ -120,11 +120,11 @@ __global__ __launch_bounds__(kThreads) void routing_backward_shared_kernel(
 
     // a. dh of all sites.
     float dh[kSites][kQuads][kQuad];
-    Quad common[kQuads];  // C
-    float with_current[2 * kSites] = {};
+    RawQuad<T> common[kQuads];            // C
+    float with_current[2 * kSites] = {};  // dh . (C - V_n) of all sites; dh . V_n of the only one with scales
 #pragma unroll
     for (int q = 0; q < kQuads; ++q)
-      common[q] = column(q) < d ? load_quad(a.site[0].mix + row + column(q)) : Quad{};
+      common[q] = column(q) < d ? load_raw_quad(a.site[0].mix + row + column(q)) : RawQuad<T>{};
 #pragma unroll
     for (int g = 0; g < kSites; ++g) {
       const bool active = g < a.sites;
@@ -137,11 +137,12 @@ __global__ __launch_bounds__(kThreads) void routing_backward_shared_kernel(
         const Quad h = inside ? load_quad(a.site[g].mix + row + c) : Quad{};
         const Quad v = inside ? load_quad(a.site[g].current + row + c) : Quad{};
         const Quad w = inside ? load_quad(a.site[g].norm_weight + c) : Quad{};
+        const Quad near = unpack(common[q]);
 #pragma unroll
         for (int e = 0; e < kQuad; ++e) {
           dh[g][q][e] = rstd * (dy.x[e] * w.x[e] - p * h.x[e]);
-          with_current[g] += dh[g][q][e] * (common[q].x[e] - v.x[e]);
-          with_current[kSites + g] += dh[g][q][e] * v.x[e];
+          with_current[g] += dh[g][q][e] * (near.x[e] - v.x[e]);
+          if (g == 0) with_current[kSites] += dh[g][q][e] * v.x[e];
         }
       }
     }
@@ -164,8 +165,9 @@ __global__ __launch_bounds__(kThreads) void routing_backward_shared_kernel(
 #pragma unroll
         for (int k = 0; k < kSources; ++k) {
           Quad v = unpack(raw[k]);
+          const Quad near = unpack(common[q]);
 #pragma unroll
-          for (int e = 0; e < kQuad; ++e) v.x[e] -= common[q].x[e];
+          for (int e = 0; e < kQuad; ++e) v.x[e] -= near.x[e];
 #pragma unroll
           for (int g = 0; g < kSites; ++g)
 #pragma unroll

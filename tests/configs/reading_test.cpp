@@ -65,10 +65,10 @@ TEST(Reading, YamlItself) {
   EXPECT_EQ(train_error(kTrain + "log: {every: 1"), "run.yaml:3: YAML syntax: end of map flow not found");
   EXPECT_EQ(train_error(kTrain + "a\0b: 1\n" + std::string(1, '\0')),
             "run.yaml: holds a NUL byte, so it is not YAML text");
-  EXPECT_EQ(
-      train_error(kTrain + "\"a\\nb\": 1"),
-      "run.yaml:3: unknown key 'a\\x0ab'; keys here: seed, output, device, precision, model, data, train, "
-      "optimizer, validate, checkpoint, log");
+  EXPECT_EQ(train_error(kTrain + "\"a\\nb\": 1"),
+            "run.yaml:3: unknown key 'a\\x0ab'; keys here: seed, output, device, precision, deterministic, "
+            "model, data, "
+            "train, optimizer, validate, checkpoint, log");
 }
 
 // Texts made to exhaust a reader: bounded, refused in one line.

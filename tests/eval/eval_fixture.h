@@ -18,9 +18,7 @@
 
 namespace depthroute {
 
-inline std::string golden_folder(const std::string& name) {
-  return test_paths::golden() + "/" + name;
-}
+inline std::string golden_folder(const std::string& name) { return test_paths::golden() + "/" + name; }
 
 /// Made with mkdtemp, removed with everything in it.
 class TemporaryFolder {

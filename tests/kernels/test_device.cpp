@@ -1,6 +1,7 @@
 #include <cstdlib>
 
 #include "configs/base/error.h"
+#include "kernels/cuda/device.h"
 #include "kernels/device.h"
 #include "tests/kernels/op_test.h"
 
@@ -19,10 +20,36 @@ std::string message_of(const F& f) {
 }
 
 TEST(Device, NamesResolveOrSayWhatToDo) {
-  EXPECT_EQ(resolve_device("auto"), Device::cpu);
   EXPECT_EQ(resolve_device("cpu"), Device::cpu);
-  EXPECT_NE(message_of<ConfigError>([] { resolve_device("cuda"); }).find("device: cpu"), std::string::npos);
   EXPECT_NE(message_of<ConfigError>([] { resolve_device("gpu"); }).find("'gpu'"), std::string::npos);
+  if (cuda::unavailable().empty()) {
+    EXPECT_EQ(resolve_device("auto"), Device::cuda);
+    EXPECT_EQ(resolve_device("cuda"), Device::cuda);
+    return;
+  }
+  EXPECT_EQ(resolve_device("auto"), Device::cpu);
+  const std::string message = message_of<ConfigError>([] { resolve_device("cuda"); });
+  EXPECT_NE(message.find(cuda::unavailable()), std::string::npos) << message;
+  EXPECT_NE(message.find("device: cpu"), std::string::npos) << message;
+}
+
+// Sizes can be planned wherever the program was built with CUDA; without, not even that.
+TEST(Device, PlanningNeedsABuildAndNoGpu) {
+  if (cuda::built()) {
+    EXPECT_EQ(resolve_device("cuda", Use::planning), Device::cuda);
+  } else {
+    EXPECT_THROW(resolve_device("cuda", Use::planning), ConfigError);
+  }
+}
+
+TEST(Device, OnlyShapesTheKernelsCanComputeAreSupported) {
+  EXPECT_EQ(ops::unsupported(Device::cpu, 33, 7, 6), "");
+  EXPECT_EQ(ops::unsupported(Device::cuda, 1024, 3072, 128), "");
+  EXPECT_NE(ops::unsupported(Device::cuda, 36, 3072, 128).find("hidden_size = 36"), std::string::npos);
+  EXPECT_NE(ops::unsupported(Device::cuda, 1024, 3070, 128).find("intermediate_size"), std::string::npos);
+  EXPECT_NE(ops::unsupported(Device::cuda, 1024, 3072, 100).find("head_dim = 100"), std::string::npos);
+  EXPECT_NE(ops::unsupported(Device::cuda, 1024, 3072, 264).find("above 256"), std::string::npos);
+  EXPECT_NE(ops::unsupported(Device::cuda, 32776, 3072, 128).find("above 32768"), std::string::npos);
 }
 
 TEST(Device, DescriptionNamesThreadsAndBlas) {
@@ -49,9 +76,17 @@ TEST(Device, TooMuchMemoryIsAnErrorThatNamesTheSize) {
   EXPECT_NE(message_for(std::numeric_limits<int64_t>::max()).find("9223372036854775807"), std::string::npos);
 }
 
-TEST(DeviceDeathTest, AnotherDevicesWorkAbortsInThisBuild) {
-  EXPECT_DEATH(make_stream(Device::cuda), "no backend");
-  EXPECT_DEATH(device_allocate(Device::cuda, 16), "no backend");
+TEST(Device, AGpuThatIsNotThereIsAnErrorNotACrash) {
+  if (cuda::unavailable().empty()) GTEST_SKIP() << "there is a GPU here";
+  if (!cuda::built()) {
+    EXPECT_DEATH(make_stream(Device::cuda), "no backend");
+    return;
+  }
+  EXPECT_NE(message_of<SystemError>([] { make_stream(Device::cuda); }).find(cuda::unavailable()),
+            std::string::npos);
+  EXPECT_NE(message_of<SystemError>([] { device_allocate(Device::cuda, 16); }).find(cuda::unavailable()),
+            std::string::npos);
+  EXPECT_NE(describe(Device::cuda).find(cuda::unavailable()), std::string::npos);
 }
 
 // The child process either comes back from prepare_process (nothing to mend here) or becomes this test

@@ -19,9 +19,9 @@ TEST(OpChecksDeathTest, ShapeTypeDeviceAndPresenceAreChecked) {
   Tensor elsewhere = weight;
   elsewhere.device = Device::cuda;
   EXPECT_DEATH(ops::rms_norm_forward(kCpu, x, elsewhere, 1e-6f, y, rstd), "weight.*on cuda.*on cpu");
-  Tensor remote = weight;
-  remote.device = Device::cuda;
-  EXPECT_DEATH(ops::fill(Stream{Device::cuda, nullptr}, remote, 0.0f), "no kernels for the device");
+  Tensor halves = x;
+  halves.dtype = DType::bf16;
+  EXPECT_DEATH(ops::rms_norm_forward(kCpu, halves, weight, 1e-6f, y, rstd), "x is \\[3, 5\\] bf16 on cpu");
 }
 
 TEST(OpChecksDeathTest, StridesAreOnlyTakenWhereTheOpSaysSo) {
@@ -33,7 +33,8 @@ TEST(OpChecksDeathTest, StridesAreOnlyTakenWhereTheOpSaysSo) {
 
 TEST(OpChecksDeathTest, IndicesOutsideTheVocabularyAbort) {
   const F32 table({4, 2}, 1.0f), hidden({1, 2}, 1.0f);
-  F32 out({1, 2}), nll({1}), scratch = test::workspace(ops::cross_entropy_workspace(4));
+  F32 out({1, 2}), nll({1}),
+      scratch = test::workspace(ops::cross_entropy_workspace(Device::cpu, DType::f32, 1, 4));
   for (int32_t bad : {-1, 4}) {
     EXPECT_DEATH(ops::embedding_forward(kCpu, I32({1}, bad), table, out), "outside the vocabulary");
     EXPECT_DEATH(ops::embedding_backward(kCpu, I32({1}, bad), out, table), "outside the vocabulary");
@@ -45,7 +46,7 @@ TEST(OpChecksDeathTest, IndicesOutsideTheVocabularyAbort) {
 
 TEST(OpChecksDeathTest, ScratchMustBeLargeEnough) {
   const F32 table({4, 2}, 1.0f), hidden({1, 2}, 1.0f);
-  F32 nll({1}), scratch = test::workspace(ops::cross_entropy_workspace(4) - 1);
+  F32 nll({1}), scratch = test::workspace(ops::cross_entropy_workspace(Device::cpu, DType::f32, 1, 4) - 1);
   EXPECT_DEATH(ops::cross_entropy(kCpu, hidden, table, I32({1}, 0), 1.0f, nll, {}, {}, scratch), "workspace");
 }
 

@@ -87,6 +87,16 @@ TEST(Routing, MatchesFloat64Loops) {
   expect_close(RoutingProblem::random(5, test::width(5003), 4, 6));
 }
 
+// The widest rows: blocks of 32 warps on a GPU.
+TEST(Routing, WideRowsMatch) {
+  for (int64_t d : {8200, 16392, 32768}) {
+    SCOPED_TRACE(d);
+    RoutingProblem p = RoutingProblem::random(3, d, 6, 9);
+    p.has_add = true;
+    expect_close(p);
+  }
+}
+
 TEST(Routing, MatchesWhereTheMixIsTheSource) {
   for (bool has_query : {true, false}) {
     RoutingProblem p = RoutingProblem::random(40, test::width(37), 1, 6);
