@@ -33,4 +33,9 @@ inline constexpr double kGoldenWeight =
 // kGoldenLoss.
 inline constexpr double kGoldenAblatedNll = 5e-5;  // relative to max(1, nll), nats
 
+// Golden cases in bf16: the mean loss in nats; gradients, times what rounding the matrices alone does (0.9 to
+// 1.9 seen).
+inline constexpr double kBf16GoldenLoss = 0.02;
+inline constexpr double kBf16GoldenFactor = 3;
+
 }  // namespace depthroute::tolerance
