@@ -225,6 +225,8 @@ fi
 
 # ---- compute-sanitizer
 sanitizer=$(command -v compute-sanitizer || ls -d "${CUDA_HOME:-/usr/local/cuda}"/bin/compute-sanitizer 2>/dev/null)
+sanitize_limit=600
+$quick && sanitize_limit=90
 sanitize() { # TOOL PROGRAM
   begin "$1 ${2#test_}"
   if [[ $device != cuda ]]; then
@@ -235,7 +237,7 @@ sanitize() { # TOOL PROGRAM
     return
   fi
   local status=0 log=$work/$1_$2.log
-  run 600 "$log" "$sanitizer" --tool "$1" --error-exitcode 99 "$bin/$2" --gtest_brief=1 || status=$?
+  run $sanitize_limit "$log" "$sanitizer" --tool "$1" --error-exitcode 99 "$bin/$2" --gtest_brief=1 || status=$?
   if [[ $status -eq 0 ]]; then finish passed 0 0 ""; else finish FAILED "" 0 "$(describe_status $status)" "$log"; fi
 }
 if $usable; then

@@ -19,28 +19,8 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarp;
-constexpr int kQuad = 4;          // elements per lane and half
 constexpr int kMaxHeadDim = 256;  // 2 halves of 32 lanes
 constexpr int64_t kMaxHeads = 1 << 20;
-
-struct Quad {
-  float x[kQuad];
-};
-__device__ __forceinline__ Quad load_quad(const float* p) {
-  const float4 v = *reinterpret_cast<const float4*>(p);
-  return {{v.x, v.y, v.z, v.w}};
-}
-__device__ __forceinline__ Quad load_quad(const bf16* p) {
-  const uint2 v = *reinterpret_cast<const uint2*>(p);
-  return {{__uint_as_float(v.x << 16), __uint_as_float(v.x & 0xffff0000u), __uint_as_float(v.y << 16),
-           __uint_as_float(v.y & 0xffff0000u)}};
-}
-__device__ __forceinline__ void store_quad(float* p, const Quad& q) {
-  *reinterpret_cast<float4*>(p) = {q.x[0], q.x[1], q.x[2], q.x[3]};
-}
-__device__ __forceinline__ void store_quad(bf16* p, const Quad& q) {
-  *reinterpret_cast<uint2*>(p) = {pair_bits(q.x[0], q.x[1]), pair_bits(q.x[2], q.x[3])};
-}
 
 /// What a lane holds of a row of K values: elements 4 p ... of either half.
 struct Halves {

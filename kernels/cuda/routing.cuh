@@ -112,43 +112,4 @@ inline bool is_dropped(const ops::RoutingSite& site, size_t j) {
   return !site.offset.empty() && site.offset[j] < 0 && std::isinf(site.offset[j]);
 }
 
-/// Four consecutive elements: what a thread of the second part of backward has of a row.
-inline constexpr int kQuad = 4;
-struct Quad {
-  float x[kQuad];
-};
-template <typename T>
-struct RawQuad;
-template <>
-struct RawQuad<float> {
-  float4 values;
-};
-template <>
-struct RawQuad<bf16> {
-  uint2 bits;
-};
-__device__ __forceinline__ RawQuad<float> load_raw_quad(const float* p) {
-  return {*reinterpret_cast<const float4*>(p)};
-}
-__device__ __forceinline__ RawQuad<bf16> load_raw_quad(const bf16* p) {
-  return {*reinterpret_cast<const uint2*>(p)};
-}
-__device__ __forceinline__ Quad unpack(const RawQuad<float>& raw) {
-  return {{raw.values.x, raw.values.y, raw.values.z, raw.values.w}};
-}
-__device__ __forceinline__ Quad unpack(const RawQuad<bf16>& raw) {
-  return {{__uint_as_float(raw.bits.x << 16), __uint_as_float(raw.bits.x & 0xffff0000u),
-           __uint_as_float(raw.bits.y << 16), __uint_as_float(raw.bits.y & 0xffff0000u)}};
-}
-template <typename T>
-__device__ __forceinline__ Quad load_quad(const T* p) {
-  return unpack(load_raw_quad(p));
-}
-__device__ __forceinline__ void store_quad(float* p, const Quad& quad) {
-  *reinterpret_cast<float4*>(p) = {quad.x[0], quad.x[1], quad.x[2], quad.x[3]};
-}
-__device__ __forceinline__ void store_quad(bf16* p, const Quad& quad) {
-  *reinterpret_cast<uint2*>(p) = {pair_bits(quad.x[0], quad.x[1]), pair_bits(quad.x[2], quad.x[3])};
-}
-
 }  // namespace depthroute::cuda

@@ -86,6 +86,46 @@ __device__ __forceinline__ void store_pack(T* p, const Pack& pack) {
   store_raw(p, pack_raw(pack, T{}));
 }
 
+/// Half a pack, where whole ones are too coarse: half a head is a multiple of 4 only, and a thread of the
+/// shared part of routing's backward has too many of them in registers.
+inline constexpr int kQuad = 4;
+struct Quad {
+  float x[kQuad];
+};
+template <typename T>
+struct RawQuad;
+template <>
+struct RawQuad<float> {
+  float4 values;
+};
+template <>
+struct RawQuad<bf16> {
+  uint2 bits;
+};
+__device__ __forceinline__ RawQuad<float> load_raw_quad(const float* p) {
+  return {*reinterpret_cast<const float4*>(p)};
+}
+__device__ __forceinline__ RawQuad<bf16> load_raw_quad(const bf16* p) {
+  return {*reinterpret_cast<const uint2*>(p)};
+}
+__device__ __forceinline__ Quad unpack(const RawQuad<float>& raw) {
+  return {{raw.values.x, raw.values.y, raw.values.z, raw.values.w}};
+}
+__device__ __forceinline__ Quad unpack(const RawQuad<bf16>& raw) {
+  return {{__uint_as_float(raw.bits.x << 16), __uint_as_float(raw.bits.x & 0xffff0000u),
+           __uint_as_float(raw.bits.y << 16), __uint_as_float(raw.bits.y & 0xffff0000u)}};
+}
+template <typename T>
+__device__ __forceinline__ Quad load_quad(const T* p) {
+  return unpack(load_raw_quad(p));
+}
+__device__ __forceinline__ void store_quad(float* p, const Quad& quad) {
+  *reinterpret_cast<float4*>(p) = {quad.x[0], quad.x[1], quad.x[2], quad.x[3]};
+}
+__device__ __forceinline__ void store_quad(bf16* p, const Quad& quad) {
+  *reinterpret_cast<uint2*>(p) = {pair_bits(quad.x[0], quad.x[1]), pair_bits(quad.x[2], quad.x[3])};
+}
+
 /// One element as float32, and back.
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
