@@ -33,7 +33,10 @@ DType working_type(Device device, const std::string& precision) {
 std::string describe(Device device) { return device == Device::cuda ? cuda::describe() : cpu::describe(); }
 
 int64_t process_bytes(Device device) {
-  return device == Device::cuda ? cuda::process_bytes() : cpu::process_bytes();
+  if (device == Device::cuda) return cuda::process_bytes();
+  // Loading cuBLASLt, cuDNN and NVRTC, without calling them: measured at the 100M shape.
+  constexpr int64_t kCudaLibraries = int64_t{177} << 20;
+  return cpu::process_bytes() + (cuda::built() ? kCudaLibraries : 0);
 }
 
 Stream make_stream(Device device) {
