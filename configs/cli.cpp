@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -36,6 +37,7 @@ int print_text(const std::string& text) {
 }  // namespace
 
 int run_program(int argc, char** argv, const std::string& description, const std::string& reference,
+                const std::vector<ProgramOption>& options,
                 const std::function<int(const CommandLine&)>& body) {
   CommandLine line;
   line.program = argc > 0 ? argv[0] : "depthroute";
@@ -51,6 +53,11 @@ int run_program(int argc, char** argv, const std::string& description, const std
   app.add_flag("--dry-run", line.dry_run,
                "check the configuration and print what would be done and what it needs");
   app.add_flag("--print-config", line.print_config, "print the whole configuration, defaults included");
+  for (const ProgramOption& option : options)
+    app.add_option_function<std::string>(
+           option.name, [&line, name = option.name](const std::string& value) { line.options[name] = value; },
+           option.help)
+        ->type_name(option.value);
   // Thrown before CONFIG is missed, as for --help.
   const auto print_and_leave = [&](const std::string& text) {
     return [text] { throw CLI::CallForVersion(text, 0); };
@@ -82,6 +89,15 @@ int run_program(int argc, char** argv, const std::string& description, const std
   } catch (...) {
     return report(line.program, "unknown failure", kExitFailure);
   }
+}
+
+int64_t option_number(const CommandLine& line, const std::string& name, int64_t least, int64_t most) {
+  const std::string& text = line.options.at(name);
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || value < least || value > most)
+    throw ConfigError("{}: '{}' is not a whole number in [{}, {}]", name, text, least, most);
+  return value;
 }
 
 }  // namespace depthroute

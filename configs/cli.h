@@ -2,7 +2,9 @@
 // [--print-config] and --help-config, --version. Also the one place where exceptions become exit statuses.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,14 +15,25 @@ struct CommandLine {
   std::vector<std::string> overrides;
   bool dry_run = false;
   bool print_config = false;
-  std::string text;  // the command line as typed, for results
+  std::string text;                            // the command line as typed, for results
+  std::map<std::string, std::string> options;  // the program's own that were given, by name
+};
+
+/// An option of one program alone, with a value: "--processes", "N", what it does.
+struct ProgramOption {
+  std::string name, value, help;
 };
 
 /// Runs `body` after parsing; --help, --help-config (prints `reference`) and --version never reach it.
 /// Returns body's status, or 2 for InputError and bad arguments, 1 for any other exception, each with one
 /// line on standard error.
 int run_program(int argc, char** argv, const std::string& description, const std::string& reference,
+                const std::vector<ProgramOption>& options,
                 const std::function<int(const CommandLine&)>& body);
+
+/// A whole number in [least, most] from an option's value. ConfigError naming the option otherwise.
+int64_t option_number(const CommandLine& line, const std::string& name, int64_t least,
+                      int64_t most = 1'000'000'000);
 
 /// "0.1.0" and the git commit the program was built from ("unknown" outside a checkout, "-dirty" when
 /// changed).

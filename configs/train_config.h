@@ -42,6 +42,12 @@ struct CheckpointConfig {
   std::string resume = "auto";  // auto | never | a checkpoint folder
   bool accept_changes = false;  // resume although keys that decide the result differ from the checkpoint's
 };
+struct DistributedConfig {
+  std::string backend = "auto";  // of GPUs: auto | nccl | mpi
+  int64_t bucket_mib = 32;       // of float32 gradients exchanged at a time
+  int64_t shards = 8;            // deterministic: a step is always summed as this many parts
+  int64_t timeout = 600;         // seconds
+};
 struct LogConfig {
   int64_t every = 10;
 };
@@ -59,6 +65,7 @@ struct TrainConfig {
   OptimizerConfig optimizer;
   ValidateConfig validate;
   CheckpointConfig checkpoint;
+  DistributedConfig distributed;
   LogConfig log;
 };
 

@@ -69,6 +69,28 @@ void describe_optimizer(Schema& s, OptimizerConfig& o) {
       .above(0);
 }
 
+void describe_distributed(Schema& s, DistributedConfig& d) {
+  s.key(
+       "distributed.backend", &d.backend,
+       "between GPUs: NCCL, or MPI through host memory, which also works where processes share a GPU; `auto` "
+       "is nccl where every process has a GPU of its own")
+      .one_of({"auto", "nccl", "mpi"});
+  s.key("distributed.bucket_mib", &d.bucket_mib,
+        "gradients exchanged at a time while the backward pass goes on")
+      .at_least(1)
+      .at_most(4096);
+  s.key("distributed.shards", &d.shards,
+        "deterministic: parts that a step's sum always has, whatever the number of processes, which must "
+        "divide "
+        "it; a power of two")
+      .at_least(1)
+      .at_most(1024);
+  s.key("distributed.timeout", &d.timeout,
+        "seconds that processes wait for one another before the job ends with an error")
+      .at_least(1)
+      .at_most(86400);
+}
+
 }  // namespace
 
 Schema describe(TrainConfig& c) {
@@ -79,8 +101,10 @@ Schema describe(TrainConfig& c) {
   s.key("precision", &c.precision,
         "of activations and weights in use; the CPU computes in fp32 whatever is asked")
       .one_of({"bf16", "fp32"});
-  s.key("deterministic", &c.deterministic,
-        "on a GPU: the same bits in every run, at some cost in the library's attention; the CPU always is");
+  s.key(
+      "deterministic", &c.deterministic,
+      "the same bits in every run, on any number of processes that divides distributed.shards; costs memory "
+      "for partial sums and, on a GPU, some of the library's attention");
   describe_model(s, c.model_from, c.model);
 
   s.key("data.train", &c.data.train, "token shards to train on; paths may hold * and ?")
@@ -122,6 +146,7 @@ Schema describe(TrainConfig& c) {
         "`auto`: from the newest whole checkpoint in output, if any; `never`; or a checkpoint folder");
   s.key("checkpoint.accept_changes", &c.checkpoint.accept_changes,
         "resume although keys that decide the result differ from the checkpoint's");
+  describe_distributed(s, c.distributed);
   s.key("log.every", &c.log.every, "steps between lines of metrics.jsonl").at_least(1);
   return s;
 }
@@ -141,6 +166,14 @@ void check_together(const TrainConfig& c, const Given& given) {
     given.fail({"train.micro_batch", "train.global_batch"},
                fmt::format("train.micro_batch = {} does not divide train.global_batch = {}",
                            c.train.micro_batch, c.train.global_batch));
+  const int64_t shards = c.distributed.shards;
+  if ((shards & (shards - 1)) != 0)
+    given.fail({"distributed.shards"}, fmt::format("distributed.shards = {} is not a power of two", shards));
+  if (c.deterministic && c.train.global_batch % (shards * c.train.micro_batch) != 0)
+    given.fail({"deterministic", "train.global_batch"},
+               fmt::format("deterministic: true needs a train.global_batch that distributed.shards * "
+                           "train.micro_batch = {} * {} divides; it is {}",
+                           shards, c.train.micro_batch, c.train.global_batch));
   constexpr double kMostTokens = 4.0e18;  // token positions are int64
   const double sequences = static_cast<double>(c.train.steps) * static_cast<double>(c.train.global_batch);
   if (sequences * static_cast<double>(c.data.seq_len) > kMostTokens)

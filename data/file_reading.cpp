@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "configs/base/error.h"
@@ -110,14 +111,22 @@ std::string hash_bytes(std::span<const std::byte> bytes) {
 std::string hash_file(const std::string& path) {
   const FileDescriptor fd(open_retrying(path, O_RDONLY));
   if (!fd.valid()) throw DataError("{}: cannot open: {}", path, errno_text(errno));
-  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(),
-                                                                              &XXH3_freeState);
-  XXH3_128bits_reset(state.get());
-  std::vector<char> buffer(kChunkBytes);
+  Hasher hasher;
+  std::vector<std::byte> buffer(kChunkBytes);
   while (const size_t count = read_some(fd.get(), buffer.data(), buffer.size(), path))
-    XXH3_128bits_update(state.get(), buffer.data(), count);
-  return hex(XXH3_128bits_digest(state.get()));
+    hasher.update({buffer.data(), count});
+  return hasher.hex();
 }
+
+void Hasher::Free::operator()(XXH3_state_s* state) const { XXH3_freeState(state); }
+Hasher::Hasher() : state_(XXH3_createState()) {
+  if (!state_) throw std::bad_alloc();
+  XXH3_128bits_reset(state_.get());
+}
+void Hasher::update(std::span<const std::byte> bytes) {
+  XXH3_128bits_update(state_.get(), bytes.data(), bytes.size());
+}
+std::string Hasher::hex() const { return depthroute::hex(XXH3_128bits_digest(state_.get())); }
 
 std::vector<std::string> expand_patterns(const std::vector<std::string>& patterns) {
   std::vector<std::string> paths;

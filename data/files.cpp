@@ -167,7 +167,12 @@ AtomicFolder::AtomicFolder(const std::string& path) : path_(without_trailing_sla
 }
 
 AtomicFolder::~AtomicFolder() {
-  if (!committed_) remove_quietly(temporary_);
+  if (committed_) return;
+  // Renamed first: whoever still writes here finds no folder any more and cannot add to it while it is
+  // emptied.
+  const std::string doomed = temporary_ + "-abandoned";
+  const bool renamed = ::rename(temporary_.c_str(), doomed.c_str()) == 0;
+  remove_quietly(renamed ? doomed : temporary_);
 }
 
 void AtomicFolder::commit() {

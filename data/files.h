@@ -3,10 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
+
+struct XXH3_state_s;
 
 namespace depthroute {
 
@@ -48,7 +51,9 @@ class AtomicFile {
 void write_file_atomically(const std::string& path, std::string_view content);
 
 /// A folder being filled beside its final place (`<path>.tmp-<pid>`); commit() fsyncs every file, renames,
-/// fsyncs the parent. If `path` exists it is replaced only by the rename. Without commit() nothing remains.
+/// fsyncs the parent. If `path` exists it is replaced only by the rename. Without commit() nothing remains,
+/// not even of what other processes are just writing there. Other processes may write into it until commit();
+/// what they have written must be theirs alone and flushed.
 class AtomicFolder {
  public:
   explicit AtomicFolder(const std::string& path);
@@ -71,6 +76,19 @@ void remove_folder(const std::string& path);
 std::string read_file(const std::string& path);            // DataError if unreadable
 std::string hash_bytes(std::span<const std::byte> bytes);  // XXH3-128, 32 hex digits
 std::string hash_file(const std::string& path);
+/// hash_bytes() of what comes in pieces.
+class Hasher {
+ public:
+  Hasher();
+  void update(std::span<const std::byte> bytes);
+  std::string hex() const;  // of all so far
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_s* state) const;
+  };
+  std::unique_ptr<XXH3_state_s, Free> state_;
+};
 /// Expands * and ?, sorted; DataError if a pattern matches nothing. A path without wildcards is returned as
 /// it is.
 std::vector<std::string> expand_patterns(const std::vector<std::string>& patterns);

@@ -5,6 +5,7 @@
 #include <set>
 #include <system_error>
 
+#include "configs/base/check.h"
 #include "configs/base/error.h"
 #include "data/files.h"
 #include "data/json.h"
@@ -39,6 +40,34 @@ std::string text_of(const nlohmann::json& object, const char* key, const std::st
   return value.get<std::string>();
 }
 
+std::vector<ManifestFile> parse_files(const nlohmann::json& root, const std::string& where) {
+  const nlohmann::json& list = member(root, "files", where);
+  if (!list.is_array()) throw DataError("{}: \"files\" is {}, not a list", where, describe(list));
+  std::vector<ManifestFile> files;
+  std::set<std::string> seen;
+  for (const nlohmann::json& entry : list) {
+    ManifestFile file{text_of(entry, "path", where), count_of(entry, "size", where),
+                      text_of(entry, "checksum", where)};
+    if (!stays_inside(file.path))
+      throw DataError("{}: the path {} leaves the folder; do not use this manifest", where, quote(file.path));
+    if (!seen.insert(file.path).second) throw DataError("{}: {} is listed twice", where, quote(file.path));
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+nlohmann::ordered_json list_of(std::span<const ManifestFile> files) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const ManifestFile& file : files)
+    list.push_back({{"path", file.path}, {"size", file.size}, {"checksum", file.checksum}});
+  return list;
+}
+
+void sort_by_path(std::vector<ManifestFile>& files) {
+  std::sort(files.begin(), files.end(),
+            [](const ManifestFile& a, const ManifestFile& b) { return a.path < b.path; });
+}
+
 Manifest parse_manifest(const std::string& text, const std::string& where) {
   const nlohmann::json root = parse_json_object(text, where);
   Manifest manifest;
@@ -48,19 +77,8 @@ Manifest parse_manifest(const std::string& text, const std::string& where) {
                     version, kManifestVersion);
   manifest.kind = text_of(root, "kind", where);
   manifest.step = count_of(root, "step", where);
-  const nlohmann::json& files = member(root, "files", where);
-  if (!files.is_array()) throw DataError("{}: \"files\" is {}, not a list", where, describe(files));
-  std::set<std::string> seen;
-  for (const nlohmann::json& entry : files) {
-    ManifestFile file{text_of(entry, "path", where), count_of(entry, "size", where),
-                      text_of(entry, "checksum", where)};
-    if (!stays_inside(file.path))
-      throw DataError("{}: the path {} leaves the folder; do not use this manifest", where, quote(file.path));
-    if (!seen.insert(file.path).second) throw DataError("{}: {} is listed twice", where, quote(file.path));
-    manifest.files.push_back(std::move(file));
-  }
-  std::sort(manifest.files.begin(), manifest.files.end(),
-            [](const ManifestFile& a, const ManifestFile& b) { return a.path < b.path; });
+  manifest.files = parse_files(root, where);
+  sort_by_path(manifest.files);
   return manifest;
 }
 
@@ -86,26 +104,61 @@ void check_file(const std::string& folder, const ManifestFile& file) {
                     checksum, kManifestName, quote(file.checksum));
 }
 
-}  // namespace
-
-void write_manifest(const std::string& folder, const std::string& kind, int64_t step) {
-  std::vector<ManifestFile> files;
+/// A file below the folder that readers of models and checkpoints would take for one of theirs, but that is
+/// not among `files`; "" if there is none.
+std::string unlisted_tensors(const std::string& folder, std::span<const ManifestFile> files) {
+  const auto matters = [](const std::string& name) {
+    return name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
+  };
+  std::set<std::string> listed;
+  for (const ManifestFile& file : files) listed.insert(file.path);
   try {
     for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-      if (entry.symlink_status().type() != fs::file_type::regular) continue;
       const std::string path = entry.path().lexically_relative(folder).generic_string();
-      if (path == kManifestName) continue;
-      files.push_back({path, static_cast<int64_t>(entry.file_size()), hash_file(entry.path().string())});
+      if (matters(path) && listed.count(path) == 0) return path;
     }
   } catch (const fs::filesystem_error& error) {
     throw SystemError("{}: cannot list: {}", folder, error.code().message());
   }
-  std::sort(files.begin(), files.end(),
-            [](const ManifestFile& a, const ManifestFile& b) { return a.path < b.path; });
-  nlohmann::ordered_json root = {{"kind", kind}, {"version", kManifestVersion}, {"step", step}};
-  root["files"] = nlohmann::ordered_json::array();
-  for (const ManifestFile& file : files)
-    root["files"].push_back({{"path", file.path}, {"size", file.size}, {"checksum", file.checksum}});
+  return "";
+}
+
+}  // namespace
+
+ManifestFile describe_file(const std::string& folder, const std::string& path) {
+  const std::string whole = folder + "/" + path;
+  std::error_code error;
+  const auto size = fs::file_size(whole, error);
+  if (error) throw DataError("{}: cannot read: {}", whole, error.message());
+  return {path, static_cast<int64_t>(size), hash_file(whole)};
+}
+
+std::string files_to_json(std::span<const ManifestFile> files) {
+  return nlohmann::ordered_json{{"files", list_of(files)}}.dump();
+}
+
+std::vector<ManifestFile> files_from_json(const std::string& text, const std::string& where) {
+  return parse_files(parse_json_object(text, where), where);
+}
+
+void write_manifest(const std::string& folder, const std::string& kind, int64_t step,
+                    std::vector<ManifestFile> files) {
+  sort_by_path(files);
+  for (size_t i = 1; i < files.size(); ++i)
+    DR_CHECK_MSG(files[i - 1].path != files[i].path, files[i].path.c_str());
+  for (const ManifestFile& file : files) {
+    // Catches folders that are not the same on all machines, and whoever cleans up too eagerly.
+    const std::string path = folder + "/" + file.path;
+    std::error_code error;
+    const auto size = fs::file_size(path, error);
+    if (error) throw SystemError("{}: written, but cannot be found again: {}", path, error.message());
+    if (static_cast<int64_t>(size) != file.size)
+      throw SystemError("{}: {} bytes were written, but {} are there", path, file.size, size);
+  }
+  if (const std::string stranger = unlisted_tensors(folder, files); !stranger.empty())
+    throw SystemError("{}/{}: nobody of this job has written it", folder, stranger);
+  const nlohmann::ordered_json root = {
+      {"kind", kind}, {"version", kManifestVersion}, {"step", step}, {"files", list_of(files)}};
   write_file_atomically(folder + "/" + kManifestName, root.dump(1) + "\n");
 }
 
@@ -116,6 +169,9 @@ Manifest verify_manifest(const std::string& folder) {
                     kManifestName);
   Manifest manifest = parse_manifest(read_file(path), path);
   for (const ManifestFile& file : manifest.files) check_file(folder, file);
+  if (const std::string stranger = unlisted_tensors(folder, manifest.files); !stranger.empty())
+    throw DataError("{}/{}: not listed in {}: remove it, or use another checkpoint", folder, quote(stranger),
+                    kManifestName);
   return manifest;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,15 +19,23 @@ struct Manifest {
   std::string kind;  // "depthroute checkpoint"
   int version = 1;
   int64_t step = 0;
-  std::vector<ManifestFile>
-      files;  // sorted by path; every regular file below the folder but manifest.json itself
+  std::vector<ManifestFile> files;  // sorted by path; without manifest.json itself
 };
 
-/// Lists and hashes everything below `folder`, writes manifest.json (last: its presence says the rest is
-/// there).
-void write_manifest(const std::string& folder, const std::string& kind, int64_t step);
+/// The entry of a file that lies in `folder`, read back from there.
+ManifestFile describe_file(const std::string& folder, const std::string& path);
+/// A list as text and back, for telling another process. DataError naming `where`.
+std::string files_to_json(std::span<const ManifestFile> files);
+std::vector<ManifestFile> files_from_json(const std::string& text, const std::string& where);
+
+/// Writes manifest.json (last: its presence says the rest is there). `files` is everything there, as whoever
+/// wrote it describes it; a file that is absent or of another size, and tensors nobody described, are a
+/// SystemError.
+void write_manifest(const std::string& folder, const std::string& kind, int64_t step,
+                    std::vector<ManifestFile> files);
 /// Reads it and compares every file (existence, size, checksum). DataError naming the first file that
-/// disagrees.
+/// disagrees, or tensors (*.safetensors and their index) that are not listed: they would be read with the
+/// rest. Other files somebody has added, a tokenizer for one, do not matter.
 Manifest verify_manifest(const std::string& folder);
 
 /// What `model.from` names -> the model folder: a checkpoint folder or a link to one (its manifest is

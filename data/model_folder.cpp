@@ -170,9 +170,23 @@ void write_model_folder(const std::string& path, const ModelConfig& config,
                         std::span<const TensorToWrite> tensors) {
   const bool bf16 =
       std::any_of(tensors.begin(), tensors.end(), [](const TensorToWrite& tensor) { return tensor.as_bf16; });
-  // transformers refuses a file whose metadata does not name a framework.
-  write_safetensors(path + "/model.safetensors", tensors, {{"format", "pt"}});
+  write_safetensors(path + "/" + model_part_name(0, 1), tensors, model_metadata());
   write_file_atomically(path + "/config.json", model_config_to_json(config, bf16));
+}
+
+std::string model_part_name(int part, int parts) {
+  DR_CHECK(part >= 0 && part < parts);
+  if (parts == 1) return "model.safetensors";
+  return fmt::format("model-{:05}-of-{:05}.safetensors", part + 1, parts);
+}
+
+// transformers refuses a file whose metadata does not name a framework.
+std::map<std::string, std::string> model_metadata() { return {{"format", "pt"}}; }
+
+std::string model_index_json(const std::map<std::string, std::string>& file_by_tensor, int64_t total_bytes) {
+  const nlohmann::ordered_json index = {{"metadata", {{"total_size", total_bytes}}},
+                                        {"weight_map", file_by_tensor}};
+  return index.dump(2) + "\n";
 }
 
 }  // namespace depthroute

@@ -2,6 +2,7 @@
 // Face reads what is written here for `additive`, the open AttnRes code for `cumulative` and `reset`.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -42,6 +43,14 @@ class ModelFolder {
 /// atomic).
 void write_model_folder(const std::string& path, const ModelConfig& config,
                         std::span<const TensorToWrite> tensors);
+
+/// The sharded form, written by several processes: each a part (0-based) of whole tensors, with
+/// model_metadata(); then the index, which says what is where. One part alone is "model.safetensors" and has
+/// no index.
+std::string model_part_name(int part, int parts);
+inline constexpr const char* kModelIndexName = "model.safetensors.index.json";
+std::map<std::string, std::string> model_metadata();
+std::string model_index_json(const std::map<std::string, std::string>& file_by_tensor, int64_t total_bytes);
 
 /// config.json's text for a configuration and back (exposed for tests). `where` is named in errors.
 std::string model_config_to_json(const ModelConfig& config, bool bf16 = false);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -45,9 +46,16 @@ struct TensorToWrite {
   std::span<const float> values;
   bool as_bf16 = false;
 };
+/// What was written: size, and hash_file() as it should be, taken of the bytes before they left memory.
+struct WrittenFile {
+  int64_t size = 0;
+  std::string checksum;
+};
 /// Streams to a temporary file beside `path`, fsyncs, renames. Header padded to 8 bytes. Throws SystemError.
-void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+/// `between_chunks` is called every MiB; what it throws ends the writing, and nothing remains.
+WrittenFile write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
+                              const std::map<std::string, std::string>& metadata = {},
+                              const std::function<void()>& between_chunks = {});
 
 float bf16_to_float(uint16_t bits);
 uint16_t float_to_bf16(float value);  // round to nearest even, NaN stays NaN

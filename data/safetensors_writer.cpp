@@ -11,7 +11,8 @@ namespace depthroute {
 namespace {
 
 constexpr size_t kAlignment = 8;
-constexpr size_t kChunk = size_t{1} << 16;  // values rounded at a time
+constexpr size_t kChunk =
+    size_t{1} << 18;  // values at a time: 1 MiB, still in the cache for the second reader
 
 int64_t element_bytes(const TensorToWrite& tensor) { return tensor.as_bf16 ? 2 : 4; }
 
@@ -53,20 +54,48 @@ std::string header_for(const std::vector<const TensorToWrite*>& order,
   return text;
 }
 
-void write_values(AtomicFile& file, const TensorToWrite& tensor) {
-  if (!tensor.as_bf16) return file.write(tensor.values.data(), tensor.values.size_bytes());
-  std::vector<uint16_t> rounded(std::min(kChunk, tensor.values.size()));
-  for (size_t begin = 0; begin < tensor.values.size(); begin += kChunk) {
-    const auto part = tensor.values.subspan(begin, std::min(kChunk, tensor.values.size() - begin));
-    std::transform(part.begin(), part.end(), rounded.begin(), float_to_bf16);
-    file.write(rounded.data(), part.size() * sizeof(uint16_t));
+/// Bytes go to the file and into its checksum.
+class HashedFile {
+ public:
+  HashedFile(const std::string& path, const std::function<void()>& between_chunks)
+      : file_(path), between_chunks_(between_chunks) {}
+
+  void write(std::span<const std::byte> bytes) {
+    hasher_.update(bytes);
+    file_.write(bytes.data(), bytes.size());
+    size_ += static_cast<int64_t>(bytes.size());
   }
-}
+  void write_values(const TensorToWrite& tensor) {
+    for (size_t begin = 0; begin < tensor.values.size(); begin += kChunk) {
+      if (between_chunks_) between_chunks_();
+      const auto part = tensor.values.subspan(begin, std::min(kChunk, tensor.values.size() - begin));
+      if (tensor.as_bf16) {
+        rounded_.resize(part.size());
+        std::transform(part.begin(), part.end(), rounded_.begin(), float_to_bf16);
+        write(std::as_bytes(std::span(rounded_)));
+      } else {
+        write(std::as_bytes(part));
+      }
+    }
+  }
+  WrittenFile commit() {
+    file_.commit();
+    return {size_, hasher_.hex()};
+  }
+
+ private:
+  AtomicFile file_;
+  Hasher hasher_;
+  int64_t size_ = 0;
+  const std::function<void()>& between_chunks_;
+  std::vector<uint16_t> rounded_;
+};
 
 }  // namespace
 
-void write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+WrittenFile write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
+                              const std::map<std::string, std::string>& metadata,
+                              const std::function<void()>& between_chunks) {
   const std::vector<const TensorToWrite*> order = in_file_order(tensors);
   std::string header;
   try {
@@ -75,11 +104,11 @@ void write_safetensors(const std::string& path, std::span<const TensorToWrite> t
     throw InputError("{}: cannot be written: {}", path, json_error_text(error));
   }
   const uint64_t length = header.size();
-  AtomicFile file(path);
-  file.write(&length, sizeof(length));
-  file.write(header);
-  for (const TensorToWrite* tensor : order) write_values(file, *tensor);
-  file.commit();
+  HashedFile file(path, between_chunks);
+  file.write(std::as_bytes(std::span(&length, 1)));
+  file.write(std::as_bytes(std::span(header)));
+  for (const TensorToWrite* tensor : order) file.write_values(*tensor);
+  return file.commit();
 }
 
 }  // namespace depthroute

@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "configs/base/check.h"
 #include "kernels/ops.h"
 
 namespace depthroute {
@@ -17,6 +18,13 @@ double largest(double a, double b) {
 }
 
 }  // namespace
+
+void Outcome::append(const Outcome& next) {
+  delta_nll.insert(delta_nll.end(), next.delta_nll.begin(), next.delta_nll.end());
+  kl.insert(kl.end(), next.kl.begin(), next.kl.end());
+  flips.insert(flips.end(), next.flips.begin(), next.flips.end());
+  largest_change = largest(largest_change, next.largest_change);
+}
 
 Evaluator::Evaluator(Qwen3& model, Arena& arena) : model_(model) {
   const int64_t b = model.options().micro_batch, t = model.options().seq_len, n = b * t;
@@ -41,51 +49,70 @@ double Evaluator::cost(const ModelConfig& config, int64_t seq_len, int first_sit
   return (layers * std::max(share, 0.0) + 2 * (whole - layers)) / whole;  // clean and ablated head both
 }
 
-void Evaluator::load(Stream stream, const TokenStream& tokens, const Batch& batch) {
+void Evaluator::load(Stream stream, const TokenStream& tokens) {
   const int64_t t = model_.options().seq_len;
   std::vector<int32_t> window(static_cast<size_t>(t + 1));
-  host_tokens_.resize(static_cast<size_t>(batch.size * t));
+  host_tokens_.resize(static_cast<size_t>(rows()));
   host_targets_.resize(host_tokens_.size());
-  for (int64_t i = 0; i < batch.size; ++i) {
-    tokens.read((batch.first + i) * t, window);
+  for (int64_t i = 0; i < batch_.size; ++i) {
+    tokens.read((batch_.first + i) * t, window);
     std::copy(window.begin(), window.end() - 1, host_tokens_.begin() + i * t);
     std::copy(window.begin() + 1, window.end(), host_targets_.begin() + i * t);
   }
-  ops::copy(stream, host_tensor(host_tokens_.data(), {batch.size, t}), tokens_.slice(0, batch.size));
-  ops::copy(stream, host_tensor(host_targets_.data(), {batch.size * t}), targets_.slice(0, batch.size * t));
+  ops::copy(stream, host_tensor(host_tokens_.data(), {batch_.size, t}), tokens_.slice(0, batch_.size));
+  ops::copy(stream, host_tensor(host_targets_.data(), {rows()}), targets_.slice(0, rows()));
 }
 
-void Evaluator::compare(Stream stream, int64_t rows) {
-  ops::cross_entropy_compare(stream, clean_hidden_.slice(0, rows), model_.final_hidden(), model_.head(),
-                             targets_.slice(0, rows), nll_.slice(0, rows), kl_.slice(0, rows),
-                             flipped_.slice(0, rows), workspace_);
-  host_nll_.resize(static_cast<size_t>(rows));
+void Evaluator::compare_heads(Stream stream) {
+  const int64_t n = rows();
+  ops::cross_entropy_compare(stream, clean_hidden_.slice(0, n), model_.final_hidden(), model_.head(),
+                             targets_.slice(0, n), nll_.slice(0, n), kl_.slice(0, n), flipped_.slice(0, n),
+                             workspace_);
+  host_nll_.resize(static_cast<size_t>(n));
   host_kl_.resize(host_nll_.size());
   host_flipped_.resize(host_nll_.size());
-  ops::copy(stream, nll_.slice(0, rows), host_tensor(host_nll_.data(), {rows}));
-  ops::copy(stream, kl_.slice(0, rows), host_tensor(host_kl_.data(), {rows}));
-  ops::copy(stream, flipped_.slice(0, rows), host_tensor(host_flipped_.data(), {rows}));
+  ops::copy(stream, nll_.slice(0, n), host_tensor(host_nll_.data(), {n}));
+  ops::copy(stream, kl_.slice(0, n), host_tensor(host_kl_.data(), {n}));
+  ops::copy(stream, flipped_.slice(0, n), host_tensor(host_flipped_.data(), {n}));
   synchronize(stream);
 }
 
-void Evaluator::add_outcome(const Batch& batch, const Evaluation& evaluation, Outcome& outcome) const {
-  const int64_t t = evaluation.seq_len;
-  for (int64_t i = 0; i < batch.size; ++i) {
+void Evaluator::start(Stream stream, const TokenStream& tokens, const SequenceRange& batch) {
+  DR_CHECK(batch.size >= 1 && batch.size <= model_.options().micro_batch);
+  DR_CHECK(batch.first >= 0 && batch.first + batch.size <= tokens.num_samples(model_.options().seq_len));
+  batch_ = batch;
+  load(stream, tokens);
+  model_.forward(stream, tokens_.slice(0, batch.size));
+  ops::copy(stream, model_.final_hidden(), clean_hidden_.slice(0, rows()));
+  // The clean loss comes from the op the cells use, so that an unchanged state gives exactly 0.
+  compare_heads(stream);
+  clean_nll_ = host_nll_;
+  valid_sites_ = static_cast<int>(model_.plan().sites.size());
+}
+
+Outcome Evaluator::compare(Stream stream, const Comparison& comparison) {
+  DR_CHECK(comparison.first_site <= valid_sites_);
+  valid_sites_ = comparison.first_site;
+  model_.forward(stream, tokens_.slice(0, batch_.size), comparison.controls, comparison.first_site);
+  compare_heads(stream);
+
+  const int64_t t = model_.options().seq_len;
+  Outcome outcome;
+  for (int64_t i = 0; i < batch_.size; ++i) {
     double delta_sum = 0, kl_sum = 0, flips = 0;
-    for (int64_t token = 0; token < t; ++token) {
-      const int64_t row = i * t + token;
-      const double clean = evaluation.clean_nll[static_cast<size_t>((batch.first + i) * t + token)];
-      const double delta = static_cast<double>(host_nll_[row]) - clean;
+    for (int64_t row = i * t; row < (i + 1) * t; ++row) {
+      const double delta = static_cast<double>(host_nll_[row]) - static_cast<double>(clean_nll_[row]);
+      const double kl = host_kl_[row];
       delta_sum += delta;
-      kl_sum += host_kl_[row];
+      kl_sum += kl;
       flips += host_flipped_[row];
-      outcome.largest_change = largest(outcome.largest_change, std::abs(delta));
-      outcome.largest_change = largest(outcome.largest_change, std::abs(static_cast<double>(host_kl_[row])));
+      outcome.largest_change = largest(outcome.largest_change, largest(std::abs(delta), std::abs(kl)));
     }
     outcome.delta_nll.push_back(delta_sum);
     outcome.kl.push_back(kl_sum);
     outcome.flips.push_back(flips);
   }
+  return outcome;
 }
 
 std::vector<int> descending_order(std::span<const Comparison> comparisons) {
@@ -94,42 +121,6 @@ std::vector<int> descending_order(std::span<const Comparison> comparisons) {
   std::stable_sort(order.begin(), order.end(),
                    [&](int a, int b) { return comparisons[a].first_site > comparisons[b].first_site; });
   return order;
-}
-
-Evaluation Evaluator::run(Stream stream, const TokenStream& tokens, int64_t sequences,
-                          std::span<const Comparison> comparisons, const Hooks& hooks) {
-  const int64_t t = model_.options().seq_len;
-  DR_CHECK(sequences >= 1 && sequences <= tokens.num_samples(t));
-  const std::vector<int> order = descending_order(comparisons);
-  Evaluation evaluation;
-  evaluation.sequences = sequences;
-  evaluation.seq_len = t;
-  evaluation.tokens.assign(static_cast<size_t>(sequences), t);
-  evaluation.outcomes.resize(comparisons.size());
-  const auto worked = [&](int first_site, int64_t size) {
-    if (hooks.worked) hooks.worked(cost(model_.config(), t, first_site) * static_cast<double>(size));
-  };
-
-  for (Batch batch; batch.first < sequences; batch.first += batch.size) {
-    batch.size = std::min(model_.options().micro_batch, sequences - batch.first);
-    const int64_t rows = batch.size * t;
-    load(stream, tokens, batch);
-    model_.forward(stream, tokens_.slice(0, batch.size));
-    ops::copy(stream, model_.final_hidden(), clean_hidden_.slice(0, rows));
-    // The clean loss comes from the op the cells use, so that an unchanged state gives exactly 0.
-    compare(stream, rows);
-    evaluation.clean_nll.insert(evaluation.clean_nll.end(), host_nll_.begin(), host_nll_.end());
-    if (hooks.trace) hooks.trace->add(stream, model_, batch.first, hooks.weights);
-    worked(0, batch.size);
-    for (int index : order) {
-      const Comparison& comparison = comparisons[index];
-      model_.forward(stream, tokens_.slice(0, batch.size), comparison.controls, comparison.first_site);
-      compare(stream, rows);
-      add_outcome(batch, evaluation, evaluation.outcomes[index]);
-      worked(comparison.first_site, batch.size);
-    }
-  }
-  return evaluation;
 }
 
 }  // namespace depthroute

@@ -45,7 +45,8 @@ struct VariableInfo {
 class Hdf5Writer {
  public:
   /// Creates or truncates `path`. Every member throws SystemError naming the path when HDF5 refuses.
-  explicit Hdf5Writer(const std::string& path);
+  /// `user_block`: bytes at the start of the file that HDF5 leaves to others; 0, or a power of two from 512.
+  explicit Hdf5Writer(const std::string& path, int64_t user_block = 0);
   Hdf5Writer(const Hdf5Writer&) = delete;
   Hdf5Writer& operator=(const Hdf5Writer&) = delete;
 
@@ -109,10 +110,12 @@ class Hdf5Reader {
   std::vector<int64_t> shape(const std::string& path) const;
   std::vector<double> doubles(const std::string& path) const;
   std::vector<int64_t> integers(const std::string& path) const;
+  std::vector<uint16_t> shorts(const std::string& path) const;
   std::vector<std::string> strings(const std::string& path) const;
   bool has_attribute(const std::string& object, const std::string& name) const;
   int64_t integer_attribute(const std::string& object, const std::string& name) const;
   std::string string_attribute(const std::string& object, const std::string& name) const;
+  std::vector<std::string> strings_attribute(const std::string& object, const std::string& name) const;
 
  private:
   Hdf5Handle open(const std::string& path) const;

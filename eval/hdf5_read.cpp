@@ -103,6 +103,10 @@ std::vector<int64_t> Hdf5Reader::integers(const std::string& path) const {
   return read_all<int64_t>(open(path).get(), H5T_NATIVE_INT64, shape(path), path_, path);
 }
 
+std::vector<uint16_t> Hdf5Reader::shorts(const std::string& path) const {
+  return read_all<uint16_t>(open(path).get(), H5T_NATIVE_UINT16, shape(path), path_, path);
+}
+
 std::vector<std::string> Hdf5Reader::strings(const std::string& path) const {
   const Hdf5Handle dataset = open(path), type = string_type();
   std::vector<char*> raw = read_all<char*>(dataset.get(), type.get(), shape(path), path_, path);
@@ -134,15 +138,26 @@ int64_t Hdf5Reader::integer_attribute(const std::string& object, const std::stri
   return value;
 }
 
-std::string Hdf5Reader::string_attribute(const std::string& object, const std::string& name) const {
+std::vector<std::string> Hdf5Reader::strings_attribute(const std::string& object,
+                                                       const std::string& name) const {
   const Hdf5Handle attribute = open_attribute(object, name), type = string_type();
   const Hdf5Handle space(H5Aget_space(attribute.get()), H5Sclose);
-  char* raw = nullptr;
-  if (H5Sget_simple_extent_npoints(space.get()) != 1 || H5Aread(attribute.get(), type.get(), &raw) < 0)
+  const hssize_t count = H5Sget_simple_extent_npoints(space.get());
+  constexpr hssize_t kMost = 1 << 20;  // a damaged file may claim anything
+  std::vector<char*> raw(static_cast<size_t>(std::clamp<hssize_t>(count, 0, kMost)), nullptr);
+  if (count < 0 || count > kMost || (count > 0 && H5Aread(attribute.get(), type.get(), raw.data()) < 0))
+    throw DataError("{}: attribute {} of {} is not variable-length strings", path_, name, object);
+  std::vector<std::string> values;
+  for (const char* text : raw) values.emplace_back(text ? text : "");
+  if (count > 0) H5Dvlen_reclaim(type.get(), space.get(), H5P_DEFAULT, raw.data());
+  return values;
+}
+
+std::string Hdf5Reader::string_attribute(const std::string& object, const std::string& name) const {
+  std::vector<std::string> values = strings_attribute(object, name);
+  if (values.size() != 1)
     throw DataError("{}: attribute {} of {} is not a variable-length string", path_, name, object);
-  const std::string value = raw ? raw : "";
-  H5Dvlen_reclaim(type.get(), space.get(), H5P_DEFAULT, &raw);
-  return value;
+  return std::move(values.front());
 }
 
 }  // namespace depthroute

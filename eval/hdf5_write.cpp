@@ -76,10 +76,11 @@ hid_t Hdf5Writer::check(hid_t result, const std::string& what) const {
   return result;
 }
 
-Hdf5Writer::Hdf5Writer(const std::string& path) : path_(path) {
+Hdf5Writer::Hdf5Writer(const std::string& path, int64_t user_block) : path_(path) {
   prepare_hdf5();
   const Hdf5Handle properties(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
   H5Pset_obj_track_times(properties.get(), false);
+  H5Pset_userblock(properties.get(), static_cast<hsize_t>(user_block));
   file_ = Hdf5Handle(
       check(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, properties.get(), H5P_DEFAULT), "create this file"),
       H5Fclose);

@@ -1,142 +1,88 @@
-// depthroute-eval: a checkpoint, tokens and cells in; one results file and a table out.
+// depthroute-eval: a checkpoint, tokens and cells in; one results file and a table out. In one process, in
+// several (mpirun, srun), or as tasks that measure a part each and a last one that merges them.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cstdio>
-#include <filesystem>
+#include <charconv>
+#include <optional>
 
 #include "configs/base/error.h"
 #include "configs/cli.h"
 #include "configs/read.h"
-#include "data/files.h"
-#include "eval/analysis.h"
-#include "eval/controls.h"
-#include "eval/evaluate.h"
-#include "eval/progress.h"
+#include "eval/modes.h"
 #include "eval/report.h"
-#include "eval/results.h"
-#include "eval/setup.h"
-#include "train/model/weights.h"
+#include "kernels/collectives/world.h"
 
 namespace depthroute {
 namespace {
 
-std::string config_hash(const EvalConfig& config) {
-  EvalConfig same = config;
-  same.output.clear();  // where the results go is not part of what they are
-  const std::string text = to_yaml(same);
-  return hash_bytes(std::as_bytes(std::span<const char>(text)));
+const std::vector<ProgramOption> kOptions = {
+    {"--part", "K/N",
+     "measure part K of N only, K = 0 ... N-1 (a task of a job array: $SLURM_ARRAY_TASK_ID/N)"},
+    {"--merge", "N", "make the results of the N parts; no model is run"},
+};
+
+/// "3/16". ConfigError otherwise.
+PartNumber read_part(const std::string& text) {
+  PartNumber number;
+  const char* end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, number.index);
+  const bool slash = first.ec == std::errc{} && first.ptr != end && *first.ptr == '/';
+  const auto second = slash ? std::from_chars(first.ptr + 1, end, number.count) : first;
+  if (!slash || second.ec != std::errc{} || second.ptr != end || number.index < 0 ||
+      number.index >= number.count)
+    throw ConfigError("--part: '{}' is not K/N with K = 0 ... N-1, as in 0/4", text);
+  return number;
 }
 
-Provenance provenance(const CommandLine& command, const EvalConfig& config, const EvalModel& source,
-                      const TokenStream& tokens, const Qwen3& model) {
-  Provenance from;
-  from.command_line = command.text;
-  from.config_yaml = to_yaml(config);
-  from.config_hash = config_hash(config);
-  from.checkpoint_path =
-      std::filesystem::canonical(source.folder.path()).string();  // what a link names may change
-  from.checkpoint_checksum = model_folder_checksum(source.folder.path());
-  for (const ShardInfo& shard : tokens.shards()) {
-    from.data_paths.push_back(shard.path);
-    from.data_checksums.push_back(hash_file(shard.path));
-  }
-  from.device = describe(model.device());
-  from.precision = to_string(model.final_hidden().dtype);
-  from.seed = config.statistics.seed;
-  from.wrapped = source.wrapped();
-  return from;
+struct Request {
+  EvalConfig config;
+  std::optional<PartNumber> part;
+  std::optional<int64_t> merge;
+};
+
+Request read_request(const CommandLine& command) {
+  Request request;
+  request.config = read_eval_config(command.config_path, command.overrides);
+  if (command.options.contains("--part")) request.part = read_part(command.options.at("--part"));
+  if (command.options.contains("--merge")) request.merge = option_number(command, "--merge", 1);
+  if (request.part && request.merge) throw ConfigError("--part and --merge exclude each other");
+  return request;
 }
 
-/// Cells that run, then controls.
-std::vector<Comparison> comparisons(const Results& results) {
-  std::vector<Comparison> list;
-  for (const Cell& cell : results.cells)
-    if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.controls});
-  for (const Control& control : results.controls)
-    list.push_back({control.name, control.first_site, control.controls});
-  return list;
+void print_dry_run(const Job& job, const Request& request) {
+  const Machinery machinery(job, resolve_device(job.config.device, Use::planning));
+  fmt::print("{}",
+             dry_run_report(job.source, job.config, job.cells, job.controls, job.plan, machinery.arena));
+  if (!request.part) return;
+  const SequenceRange part = job.batches().part(request.part->index, request.part->count).span();
+  fmt::print("\nPart {} of {}: sequences {} to {} of {}\n", request.part->index, request.part->count,
+             part.first, part.first + part.size - 1, job.config.data.sequences);
 }
 
-void distribute(Evaluation& evaluation, Results& results) {
-  size_t next = 0;
-  for (const Cell& cell : results.cells)
-    results.cell_outcomes.push_back(cell.runs() ? std::move(evaluation.outcomes[next++]) : Outcome{});
-  for (size_t i = 0; i < results.controls.size(); ++i)
-    results.control_outcomes.push_back(std::move(evaluation.outcomes[next++]));
-  evaluation.outcomes.clear();
-  results.evaluation = std::move(evaluation);
-}
-
-int run(const CommandLine& command) {
-  const EvalConfig config = read_eval_config(command.config_path, command.overrides);
+int run(const CommandLine& command, World& world) {
+  Request request;
+  world.together([&] { request = read_request(command); });
   if (command.print_config) {
-    fmt::print("{}", to_yaml(config));
+    if (world.is_first()) fmt::print("{}", to_yaml(request.config));
     return kExitOk;
   }
-  check_output_path(config.output);
-  const Device device = resolve_device(config.device, command.dry_run ? Use::planning : Use::computing);
-  const EvalModel source = open_eval_model(config);
-  const TokenStream tokens = open_eval_tokens(config, source.config.vocab_size);
-
-  Arena arena(device);
-  const int64_t micro_batch = std::min(config.micro_batch, config.data.sequences);
-  Qwen3 model(source.config,
-              {.micro_batch = micro_batch,
-               .seq_len = config.data.seq_len,
-               .activations = working_type(device, config.precision)},
-              arena);
-  Evaluator evaluator(model, arena);
-  Results results;
-  results.plan = &model.plan();
-  results.cells = resolve_cells(config.cells, model.plan());
-  results.controls = make_controls(model.plan(), source.recency_bias);
+  std::optional<Job> job;
+  world.together([&] {
+    if (request.merge && world.size() > 1) throw ConfigError("--merge is for one process");
+    check_output_path(request.config.output);
+    job.emplace(request.config);
+    if (request.part) check_part_count(*job, request.part->count);
+    if (request.merge) check_part_count(*job, *request.merge);
+  });
+  if (request.merge) return merge_parts(command, *job, *request.merge, command.dry_run);
   if (command.dry_run) {
-    fmt::print("{}", dry_run_report(source, config, results.cells, results.controls, model.plan(), arena));
+    world.together([&] {
+      if (world.is_first()) print_dry_run(*job, request);
+    });
     return kExitOk;
   }
-
-  const Stream stream = make_stream(device);
-  arena.allocate();
-  load_eval_model(stream, source, model);
-  results.provenance = provenance(command, config, source, tokens, model);
-  results.provenance.parameters_before = parameters_checksum(stream, model.layout(), model.parameters());
-  fmt::print("Model: {}\n  {}\nDevice: {}\n\n", source.folder.path(), source.describe(),
-             results.provenance.device);
-  std::fflush(stdout);
-
-  const bool weights = config.routing.weights == "all" && model.plan().sites.front().routed;
-  ResultsFile file(config.output, model.plan(), config.data.sequences, config.data.seq_len, weights);
-  RoutingTrace trace(model.plan());
-  const std::vector<Comparison> compared = comparisons(results);
-  double work = Evaluator::cost(source.config, config.data.seq_len, 0);
-  for (const Comparison& comparison : compared)
-    work += Evaluator::cost(source.config, config.data.seq_len, comparison.first_site);
-  {
-    Progress progress(work * static_cast<double>(config.data.sequences));
-    Evaluator::Hooks hooks;
-    hooks.trace = &trace;
-    if (weights)
-      hooks.weights = [&](int site, int64_t first, std::span<const float> values) {
-        file.write_weights(site, first, values);
-      };
-    hooks.worked = [&](double amount) { progress.add(amount); };
-    Evaluation evaluation = evaluator.run(stream, tokens, config.data.sequences, compared, hooks);
-    distribute(evaluation, results);
-  }
-  results.trace = &trace;
-  results.provenance.parameters_after = parameters_checksum(stream, model.layout(), model.parameters());
-  if (source.wrapped()) results.wrapper = check_wrapper(trace, source.recency_bias);
-  analyze(results, {config.statistics.bootstrap, config.statistics.alpha, config.statistics.seed});
-  file.write(results);
-  file.commit();
-  fmt::print("{}", results_report(results, config.statistics.alpha, config.output));
-  if (results.controls_pass()) return kExitOk;
-  std::fflush(stdout);
-  fmt::print(stderr,
-             "{}: error: a control failed (see the table above): the numbers in {} cannot be trusted\n",
-             command.program, config.output);
-  return kExitFailure;
+  return request.part ? measure_part(world, command, *job, *request.part)
+                      : measure_whole(world, command, *job);
 }
 
 }  // namespace
@@ -145,9 +91,9 @@ int run(const CommandLine& command) {
 int main(int argc, char** argv) {
   const auto body = [argv](const depthroute::CommandLine& line) {
     depthroute::prepare_process(argv);  // may start the program again, with better settings
-    return depthroute::run(line);
+    return depthroute::run_in_world([&](depthroute::World& world) { return depthroute::run(line, world); });
   };
   return depthroute::run_program(argc, argv,
                                  "Measures what the routing of a checkpoint does, and what changing it does.",
-                                 depthroute::eval_reference(), body);
+                                 depthroute::eval_reference(), depthroute::kOptions, body);
 }

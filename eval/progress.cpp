@@ -21,14 +21,13 @@ std::string duration(double seconds) {
 
 }  // namespace
 
-Progress::Progress(double total_work) : total_(total_work), terminal_(isatty(STDERR_FILENO) == 1) {}
+Progress::Progress() : terminal_(isatty(STDERR_FILENO) == 1) {}
 
 Progress::~Progress() {
   if (terminal_ && printed_) fmt::print(stderr, "\n");
 }
 
-void Progress::print(double elapsed) {
-  const double share = std::min(done_ / total_, 1.0);
+void Progress::print(double share, double elapsed) {
   const std::string line = fmt::format("{:5.1f} % done, {} so far, about {} to go", 100 * share,
                                        duration(elapsed), duration(elapsed * (1 - share) / share));
   if (terminal_) {
@@ -40,13 +39,12 @@ void Progress::print(double elapsed) {
   printed_ = true;
 }
 
-void Progress::add(double work) {
-  done_ += work;
+void Progress::report(double done, double total) {
   const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
-  const bool last = done_ >= total_ * (1 - 1e-9);
+  const bool last = done >= total * (1 - 1e-9);
   if (elapsed - last_print_ < (terminal_ ? kTerminalSeconds : kLogSeconds) && !(terminal_ && last)) return;
   last_print_ = elapsed;
-  print(elapsed);
+  print(std::min(done / total, 1.0), elapsed);
 }
 
 }  // namespace depthroute

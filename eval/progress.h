@@ -8,17 +8,15 @@ namespace depthroute {
 
 class Progress {
  public:
-  explicit Progress(double total_work);
+  Progress();
   ~Progress();  // ends the line
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
-  void add(double work);
+  void report(double done, double total);
 
  private:
   using Clock = std::chrono::steady_clock;
-  void print(double elapsed);
-  const double total_;
-  double done_ = 0;
+  void print(double share, double elapsed);
   const Clock::time_point start_ = Clock::now();
   double last_print_ = 0;
   const bool terminal_;

@@ -1,16 +1,11 @@
 #include "eval/results.h"
 
-#include <fcntl.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cmath>
-#include <cstdio>
-#include <cstring>
 #include <ctime>
 #include <filesystem>
-#include <limits>
 #include <numeric>
 
 #include "configs/base/error.h"
@@ -36,26 +31,15 @@ std::string utc_now() {
   return text;
 }
 
-fs::path parent_of(const std::string& path) {
-  const fs::path parent = fs::path(path).parent_path();
-  return parent.empty() ? fs::path(".") : parent;
-}
-
-std::string temporary_beside(const std::string& path) {
-  std::error_code error;
-  fs::create_directories(parent_of(path), error);
-  if (error) throw SystemError("{}: cannot create its folder: {}", path, error.message());
-  return fmt::format("{}.tmp-{}", path, getpid());
-}
-
-void sync(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const int failed = fd < 0 || fsync(fd) != 0 ? errno : 0;
-  if (fd >= 0) close(fd);
-  if (failed) throw SystemError("{}: cannot be written to disk: {}", path, std::strerror(failed));
-}
-
 }  // namespace
+
+void Provenance::add_device(const std::string& device) {
+  if (std::find(devices.begin(), devices.end(), device) == devices.end()) devices.push_back(device);
+}
+
+void Provenance::add_parameters_after(const std::string& checksum) {
+  if (parameters_after.empty() || parameters_after == parameters_before) parameters_after = checksum;
+}
 
 bool Results::controls_pass() const {
   for (size_t i = 0; i < controls.size(); ++i)
@@ -71,7 +55,7 @@ void check_output_path(const std::string& path) {
     bool ours = false;
     if (is_hdf5_file(path)) {
       const Hdf5Reader file(path);
-      ours = file.has_attribute("/", "schema_version") &&
+      ours = file.has_attribute("/", "schema_version") && !file.has_attribute("/", "kind") &&
              file.integer_attribute("/", "schema_version") == kResultsSchemaVersion;
     }
     if (!ours)
@@ -79,7 +63,7 @@ void check_output_path(const std::string& path) {
           "output {} exists and is not a results file of version {}; it is left alone: name another", path,
           kResultsSchemaVersion);
   }
-  fs::path folder = parent_of(path);
+  fs::path folder = folder_of(path);
   while (!fs::exists(folder, error)) folder = folder.has_parent_path() ? folder.parent_path() : fs::path(".");
   if (!fs::is_directory(folder, error))
     throw InputError("output {}: {} is not a folder", path, folder.string());
@@ -89,12 +73,12 @@ void check_output_path(const std::string& path) {
 
 ResultsFile::ResultsFile(const std::string& path, const DepthPlan& plan, int64_t sequences, int64_t seq_len,
                          bool weights)
-    : path_(path),
-      temporary_(temporary_beside(path)),
+    : place_(path),
       plan_(plan),
       sequences_(sequences),
       seq_len_(seq_len),
-      file_(temporary_) {
+      weights_(weights),
+      file_(place_.temporary()) {
   write_sites();
   file_.group("/sequence");
   file_.scale("/sequence/sequence", counting(sequences_), {"1", "place of the sequence in the evaluation"});
@@ -110,27 +94,15 @@ ResultsFile::ResultsFile(const std::string& path, const DepthPlan& plan, int64_t
   file_.link("/clean/token", "/routing/token");
   file_.create_u16("/routing/weights",
                    {"/routing/site", "/routing/sequence", "/routing/token", "/routing/source"},
-                   {1, 1, seq_len_, plan_.max_sources()},
-                   {"1", "weight of a source, times 65535 and rounded; 0 where a site has fewer sources"});
+                   {1, 1, seq_len_, plan_.max_sources()}, {"1", kWeightsLongName});
   file_.attribute("/routing/weights", "scale_factor", 1.0 / 65535.0);
 }
 
-ResultsFile::~ResultsFile() {
-  if (!committed_) std::remove(temporary_.c_str());
-}
-
-void ResultsFile::write_weights(int site, int64_t first_sequence, std::span<const float> weights) {
-  const int64_t n = plan_.sites[site].num_sources(), widest = plan_.max_sources();
-  const int64_t rows = static_cast<int64_t>(weights.size()) / n;
-  std::vector<uint16_t> scaled(static_cast<size_t>(rows * widest), 0);
-  for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t j = 0; j < n; ++j) {
-      const float weight = std::clamp(weights[row * n + j], 0.0f, 1.0f);
-      scaled[row * widest + j] = static_cast<uint16_t>(std::lround(weight * 65535.0f));
-    }
-  }
-  file_.write_block("/routing/weights", scaled, {site, first_sequence, 0, 0},
-                    {1, rows / seq_len_, seq_len_, widest});
+void ResultsFile::write_weights(const BatchRecord& record) {
+  if (!weights_) return;
+  file_.write_block(
+      "/routing/weights", record.routing.weights, {0, record.batch.first, 0, 0},
+      {static_cast<int64_t>(plan_.sites.size()), record.batch.size, seq_len_, plan_.max_sources()});
 }
 
 void ResultsFile::write(const Results& results) {
@@ -165,17 +137,13 @@ void ResultsFile::write_root(const Results& results) {
   file_.attribute("/", "data_checksums", from.data_checksums);
   file_.attribute("/", "tokens_evaluated", sequences_ * seq_len_);
   file_.attribute("/", "seed", static_cast<int64_t>(from.seed));
-  file_.attribute("/", "device", from.device);
+  file_.attribute("/", "device", fmt::format("{}", fmt::join(from.devices, "; ")));
   file_.attribute("/", "precision", from.precision);
 }
 
 void ResultsFile::commit() {
   file_.close();
-  sync(temporary_);
-  if (std::rename(temporary_.c_str(), path_.c_str()) != 0)
-    throw SystemError("{}: cannot be put in place: {}", path_, std::strerror(errno));
-  committed_ = true;
-  sync(parent_of(path_).string());
+  place_.commit();
 }
 
 }  // namespace depthroute

@@ -3,16 +3,16 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "eval/cells.h"
 #include "eval/controls.h"
-#include "eval/evaluate.h"
 #include "eval/hdf5.h"
+#include "eval/record.h"
 #include "eval/statistics.h"
 #include "eval/trace.h"
+#include "eval/whole_file.h"
 
 namespace depthroute {
 
@@ -24,9 +24,14 @@ struct Provenance {
   std::string checkpoint_path, checkpoint_checksum;
   std::string parameters_before, parameters_after;  // parameters_checksum() around the evaluation
   std::vector<std::string> data_paths, data_checksums;
-  std::string device, precision;
+  std::vector<std::string> devices;  // of the processes, each once
+  std::string precision;
   uint64_t seed = 0;
   bool wrapped = false;
+
+  void add_device(const std::string& device);
+  /// Of one more process: the checksum kept is one that differs from the first, if any does.
+  void add_parameters_after(const std::string& checksum);
 };
 
 /// What the statistics make of one cell or control.
@@ -53,21 +58,24 @@ struct Results {
   bool controls_pass() const;
 };
 
+inline constexpr const char* kWeightsLongName =
+    "weight of a source, times 65535 and rounded; 0 where a site has fewer sources";
+
 /// Throws InputError if `path` cannot become a results file: a folder, something that is not a results file
 /// of ours, or no place that can be written. Creates nothing.
 void check_output_path(const std::string& path);
 
 class ResultsFile {
  public:
-  /// Creates missing folders and the temporary file. `weights`: with room for every single weight.
+  /// Creates missing folders and the temporary file; without commit() nothing of it remains. `weights`: with
+  /// room for every single weight.
   ResultsFile(const std::string& path, const DepthPlan& plan, int64_t sequences, int64_t seq_len,
               bool weights);
-  ~ResultsFile();  // without commit() nothing remains
   ResultsFile(const ResultsFile&) = delete;
   ResultsFile& operator=(const ResultsFile&) = delete;
 
-  /// Weights [B*T, n] of one site, the batch starting at `first_sequence`: stored as round(65535 a).
-  void write_weights(int site, int64_t first_sequence, std::span<const float> weights);
+  /// A batch's weights, if the file has room for them.
+  void write_weights(const BatchRecord& record);
   void write(const Results& results);
   /// Closes, fsyncs, renames.
   void commit();
@@ -82,11 +90,11 @@ class ResultsFile {
   void write_controls(const Results& results);
   void write_root(const Results& results);
 
-  std::string path_, temporary_;
+  WholeFile place_;
   const DepthPlan& plan_;
   int64_t sequences_, seq_len_;
+  bool weights_;
   Hdf5Writer file_;
-  bool committed_ = false;
 };
 
 }  // namespace depthroute

@@ -1,11 +1,10 @@
-// What the clean run's routing did over all evaluated tokens: mean, standard deviation and entropy of every
-// site's weights, in float64, plus the check that a wrapped model's weights are the recency schedule (SPEC
-// §1).
+// What the clean run's routing did: mean, standard deviation and entropy of every site's weights over all
+// evaluated tokens, in float64, plus the check that a wrapped model's weights are the recency schedule (SPEC
+// §1). Measured batch by batch, so that batches can be measured anywhere; the sums are those of batches added
+// in their order, whoever measured them.
 #pragma once
 
 #include <cstdint>
-#include <functional>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,26 +15,38 @@
 
 namespace depthroute {
 
-/// Running moments of one (site, source) in token order (Welford): a constant has a standard deviation of
-/// exactly 0.
+/// Moments of one (site, source): a constant has a standard deviation of exactly 0.
 struct WeightMoments {
   int64_t count = 0;
   double mean = 0, sum_squares = 0;  // sum_squares: of deviations from the mean
   double lowest = 0, highest = 0;
+  /// One more token (Welford 1962).
   void add(double weight);
+  /// The tokens that follow (Chan, Golub & LeVeque 1979).
+  void add(const WeightMoments& next);
   double std() const;  // over tokens, divided by count; NaN without tokens
+  bool operator==(const WeightMoments&) const = default;
 };
+
+/// What one batch's clean pass says. All empty where the model has no routing.
+struct RoutingRecord {
+  int64_t tokens = 0;
+  std::vector<WeightMoments> moments;  // [sources of site 0, of site 1, ...]
+  std::vector<double> entropy;         // [site] sum over tokens of -sum_j a_j ln a_j, nats
+  std::vector<uint16_t> weights;       // [site, sequence, token, max_sources] round(65535 a), if wanted; else
+                                       // empty; 0 where a site has fewer sources
+  bool operator==(const RoutingRecord&) const = default;
+};
+
+/// Of the clean pass the model has just made. Sites without routing (plain Qwen3) are left out.
+RoutingRecord measure_routing(Stream stream, const Qwen3& model, bool all_weights);
 
 class RoutingTrace {
  public:
   explicit RoutingTrace(const DepthPlan& plan);
 
-  /// Called once per batch with the weights [N, n] of every routed site, on the host, before they are added.
-  /// `first_sequence` is the batch's place in the evaluation.
-  using WeightSink = std::function<void(int site, int64_t first_sequence, std::span<const float> weights)>;
-
-  /// Adds the clean pass the model has just made. Sites without routing (plain Qwen3) are left out.
-  void add(Stream stream, const Qwen3& model, int64_t first_sequence, const WeightSink& sink = {});
+  /// Batches in their order.
+  void add(const RoutingRecord& batch);
 
   const DepthPlan& plan() const { return plan_; }
   bool empty() const { return tokens_ == 0; }
@@ -53,7 +64,6 @@ class RoutingTrace {
   const DepthPlan plan_;
   std::vector<std::vector<WeightMoments>> moments_;  // [site][source]
   std::vector<double> entropy_sum_;
-  std::vector<float> staging_;
   int64_t tokens_ = 0;
 };
 

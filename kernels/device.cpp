@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "configs/base/error.h"
+#include "kernels/cpu/kernels.h"
 #include "kernels/cpu/process.h"
 #include "kernels/cuda/device.h"
 
@@ -38,6 +39,12 @@ int64_t process_bytes(Device device) {
   constexpr int64_t kCudaLibraries = int64_t{177} << 20;
   return cpu::process_bytes() + (cuda::built() ? kCudaLibraries : 0);
 }
+
+void select_device(Device device, int local_rank) {
+  if (device == Device::cuda) cuda::select(local_rank);
+}
+
+void make_independent_of_threads(bool on) { cpu::make_products_independent_of_threads(on); }
 
 Stream make_stream(Device device) {
   return device == Device::cuda ? cuda::make_stream() : Stream{device, nullptr};

@@ -31,6 +31,15 @@ std::string describe(Device device);
 /// estimate.
 int64_t process_bytes(Device device);
 
+/// Which of the machine's GPUs this process computes on: number local_rank, counted round where there are
+/// fewer. Before anything else is done on the device. Other threads find it by make_stream() or
+/// device_allocate().
+void select_device(Device device, int local_rank);
+
+/// On the CPU from now on: the same bits whatever the number of threads, at some cost in matrix products (the
+/// only op that differs). GPUs: the ops' own arguments.
+void make_independent_of_threads(bool on);
+
 Stream make_stream(Device device);
 void synchronize(Stream stream);
 

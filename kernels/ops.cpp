@@ -109,21 +109,40 @@ void gemm(Stream stream, Op op_a, Op op_b, const Tensor& a, const Tensor& b, flo
       [&] { cuda::gemm(stream, transpose_a, transpose_b, a, b, beta, c); });
 }
 
-int64_t global_norm_workspace(Device device) {
-  return device == Device::cuda ? cuda::global_norm_workspace() : 0;
+int64_t sum_of_squares_workspace(Device device) {
+  return device == Device::cuda ? cuda::sum_of_squares_workspace() : 0;
 }
 
-void global_norm(Stream stream, const Tensor& x, const Tensor& norm, const Tensor& workspace) {
-  const ProfileScope profile("global_norm");
-  require("global_norm", "x", stream, x, x.shape);
-  require("global_norm", "norm", stream, norm, Shape{1});
-  require_workspace("global_norm", stream, workspace, global_norm_workspace(stream.device));
+void sum_of_squares(Stream stream, const Tensor& x, const Tensor& total, const Tensor& workspace) {
+  const ProfileScope profile("sum_of_squares");
+  require("sum_of_squares", "x", stream, x, x.shape);
+  require("sum_of_squares", "total", stream, total, Shape{1}, DType::f64);
+  require_workspace("sum_of_squares", stream, workspace, sum_of_squares_workspace(stream.device));
+  dispatch(
+      stream, [&] { *total.data<double>() = cpu::sum_of_squares(x.numel(), x.data<float>()); },
+      [&] { cuda::sum_of_squares(stream, x, total, workspace); });
+}
+
+void combine_parts(Stream stream, const Tensor& parts, int64_t num_squares, const Tensor& loss,
+                   const Tensor& norm) {
+  const ProfileScope profile("combine_parts");
+  require("combine_parts", "parts", stream, parts, Shape{parts.rows(), parts.cols()}, DType::f64);
+  require("combine_parts", "loss", stream, loss, Shape{1}, DType::f64);
+  require("combine_parts", "norm", stream, norm, Shape{1});
+  DR_CHECK(num_squares >= 0 && num_squares < parts.cols());
   dispatch(
       stream,
       [&] {
-        *norm.data<float>() = static_cast<float>(std::sqrt(cpu::sum_of_squares(x.numel(), x.data<float>())));
+        double sum = 0, squares = 0;
+        for (int64_t row = 0; row < parts.rows(); ++row) {
+          const double* part = parts.data<double>() + row * parts.cols();
+          sum += part[0];
+          for (int64_t i = 1; i <= num_squares; ++i) squares += part[i];
+        }
+        *loss.data<double>() = sum;
+        *norm.data<float>() = static_cast<float>(std::sqrt(squares));
       },
-      [&] { cuda::global_norm(stream, x, norm, workspace); });
+      [&] { cuda::combine_parts(stream, parts, num_squares, loss, norm); });
 }
 
 namespace {

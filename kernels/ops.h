@@ -169,9 +169,14 @@ void routing_backward_shared(Stream, std::span<const RoutingSite> sites, std::sp
                              std::span<const RoutingGradients>, const Tensor& workspace);
 
 // ---- optimiser
-/// norm [1] f32 = sqrt(sum of squares), summed in float64 in a fixed order.
-int64_t global_norm_workspace(Device);  // floats
-void global_norm(Stream, const Tensor& x /*[any] f32*/, const Tensor& norm, const Tensor& workspace);
+int64_t sum_of_squares_workspace(Device);  // floats
+/// total [1] f64 = sum of x^2, in float64 in a fixed order.
+void sum_of_squares(Stream, const Tensor& x /*[any] f32*/, const Tensor& total, const Tensor& workspace);
+/// What the parts of a step amount to: parts [S, C] f64, column 0 a part's loss, columns 1 ... num_squares
+/// its sums of squares. loss [1] f64 = sum of column 0; norm [1] f32 = sqrt(sum of the squares); both in the
+/// order of rows. So the same parts give the same bits, whoever computed which.
+void combine_parts(Stream, const Tensor& parts, int64_t num_squares, const Tensor& loss /*=*/,
+                   const Tensor& norm /*=*/);
 struct AdamwStep {
   float lr, beta1, beta2, eps, weight_decay, max_norm;  // max_norm 0: no clipping
   int64_t step;                                         // t, 1-based

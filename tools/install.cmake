@@ -2,6 +2,9 @@
 # the tests that run on a device; lib/ every shared library they need but the C library's own, CUDA's and the driver's;
 # share/depthroute/ presets, golden cases, the text gpu_check.sh trains on, and gpu_check.sh itself. The other machine needs a
 # C library no older than this one's and, for builds with CUDA, cuBLASLt, cuDNN and a driver.
+# MPI's library is among those in lib/, so that one process runs where there is no MPI. Several processes need the machine's own
+# mpirun or srun, and its plugins, of the same series (Open MPI 4.1 for a build with 4.1); remove lib/libmpi* and lib/libopen-* to
+# have its library as well. NCCL is looked for when a program first uses it.
 if(DEPTHROUTE_FUZZ)
   return()
 endif()
@@ -39,6 +42,9 @@ install(RUNTIME_DEPENDENCY_SET libraries
 
 install(PROGRAMS tools/gpu_check.sh DESTINATION ${share})
 install(FILES tools/gpu_check_lib.sh tools/bench_peers.py LICENSE DESTINATION ${share})
+install(PROGRAMS tools/slurm/train.sbatch tools/slurm/eval-array.sbatch tools/slurm/eval-merge.sbatch
+                 tools/slurm/submit-eval.sh tools/slurm/train-mpirun.sh DESTINATION ${share}/slurm)
+install(FILES tools/slurm/common.sh DESTINATION ${share}/slurm)
 install(DIRECTORY configs/ DESTINATION ${share}/configs FILES_MATCHING PATTERN "*.yaml" PATTERN "base" EXCLUDE)
 install(DIRECTORY tests/golden/ DESTINATION ${share}/golden)
 

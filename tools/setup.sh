@@ -10,10 +10,13 @@ packages=(
   g++ cmake ninja-build pkg-config git ca-certificates
   libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libxxhash-dev
   libhdf5-dev libopenblas-openmp-dev
+  libopenmpi-dev openmpi-bin                               # several processes
   libgtest-dev libbenchmark-dev clang-format ccache        # tests, benchmarks, style
   clang libclang-rt-dev                                    # fuzzing (libFuzzer)
   python3 python3-h5py                                     # results are read back in tests
 )
+# Slurm itself, which tests of the job scripts start on this machine. Without it they are skipped.
+slurm_packages=(slurm-wlm slurm-client slurmd slurmctld munge libpmix2)
 for argument in "$@"; do
   case "$argument" in
     --demo) packages+=(dict-gcide) ;;
@@ -74,5 +77,8 @@ install_cudnn_frontend() {
 }
 
 install_packages "${packages[@]}"
+if ! (install_packages "${slurm_packages[@]}"); then
+  echo "setup: Slurm could not be installed; what tests it will be skipped" >&2
+fi
 if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then install_cudnn_frontend; fi
 echo "setup: everything needed is installed"

@@ -1,6 +1,5 @@
 #include "train/checkpoint.h"
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -9,38 +8,15 @@
 #include "configs/read.h"
 #include "data/files.h"
 #include "data/manifest.h"
-#include "data/safetensors.h"
-#include "kernels/host_view.h"
-#include "kernels/ops.h"
+#include "data/model_folder.h"
 #include "train/model/weights.h"
-#include "train/run_folder.h"
+#include "train/step.h"
 
 namespace depthroute {
 
-namespace fs = std::filesystem;
 using json = nlohmann::ordered_json;
 
 namespace {
-
-constexpr const char* kKind = "depthroute checkpoint";
-constexpr const char* kOptimizerFile = "/optimizer.safetensors";
-
-std::string state_to_json(const TrainConfig& config, const RunState& state) {
-  const json object = {
-      {"step", state.step},
-      {"tokens", state.tokens},
-      {"sampler",
-       {{"position", state.position}, {"order", config.data.order}, {"seq_len", config.data.seq_len}}},
-      // Fresh weights and sample order are functions of the seed and a counter; nothing else is random.
-      {"rng", {{"kind", "counter"}, {"seed", config.seed}}},
-      {"skipped_steps", state.skipped_steps},
-      {"bad_in_a_row", state.bad_in_a_row},
-      {"data_fingerprint", state.data_fingerprint},
-      {"val_fingerprint", state.val_fingerprint},
-      {"program", {{"version", program_version()}, {"commit", program_commit()}}},
-  };
-  return object.dump(2) + "\n";
-}
 
 RunState read_state(const std::string& path) {
   RunState state;
@@ -61,75 +37,31 @@ RunState read_state(const std::string& path) {
   return state;
 }
 
-void save_moments(const std::string& path, const TrainingStep& step) {
-  const HostView m(step.stream(), step.optimizer().m()), v(step.stream(), step.optimizer().v());
-  std::vector<TensorToWrite> tensors;
-  for (const auto& [prefix, block] : {std::pair{"m.", &m}, std::pair{"v.", &v}})
-    for (const Parameter& parameter : step.layout().all()) {
-      const Tensor view = step.layout().view(block->tensor(), parameter);
-      tensors.push_back({prefix + parameter.name,
-                         parameter.shape.extents(),
-                         {view.data<float>(), static_cast<size_t>(view.numel())}});
-    }
-  write_safetensors(path, tensors);
-}
-
-void load_moment(const SafetensorsFile& file, const std::string& prefix, const TrainingStep& step,
-                 const Tensor& block) {
-  std::vector<float> values;
-  for (const Parameter& parameter : step.layout().all()) {
-    const std::string name = prefix + parameter.name;
-    const TensorEntry* entry = file.find(name);
-    if (!entry) throw DataError("{}: tensor {} is missing: take another checkpoint", file.path(), name);
-    if (entry->shape != parameter.shape.extents())
-      throw DataError("{}: tensor {} has another shape than this model: use the checkpoint's model keys",
-                      file.path(), name);
-    const Tensor view = step.layout().view(block, parameter);
-    values.resize(static_cast<size_t>(view.numel()));
-    file.read_float(*entry, values);
-    ops::copy(step.stream(), host_tensor(values.data(), view.shape), view);
-    synchronize(step.stream());
-  }
-}
-
-void prune(const std::string& output, int64_t written, int64_t keep) {
-  if (keep == 0) return;
-  std::vector<CheckpointFolder> folders = list_checkpoints(output);
-  // A folder with a later step can only be one that did not verify: it is replaced when the run gets there.
-  std::erase_if(folders, [&](const CheckpointFolder& folder) { return folder.step > written; });
-  for (int64_t i = 0; i + keep < static_cast<int64_t>(folders.size()); ++i)
-    if (folders[static_cast<size_t>(i)].step != written) remove_folder(folders[static_cast<size_t>(i)].path);
-}
-
 }  // namespace
 
 std::string checkpoint_model_path(const std::string& folder) { return folder + "/model"; }
 
-std::string save_checkpoint(const std::string& output, const TrainConfig& config, const RunState& state,
-                            const TrainingStep& step) {
-  const std::string name = checkpoint_name(state.step);
-  const std::string path = checkpoints_path(output) + "/" + name;
-  {
-    AtomicFolder folder(path);
-    const std::string model = checkpoint_model_path(folder.path());
-    std::error_code error;
-    if (!fs::create_directory(model, error) && error)
-      throw SystemError("{}: the folder cannot be made: {}", model, error.message());
-    save_parameters(step.stream(), model, step.model().config(), step.layout(), step.model().parameters());
-    save_moments(folder.path() + kOptimizerFile, step);
-    write_file_atomically(folder.path() + "/state.json", state_to_json(config, state));
-    write_file_atomically(folder.path() + "/config.yaml", to_yaml(config));
-    write_manifest(folder.path(), kKind, state.step);
-    folder.commit();
-  }
-  replace_symlink(name, checkpoints_path(output) + "/latest");
-  prune(output, state.step, config.checkpoint.keep);
-  return path;
+std::string state_to_json(const TrainConfig& config, const RunState& state, int processes) {
+  const json object = {
+      {"step", state.step},
+      {"tokens", state.tokens},
+      {"sampler",
+       {{"position", state.position}, {"order", config.data.order}, {"seq_len", config.data.seq_len}}},
+      // Fresh weights and sample order are functions of the seed and a counter; nothing else is random.
+      {"rng", {{"kind", "counter"}, {"seed", config.seed}}},
+      {"processes", processes},
+      {"skipped_steps", state.skipped_steps},
+      {"bad_in_a_row", state.bad_in_a_row},
+      {"data_fingerprint", state.data_fingerprint},
+      {"val_fingerprint", state.val_fingerprint},
+      {"program", {{"version", program_version()}, {"commit", program_commit()}}},
+  };
+  return object.dump(2) + "\n";
 }
 
 RunState verify_checkpoint(const std::string& folder) {
   const Manifest manifest = verify_manifest(folder);
-  if (manifest.kind != kKind)
+  if (manifest.kind != kCheckpointKind)
     throw DataError("{}: the manifest is of a {}, not of a checkpoint: name a checkpoint folder", folder,
                     manifest.kind);
   RunState state = read_state(folder + "/state.json");
@@ -139,24 +71,40 @@ RunState verify_checkpoint(const std::string& folder) {
   return state;
 }
 
+CheckpointTensors checkpoint_tensors(const TrainingStep& step) {
+  return {step.model().config(),     step.layout(),        step.partition(),    step.stream(),
+          step.model().parameters(), step.optimizer().m(), step.optimizer().v()};
+}
+
+void load_checkpoint(const std::string& folder, const CheckpointTensors& to) {
+  load_parameters(to.stream, ModelFolder(checkpoint_model_path(folder)), to.layout, to.parameters);
+  load_moments(folder, to);
+}
+
 void load_checkpoint(const std::string& folder, TrainingStep& step) {
-  load_parameters(step.stream(), ModelFolder(checkpoint_model_path(folder)), step.layout(),
-                  step.model().parameters());
-  const SafetensorsFile file(folder + kOptimizerFile);
-  load_moment(file, "m.", step, step.optimizer().m());
-  load_moment(file, "v.", step, step.optimizer().v());
+  load_checkpoint(folder, checkpoint_tensors(step));
 }
 
 void refuse_changes(const std::string& folder, const TrainConfig& now, const RunState& stored,
                     const std::string& data_fingerprint) {
   // Keys that do not decide which numbers come out. The data's contents are compared by fingerprint, not by
   // path.
-  static const std::vector<std::string> kFree = {
-      "output",          "device",          "log",      "validate",
-      "checkpoint",      "data.train",      "data.val", "train.max_bad_steps",
-      "train.recompute", "train.cuda_graph"};
-  const auto is_free = [](const std::string& key) {
-    for (const std::string& prefix : kFree)
+  std::vector<std::string> free = {"output",
+                                   "device",
+                                   "log",
+                                   "validate",
+                                   "checkpoint",
+                                   "data.train",
+                                   "data.val",
+                                   "train.max_bad_steps",
+                                   "train.recompute",
+                                   "train.cuda_graph",
+                                   "distributed.backend",
+                                   "distributed.timeout"};
+  // How sums are cut decides bits, which only deterministic runs promise; so does the number of processes.
+  if (!now.deterministic) free.insert(free.end(), {"distributed.bucket_mib", "distributed.shards"});
+  const auto is_free = [&](const std::string& key) {
+    for (const std::string& prefix : free)
       if (key == prefix || key.starts_with(prefix + ".") || key.starts_with(prefix + "[")) return true;
     return false;
   };

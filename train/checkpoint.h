@@ -1,18 +1,23 @@
 // Checkpoints (SPEC §4): a folder per step, complete or absent. In it:
-//   model/                 config.json and model.safetensors (float32), a model folder usable by itself
-//   optimizer.safetensors  m.<name> and v.<name> by parameter, float32: any number of processes can load it
-//   state.json             RunState
-//   config.yaml            every key
-//   manifest.json          written last: size and checksum of all the others
+//   model/           a model folder usable by itself, float32: config.json and model.safetensors, or, written
+//   by
+//                    n > 1 processes, model-0000r-of-0000n.safetensors (whole tensors) and their index
+//   optimizer.safetensors, or optimizer-0000r-of-0000n.safetensors: both moments (checkpoint_tensors.h)
+//   state.json       RunState
+//   config.yaml      every key
+//   manifest.json    written last: size and checksum of all the others
+// Written by CheckpointSaver (checkpoint_saver.h). Any number of processes loads what any other number wrote.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
 #include "configs/train_config.h"
-#include "train/step.h"
+#include "train/checkpoint_tensors.h"
 
 namespace depthroute {
+
+class TrainingStep;
 
 /// What a run is beside its parameters, moments and configuration.
 struct RunState {
@@ -24,16 +29,20 @@ struct RunState {
   std::string data_fingerprint, val_fingerprint;  // "" without validation data
 };
 
-/// Writes <output>/checkpoints/step_…, points `latest` at it, then deletes the oldest beyond `keep` (0:
-/// none). Returns the folder's path.
-std::string save_checkpoint(const std::string& output, const TrainConfig& config, const RunState& state,
-                            const TrainingStep& step);
+inline constexpr const char* kCheckpointKind = "depthroute checkpoint";  // in the manifest
 
+/// state.json. The number of processes is there for the reader: nothing depends on it.
+std::string state_to_json(const TrainConfig& config, const RunState& state, int processes);
 /// Verifies the manifest and reads state.json. DataError naming what is wrong.
 RunState verify_checkpoint(const std::string& folder);
-/// Parameters and moments of a verified checkpoint. DataError if they are not this model's.
-void load_checkpoint(const std::string& folder, TrainingStep& step);
 std::string checkpoint_model_path(const std::string& folder);
+
+/// What of an allocated step is saved. The step must outlive it.
+CheckpointTensors checkpoint_tensors(const TrainingStep& step);
+/// Parameters and moments of a verified checkpoint, of which each process reads what it needs. DataError if
+/// they are not this model's. Not collective.
+void load_checkpoint(const std::string& folder, const CheckpointTensors& to);
+void load_checkpoint(const std::string& folder, TrainingStep& step);
 
 /// Refuses to go on with another configuration or other data than the checkpoint's: ConfigError listing every
 /// key that decides the result, with both values. checkpoint.accept_changes lets all of that pass but model.*

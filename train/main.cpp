@@ -4,22 +4,45 @@
 #include "configs/base/error.h"
 #include "configs/cli.h"
 #include "configs/read.h"
+#include "kernels/collectives/world.h"
 #include "kernels/device.h"
 #include "train/dry_run.h"
+#include "train/scale.h"
 #include "train/start.h"
 #include "train/trainer.h"
 
 namespace {
 
-int run(const depthroute::CommandLine& line) {
-  depthroute::TrainConfig config = depthroute::read_train_config(line.config_path, line.overrides);
+constexpr int64_t kMostProcesses = 1'000'000, kMostRate = 1'000'000;
+
+int run(const depthroute::CommandLine& line, depthroute::World& world) {
+  depthroute::TrainConfig config;
+  world.together([&] { config = depthroute::read_train_config(line.config_path, line.overrides); });
+  world.set_timeout(static_cast<double>(config.distributed.timeout));
   if (line.print_config) {
-    fmt::print("{}", depthroute::to_yaml(config));
+    if (world.is_first()) fmt::print("{}", depthroute::to_yaml(config));
     return depthroute::kExitOk;
   }
-  if (!line.dry_run) return depthroute::train(config);
+  if (!line.dry_run) {
+    world.together([&] {
+      for (const auto& [name, value] : line.options)
+        throw depthroute::ConfigError("{}: only together with --dry-run; mpirun or srun start processes",
+                                      name);
+    });
+    return depthroute::train(world, config);
+  }
+  if (!world.is_first()) return depthroute::kExitOk;
   config.model = depthroute::fresh_start(config).model;
   fmt::print("{}", depthroute::dry_run_report(config));
+  depthroute::ScaleAssumptions scale = {.processes = world.size()};
+  if (line.options.count("--processes"))
+    scale.processes = static_cast<int>(depthroute::option_number(line, "--processes", 1, kMostProcesses));
+  if (line.options.count("--bandwidth"))
+    scale.bandwidth = 1e9 * static_cast<double>(depthroute::option_number(line, "--bandwidth", 1, kMostRate));
+  if (line.options.count("--rate"))
+    scale.rate = 1e12 * static_cast<double>(depthroute::option_number(line, "--rate", 1, kMostRate));
+  if (scale.processes > 1 || !line.options.empty())
+    fmt::print("{}", depthroute::describe_scale(config, scale));
   return depthroute::kExitOk;
 }
 
@@ -28,8 +51,12 @@ int run(const depthroute::CommandLine& line) {
 int main(int argc, char** argv) {
   const auto body = [argv](const depthroute::CommandLine& line) {
     depthroute::prepare_process(argv);  // may start the program again, with better settings
-    return run(line);
+    return depthroute::run_in_world([&](depthroute::World& world) { return run(line, world); });
   };
-  return depthroute::run_program(argc, argv, "Trains a Qwen3 decoder with Block Attention Residuals.",
-                                 depthroute::train_reference(), body);
+  return depthroute::run_program(
+      argc, argv, "Trains a Qwen3 decoder with Block Attention Residuals.", depthroute::train_reference(),
+      {{"--processes", "N", "with --dry-run: what N processes would need and exchange"},
+       {"--bandwidth", "GB/s", "with --processes: what a process can send"},
+       {"--rate", "TFLOP/s", "with --processes: matrix products of a process"}},
+      body);
 }

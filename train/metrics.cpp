@@ -54,8 +54,11 @@ void MetricsLog::sync() {
   if (fsync(fd_) != 0) throw SystemError("{}: cannot be written to disk: {}", path_, std::strerror(errno));
 }
 
-Progress::Progress(int64_t first_step, int64_t steps)
-    : first_step_(first_step), steps_(steps), terminal_(isatty(STDOUT_FILENO) == 1), start_(Clock::now()) {}
+Progress::Progress(int64_t first_step, int64_t steps, bool plain)
+    : first_step_(first_step),
+      steps_(steps),
+      terminal_(!plain && isatty(STDOUT_FILENO) == 1),
+      start_(Clock::now()) {}
 
 void Progress::step(int64_t t, double loss, double lr, double grad_norm, double tokens_per_s, bool logged) {
   const Clock::time_point now = Clock::now();

@@ -33,7 +33,9 @@ class MetricsLog {
 /// elsewhere.
 class Progress {
  public:
-  Progress(int64_t first_step, int64_t steps);
+  /// `plain`: never rewrites a line. mpirun gives its processes a terminal even where its own output is a
+  /// file.
+  Progress(int64_t first_step, int64_t steps, bool plain);
   /// `logged`: this step also went to the metrics.
   void step(int64_t t, double loss, double lr, double grad_norm, double tokens_per_s, bool logged);
   /// A line of its own, whatever is being rewritten.

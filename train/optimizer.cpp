@@ -1,5 +1,7 @@
 #include "train/optimizer.h"
 
+#include <algorithm>
+
 #include "kernels/ops.h"
 
 namespace depthroute {
@@ -15,21 +17,16 @@ std::vector<DecayRange> decay_ranges(const ParameterLayout& layout) {
   return ranges;
 }
 
-AdamW::AdamW(const OptimizerConfig& config, const ParameterLayout& layout, Arena& arena)
-    : config_(config), ranges_(decay_ranges(layout)) {
-  arena.plan(Purpose::optimizer, &m_, {layout.block_size()});
-  arena.plan(Purpose::optimizer, &v_, {layout.block_size()});
-  arena.plan(Purpose::workspace, &norm_, {1});
-  if (const int64_t floats = ops::global_norm_workspace(arena.device()))
-    arena.plan(Purpose::workspace, &workspace_, {floats});
+AdamW::AdamW(const OptimizerConfig& config, const ParameterLayout& layout, const Partition& partition,
+             Arena& arena)
+    : config_(config), ranges_(decay_ranges(layout)), partition_(partition) {
+  ranges_.back().end = partition.padded_size();
+  arena.plan(Purpose::optimizer, &m_, {partition.shard_size()});
+  arena.plan(Purpose::optimizer, &v_, {partition.shard_size()});
 }
 
-void AdamW::measure(Stream stream, const Tensor& gradients) {
-  ops::global_norm(stream, gradients, norm_, workspace_);
-}
-
-void AdamW::update(Stream stream, int64_t t, double lr, const Tensor& loss, const Tensor& gradients,
-                   const Tensor& parameters, const Tensor& compute) {
+void AdamW::update(Stream stream, int64_t t, double lr, int bucket, const Decision& decision,
+                   const Tensor& gradients, const Tensor& parameters, const Tensor& compute) {
   ops::AdamwStep step{.lr = static_cast<float>(lr),
                       .beta1 = static_cast<float>(config_.beta1),
                       .beta2 = static_cast<float>(config_.beta2),
@@ -37,14 +34,17 @@ void AdamW::update(Stream stream, int64_t t, double lr, const Tensor& loss, cons
                       .weight_decay = 0,
                       .max_norm = static_cast<float>(config_.max_norm),
                       .step = t};
+  const OwnedRange owned = partition_.owned(bucket);
   for (const DecayRange& range : ranges_) {
+    const int64_t begin = std::max(owned.begin, range.begin), end = std::min(owned.end, range.end);
+    if (begin >= end) continue;
     step.weight_decay = range.decay ? static_cast<float>(config_.weight_decay) : 0.0F;
     // Matrices are what is decayed, and what has a copy.
     const bool copied = compute.defined() && range.decay;
-    if (copied) DR_CHECK(range.end <= compute.numel());
-    ops::adamw(stream, step, norm_, loss, gradients.slice(range.begin, range.end),
-               parameters.slice(range.begin, range.end), m_.slice(range.begin, range.end),
-               v_.slice(range.begin, range.end), copied ? compute.slice(range.begin, range.end) : Tensor{});
+    const int64_t at = owned.at + begin - owned.begin, to = at + end - begin;
+    ops::adamw(stream, step, decision.norm, decision.loss, gradients.slice(begin, end),
+               parameters.slice(begin, end), m_.slice(at, to), v_.slice(at, to),
+               copied ? compute.slice(begin, end) : Tensor{});
   }
 }
 

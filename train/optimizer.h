@@ -1,5 +1,5 @@
-// AdamW over the parameter block (SPEC §3). Both moments have the layout of the parameters, so one
-// parameter's moments are layout.view(m(), parameter).
+// AdamW over the parts of the parameter block this process owns (SPEC §3, ZeRO-1). Moments are kept for those
+// alone: OwnedRange::at says where in m() and v().
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include "kernels/arena.h"
 #include "kernels/device.h"
 #include "train/model/parameters.h"
+#include "train/partition.h"
 
 namespace depthroute {
 
@@ -25,25 +26,29 @@ std::vector<DecayRange> decay_ranges(const ParameterLayout& layout);
 class AdamW {
  public:
   /// Plans both moments in `arena`, which must outlive this object.
-  AdamW(const OptimizerConfig& config, const ParameterLayout& layout, Arena& arena);
+  AdamW(const OptimizerConfig& config, const ParameterLayout& layout, const Partition& partition,
+        Arena& arena);
   AdamW(const AdamW&) = delete;
   AdamW& operator=(const AdamW&) = delete;
 
-  /// L2 norm of the whole gradient block, kept on the device for update().
-  void measure(Stream stream, const Tensor& gradients);
-  Tensor norm() const { return norm_; }  // [1] f32 of the last measure()
-  /// Update of step t (1-based) with the norm of the last measure(); nothing where it or `loss` ([1] f64, on
-  /// the device) is not finite. `compute`: the bf16 copy of the matrices, or undefined.
-  void update(Stream stream, int64_t t, double lr, const Tensor& loss, const Tensor& gradients,
-              const Tensor& parameters, const Tensor& compute);
+  /// What decides about one step, on the device.
+  struct Decision {
+    Tensor loss;  // [1] f64
+    Tensor norm;  // [1] f32: of the whole gradient
+  };
+  /// Update of step t (1-based) of this process's part of a bucket; nothing where loss or norm is not finite.
+  /// `compute`: the bf16 copy of the matrices, or undefined.
+  void update(Stream stream, int64_t t, double lr, int bucket, const Decision& decision,
+              const Tensor& gradients, const Tensor& parameters, const Tensor& compute);
 
-  Tensor m() const { return m_; }  // [layout.block_size()] f32
+  Tensor m() const { return m_; }  // [partition.shard_size()] f32
   Tensor v() const { return v_; }
 
  private:
   OptimizerConfig config_;
   std::vector<DecayRange> ranges_;
-  Tensor m_, v_, norm_, workspace_;
+  Partition partition_;
+  Tensor m_, v_;
 };
 
 }  // namespace depthroute

@@ -34,9 +34,9 @@ std::optional<int64_t> step_of(std::string_view name) {
 }
 
 /// data/files.h puts ".tmp-" and the process behind the name of whatever is unfinished, half-deleted folders
-/// included.
+/// included. All processes of a job write into the folder the first one has made.
 bool is_leftover(std::string_view name) {
-  const size_t mark = name.rfind(".tmp-");
+  const size_t mark = name.find(".tmp-");
   if (mark == std::string_view::npos || name.find_first_of("0123456789", mark) != mark + 5) return false;
   const std::string_view of = name.substr(0, mark);
   return of == "latest" || of == "metrics.jsonl" || step_of(of);

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
 
@@ -41,13 +42,17 @@ void refuse_contradictions(const TrainConfig& config, const ModelFolder& folder)
   }
 }
 
-Start resume_from(const std::string& folder, const TrainConfig& config) {
+Start at_checkpoint(const std::string& folder, const RunState& state, const TrainConfig& config) {
   Start start;
-  start.state = verify_checkpoint(folder);
+  start.state = state;
   start.checkpoint = folder;
   // Without model.from, refuse_changes() sees to it that the configuration's shape is the checkpoint's.
   start.model = config.model_from ? ModelFolder(checkpoint_model_path(folder)).config() : config.model;
   return start;
+}
+
+Start resume_from(const std::string& folder, const TrainConfig& config) {
+  return at_checkpoint(folder, verify_checkpoint(folder), config);
 }
 
 std::optional<Start> newest_whole(const std::vector<CheckpointFolder>& folders, const TrainConfig& config) {
@@ -103,6 +108,34 @@ Start choose_start(const TrainConfig& config) {
         "another output",
         resume, start.state.step, checkpoints_path(config.output), present.back().step);
   return start;
+}
+
+std::string start_to_text(const Start& start) {
+  const RunState& s = start.state;
+  return nlohmann::json{{"checkpoint", start.checkpoint},
+                        {"step", s.step},
+                        {"tokens", s.tokens},
+                        {"position", s.position},
+                        {"skipped_steps", s.skipped_steps},
+                        {"bad_in_a_row", s.bad_in_a_row},
+                        {"data_fingerprint", s.data_fingerprint},
+                        {"val_fingerprint", s.val_fingerprint}}
+      .dump();
+}
+
+Start start_from_text(const std::string& text, const TrainConfig& config) {
+  const nlohmann::json object = nlohmann::json::parse(text);
+  const std::string checkpoint = object.at("checkpoint");
+  if (checkpoint.empty()) return fresh_start(config);
+  RunState state;
+  object.at("step").get_to(state.step);
+  object.at("tokens").get_to(state.tokens);
+  object.at("position").get_to(state.position);
+  object.at("skipped_steps").get_to(state.skipped_steps);
+  object.at("bad_in_a_row").get_to(state.bad_in_a_row);
+  object.at("data_fingerprint").get_to(state.data_fingerprint);
+  object.at("val_fingerprint").get_to(state.val_fingerprint);
+  return at_checkpoint(checkpoint, state, config);
 }
 
 }  // namespace depthroute

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "configs/base/error.h"
+#include "kernels/collectives/world.h"
 #include "kernels/ops.h"
 #include "train/schedule.h"
 
@@ -15,28 +17,71 @@ Recompute recompute_of(const std::string& name) {
   return name == "layer" ? Recompute::layer : Recompute::none;
 }
 
-Qwen3Options model_options(const TrainConfig& config, Device device) {
+Qwen3Options model_options(const TrainConfig& config, Device device, int64_t block_size) {
   return {.micro_batch = config.train.micro_batch,
           .seq_len = config.data.seq_len,
           .training = true,
           .activations = working_type(device, config.precision),
           .recompute = recompute_of(config.train.recompute),
-          .deterministic = config.deterministic};
+          .deterministic = config.deterministic,
+          .block_size = block_size};
+}
+
+PartitionOptions partition_options(const TrainConfig& config, const Collectives& collectives) {
+  const int size = collectives.size();
+  return {.rank = collectives.rank(),
+          .size = size,
+          .pieces = config.deterministic ? narrow<int>(config.distributed.shards) : size,
+          .bucket_elements = (config.distributed.bucket_mib << 20) / size_of(DType::f32)};
+}
+
+Collectives& no_collectives() {
+  static const std::unique_ptr<Collectives> alone =
+      make_single_world()->make_collectives(Device::cpu, CollectivesOptions{});
+  return *alone;
 }
 
 }  // namespace
 
+void check_processes(const TrainConfig& config, int processes) {
+  const int64_t micro_batches = config.train.global_batch / config.train.micro_batch;
+  if (config.deterministic && config.distributed.shards % processes != 0)
+    throw ConfigError(
+        "deterministic: true sums a step as distributed.shards = {} parts, which {} processes cannot share "
+        "equally: start as many as divide it",
+        config.distributed.shards, processes);
+  if (micro_batches < processes)
+    throw ConfigError(
+        "train.global_batch / train.micro_batch = {} / {} are {} micro-batches, too few for {} processes: "
+        "lower train.micro_batch, or start fewer",
+        config.train.global_batch, config.train.micro_batch, micro_batches, processes);
+}
+
 TrainingStep::TrainingStep(const TrainConfig& config, Device device)
+    : TrainingStep(config, device, no_collectives()) {}
+
+TrainingStep::TrainingStep(const TrainConfig& config, Device device, Collectives& collectives)
     : config_(config),
+      collectives_(collectives),
       arena_(device),
-      model_(config.model, model_options(config, device), arena_),
-      optimizer_(config.optimizer, model_.layout(), arena_) {
+      partition_(ParameterLayout(config.model, make_depth_plan(config.model)),
+                 partition_options(config, collectives)),
+      model_(config.model, model_options(config, device, partition_.padded_size()), arena_),
+      optimizer_(config.optimizer, model_.layout(), partition_, arena_),
+      sum_(model_.layout(), partition_, collectives, arena_) {
   const Shape shape{config.train.micro_batch, config.data.seq_len};
   arena_.plan(Purpose::batch, &tokens_, shape, DType::i32);
   arena_.plan(Purpose::batch, &targets_, shape, DType::i32);
   arena_.plan(Purpose::batch, &total_, {1}, DType::f64);
+  arena_.plan(Purpose::batch, &loss_, {1}, DType::f64);
+  arena_.plan(Purpose::batch, &norm_, {1});
+  const auto buckets = static_cast<int64_t>(partition_.buckets().size());
+  arena_.plan(Purpose::batch, &parts_, {partition_.options().pieces, 1 + buckets + 1}, DType::f64);
+  if (const int64_t floats = ops::sum_of_squares_workspace(device))
+    arena_.plan(Purpose::workspace, &workspace_, {floats});
   host_tokens_.resize(static_cast<size_t>(shape.numel()));
   host_targets_.resize(static_cast<size_t>(shape.numel()));
+  host_parts_.resize(static_cast<size_t>(parts_.numel()));
 }
 
 void TrainingStep::allocate() {
@@ -44,39 +89,118 @@ void TrainingStep::allocate() {
   arena_.allocate();
 }
 
-StepResult TrainingStep::run(int64_t t, const BatchSource& batch) {
-  const int64_t sequences = config_.train.global_batch, size = config_.train.micro_batch;
-  const auto num_targets = static_cast<double>(sequences * config_.data.seq_len);
+Tensor TrainingStep::part_value(int index, int64_t column) const {
+  const int64_t row = collectives_.rank() * partition_.pieces_per_process() + index;
+  const int64_t at = row * parts_.cols() + column;
+  return parts_.reshape({parts_.numel()}).slice(at, at + 1);
+}
+
+StepResult TrainingStep::run(int64_t t, const BatchSource& batch, const StepHooks& hooks) {
+  const auto num_targets = static_cast<double>(config_.train.global_batch * config_.data.seq_len);
   const auto grad_scale = static_cast<float>(1.0 / num_targets);
-  ops::zero(stream_, model_.gradients());
-  ops::zero(stream_, total_);
-  for (int64_t first = 0; first < sequences; first += size) {
-    const DeviceBatch micro = upload(first, std::min(size, sequences - first), batch);
-    // A recording holds for one size of micro-batch.
-    if (config_.train.cuda_graph && sequences % size == 0)
-      replay_.run(stream_, [&] { micro_batch(micro, grad_scale); });
-    else
-      micro_batch(micro, grad_scale);
+  const int parts = partition_.pieces_per_process();
+  for (int index = 0; index < parts; ++index) {
+    accumulate_part(index, batch, grad_scale);
+    if (index + 1 < parts) sum_.take(stream_, index, model_.gradients());
   }
+  exchange_parts(hooks);
   StepResult result;
   result.lr = learning_rate(config_.optimizer, config_.train.steps, t);
-  optimizer_.measure(stream_, model_.gradients());
-  optimizer_.update(stream_, t, result.lr, total_, model_.gradients(), model_.parameters(),
-                    model_.compute_parameters());
+  if (hooks.before_update) hooks.before_update();
+  update(t, result.lr);
 
-  // The step's only wait: for the two numbers that are logged and decide about skipping.
+  // The step's only wait: for the numbers that are logged, and what the other processes say. Before the
+  // copies, which would wait for ever where a process is gone.
+  collectives_.synchronize(stream_);
+  double loss = 0;
   float norm = 0;
-  ops::copy(stream_, optimizer_.norm(), host_tensor(&norm, {1}));
-  result.loss = read_total() / num_targets;
+  ops::copy(stream_, loss_, host_tensor(&loss, {1}));
+  ops::copy(stream_, norm_, host_tensor(&norm, {1}));
+  ops::copy(stream_, parts_, host_tensor(host_parts_.data(), parts_.shape));
+  synchronize(stream_);
+  result.loss = loss / num_targets;
   result.grad_norm = norm;
   result.applied = std::isfinite(result.loss) && std::isfinite(result.grad_norm);
+  for (int rank = 0; rank < collectives_.size(); ++rank)
+    result.flags.push_back(
+        static_cast<int64_t>(host_parts_[static_cast<size_t>((rank * parts + 1) * parts_.cols() - 1)]));
   return result;
 }
 
-void TrainingStep::micro_batch(const DeviceBatch& batch, float grad_scale) {
+/// The gradient and loss of this process's index-th part. Of its last one the exchange is under way.
+void TrainingStep::accumulate_part(int index, const BatchSource& batch, float grad_scale) {
+  const int64_t size = config_.train.micro_batch;
+  const int64_t sequences = config_.train.global_batch, micro_batches = div_ceil(sequences, size);
+  const int64_t pieces = partition_.options().pieces;
+  const int64_t part = collectives_.rank() * partition_.pieces_per_process() + index;
+  const int64_t begin = micro_batches * part / pieces, end = micro_batches * (part + 1) / pieces;
+  const bool last_part = index + 1 == partition_.pieces_per_process();
+  ops::zero(stream_, model_.gradients());
+  ops::zero(stream_, total_);
+  for (int64_t i = begin; i < end; ++i) {
+    const DeviceBatch micro = upload(i * size, std::min(size, sequences - i * size), batch);
+    if (last_part && i + 1 == end && collectives_.size() > 1) {
+      micro_batch(micro, grad_scale,
+                  [this](int64_t ready) { sum_.complete(stream_, ready, model_.gradients()); });
+    } else if (config_.train.cuda_graph && sequences % size == 0) {  // a recording holds for one size
+      replay_.run(stream_, [&] { micro_batch(micro, grad_scale, {}); });
+    } else {
+      micro_batch(micro, grad_scale, {});
+    }
+  }
+  if (last_part && collectives_.size() == 1) sum_.complete(stream_, 0, model_.gradients());
+  ops::copy(stream_, total_, part_value(index, 0));
+}
+
+void TrainingStep::micro_batch(const DeviceBatch& batch, float grad_scale, const GradientsReady& ready) {
   model_.forward(stream_, batch.tokens);
-  model_.backward(stream_, batch.targets, grad_scale);
+  model_.backward(stream_, batch.targets, grad_scale, ready);
   ops::sum(stream_, model_.nll(), total_);
+}
+
+/// Loss and norm of the whole step, on every process.
+void TrainingStep::exchange_parts(const StepHooks& hooks) {
+  const auto& buckets = partition_.buckets();
+  const int parts = partition_.pieces_per_process();
+  for (int b = 0; b < static_cast<int>(buckets.size()); ++b) {
+    sum_.wait(stream_, b);
+    const OwnedRange owned = partition_.owned(b);
+    const int64_t piece = div_exact(owned.size(), int64_t{parts});
+    for (int index = 0; index < parts; ++index) {
+      const int64_t begin = owned.begin + index * piece;
+      ops::sum_of_squares(stream_, model_.gradients().slice(begin, begin + piece), part_value(index, 1 + b),
+                          workspace_);
+    }
+  }
+  const double flag = hooks.flag ? static_cast<double>(hooks.flag()) : 0.0;
+  ops::copy(stream_, host_tensor(&flag, {1}), part_value(0, parts_.cols() - 1));
+  collectives_.wait(stream_, collectives_.all_gather(stream_, parts_));
+  ops::combine_parts(stream_, parts_, static_cast<int64_t>(buckets.size()), loss_, norm_);
+}
+
+void TrainingStep::update(int64_t t, double lr) {
+  const Tensor compute = model_.compute_parameters(), parameters = model_.parameters();
+  const auto& buckets = partition_.buckets();
+  Collectives::Ticket ticket = 0;
+  for (int b = 0; b < static_cast<int>(buckets.size()); ++b) {
+    const auto [begin, end] = buckets[b];
+    optimizer_.update(stream_, t, lr, b, {loss_, norm_}, model_.gradients(), parameters, compute);
+    // What the next forward pass reads: the copies of matrices, and the float32 values of all else.
+    if (compute.defined() && begin < layout().matrices_size())
+      ticket = collectives_.all_gather(stream_, compute.slice(begin, end));
+    if (!compute.defined() || end > layout().matrices_size())
+      ticket = collectives_.all_gather(stream_, parameters.slice(begin, end));
+  }
+  collectives_.wait(stream_, ticket);
+}
+
+void TrainingStep::gather_parameters() {
+  if (!model_.compute_parameters().defined()) return;
+  Collectives::Ticket ticket = 0;
+  for (const Range& bucket : partition_.buckets())
+    ticket = collectives_.all_gather(stream_, model_.parameters().slice(bucket.begin, bucket.end));
+  collectives_.wait(stream_, ticket);
+  collectives_.synchronize(stream_);
 }
 
 double TrainingStep::evaluate(int64_t first, int64_t count, const BatchSource& batch) {

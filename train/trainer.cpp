@@ -3,12 +3,18 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 
 #include "configs/base/error.h"
+#include "configs/read.h"
+#include "data/files.h"
 #include "data/model_folder.h"
+#include "kernels/collectives/launcher.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_saver.h"
 #include "train/dry_run.h"
 #include "train/metrics.h"
 #include "train/model/weights.h"
@@ -45,71 +51,98 @@ struct Data {
   std::optional<Batches> val;
 };
 
+/// What a process tells the others with each step's result (StepHooks::flag).
+constexpr int64_t kSignalMask = 0xff, kPartWritten = 0x100;
+
 class Trainer {
  public:
-  Trainer(const TrainConfig& config, const Start& start, const Data& data, Device device)
-      : config_(config),
+  /// Collective, like everything below.
+  Trainer(World& world, const TrainConfig& config, const Start& start, const Data& data, Device device)
+      : world_(world),
+        config_(config),
         data_(data),
         state_(start.state),
-        step_(with_shape(config, start.model), device),
-        metrics_(metrics_path(config.output)),
-        progress_(state_.step + 1, config.train.steps) {
-    step_.allocate();
-    if (!start.checkpoint.empty())
-      load_checkpoint(start.checkpoint, step_);
-    else if (!start.model_folder.empty())
-      load_parameters(step_.stream(), ModelFolder(start.model_folder), step_.layout(),
-                      step_.model().parameters());
-    else
-      initialize_parameters(step_.layout(), config.seed, start.model.residual.recency_bias,
-                            step_.model().parameters());
+        collectives_(world.make_collectives(device, {.deterministic = config.deterministic,
+                                                     .backend = config.distributed.backend,
+                                                     .timeout = world.timeout()})),
+        step_(with_shape(config, start.model), device, *collectives_) {
     state_.data_fingerprint = data.tokens.fingerprint();
     state_.val_fingerprint = data.val_tokens ? data.val_tokens->fingerprint() : "";
+    world.together([&] {
+      if (world.is_first()) log_.emplace(metrics_path(config.output), state_.step + 1, config.train.steps);
+      step_.allocate();
+      if (!start.checkpoint.empty())
+        load_checkpoint(start.checkpoint, step_);
+      else if (!start.model_folder.empty())
+        load_parameters(step_.stream(), ModelFolder(start.model_folder), step_.layout(),
+                        step_.model().parameters());
+      else
+        initialize_parameters(step_.layout(), config.seed, start.model.residual.recency_bias,
+                              step_.model().parameters());
+    });
+    saver_.emplace(world, config_, step_);
     announce(start);
   }
 
   int run() {
     while (state_.step < config_.train.steps) {
-      one_step();
+      const int signal = one_step();
       const int64_t t = state_.step;
       const bool last = t == config_.train.steps;
       if (data_.val && (last || t % config_.validate.every == 0)) validate_now();
-      const int signal = stop_requested();
-      std::string saved;
       if (last || signal != 0 || (config_.checkpoint.every > 0 && t % config_.checkpoint.every == 0)) {
-        metrics_.sync();
-        saved = save_checkpoint(config_.output, config_, state_, step_);
+        finish_saving();  // of an earlier step, if that still goes on
+        step_.gather_parameters();
+        if (log_) log_->metrics.sync();
+        saver_->start(state_);
       }
       if (signal == 0 || last) continue;
-      progress_.message(
-          fmt::format("stopped by SIG{} after step {}; {} is complete: start the same command to go on",
+      const std::string saved = finish_saving();
+      say(fmt::format("stopped by SIG{} after step {}; {} is complete: start the same command to go on",
                       sigabbrev_np(signal), t, saved));
       return kExitInterrupted;
     }
-    progress_.message(fmt::format("done: {} steps, {} tokens, {} skipped; {}/latest", state_.step,
-                                  state_.tokens, state_.skipped_steps, checkpoints_path(config_.output)));
+    finish_saving();
+    say(fmt::format("done: {} steps, {} tokens, {} skipped; {}/latest", state_.step, state_.tokens,
+                    state_.skipped_steps, checkpoints_path(config_.output)));
     return kExitOk;
   }
 
  private:
+  /// What the first process alone writes.
+  struct Log {
+    Log(const std::string& path, int64_t first_step, int64_t steps)
+        : metrics(path), progress(first_step, steps, !launch_of_environment().launcher.empty()) {}
+    MetricsLog metrics;
+    Progress progress;
+  };
+
   static TrainConfig with_shape(TrainConfig config, const ModelConfig& model) {
     config.model = model;
     return config;
   }
 
-  void announce(const Start& start) {
-    progress_.message(fmt::format("{} on {}: {}", to_string(start.model.residual.variant),
-                                  describe(step_.stream().device), describe_parameters(step_.layout())));
-    if (!start.checkpoint.empty())
-      progress_.message(fmt::format("going on after step {} of {}", state_.step, start.checkpoint));
-    else if (!start.model_folder.empty())
-      progress_.message(
-          fmt::format("starting from the weights of {}, which also supply the shape", start.model_folder));
+  void say(const std::string& text) {
+    if (log_) log_->progress.message(text);
   }
 
-  void one_step() {
+  void announce(const Start& start) {
+    say(fmt::format("{} on {}: {}", to_string(start.model.residual.variant), describe(step_.stream().device),
+                    describe_parameters(step_.layout())));
+    if (world_.size() > 1) say(collectives_->describe());
+    if (!start.checkpoint.empty())
+      say(fmt::format("going on after step {} of {}", state_.step, start.checkpoint));
+    else if (!start.model_folder.empty())
+      say(fmt::format("starting from the weights of {}, which also supply the shape", start.model_folder));
+  }
+
+  /// Returns the signal that any process got, or 0: the same everywhere, so that all stop at the same step.
+  int one_step() {
     const Clock::time_point begin = Clock::now();
-    const StepResult result = step_.run(state_.step + 1, data_.train.at(state_.position));
+    const StepHooks hooks = {
+        .flag = [this] { return stop_requested() | (saver_->written() ? kPartWritten : 0); },
+        .before_update = [this] { saver_->wait_until_copied(); }};
+    const StepResult result = step_.run(state_.step + 1, data_.train.at(state_.position), hooks);
     seconds_ += seconds_since(begin);
     timed_tokens_ += config_.train.global_batch * config_.data.seq_len;
 
@@ -118,77 +151,136 @@ class Trainer {
     state_.tokens += config_.train.global_batch * config_.data.seq_len;
     state_.bad_in_a_row = result.applied ? 0 : state_.bad_in_a_row + 1;
     state_.skipped_steps += result.applied ? 0 : 1;
+    if (log_) report(result);
+    if (state_.bad_in_a_row >= config_.train.max_bad_steps) {
+      finish_saving();
+      world_.together([&] { give_up(result); });
+    }
 
+    int signal = 0;
+    bool all_written = true;
+    for (const int64_t flag : result.flags) {
+      if (signal == 0) signal = static_cast<int>(flag & kSignalMask);
+      all_written = all_written && (flag & kPartWritten) != 0;
+    }
+    if (all_written) finish_saving();
+    return signal;
+  }
+
+  void report(const StepResult& result) {
     const bool due =
         state_.step % config_.log.every == 0 || state_.step == config_.train.steps || !result.applied;
     const double tokens_per_s = static_cast<double>(timed_tokens_) / std::max(seconds_, 1e-9);
-    progress_.step(state_.step, result.loss, result.lr, result.grad_norm, tokens_per_s, due);
-    if (due) {
-      metrics_.write({{"step", state_.step},
-                      {"loss", result.loss},
-                      {"grad_norm", result.grad_norm},
-                      {"lr", result.lr},
-                      {"tokens", state_.tokens},
-                      {"epoch", data_.train.epoch(state_.position - 1)},
-                      {"skipped", state_.skipped_steps},
-                      {"tokens_per_s", tokens_per_s}});
-      seconds_ = 0;
-      timed_tokens_ = 0;
-    }
-    if (state_.bad_in_a_row >= config_.train.max_bad_steps)
-      throw TrainingError(fmt::format(
-          "step {}: loss {} and gradient norm {}: {} steps in a row were not finite and were skipped; {} "
-          "keeps the last "
-          "checkpoints: lower optimizer.lr or look at the data there",
-          state_.step, result.loss, result.grad_norm, state_.bad_in_a_row, checkpoints_path(config_.output)));
+    log_->progress.step(state_.step, result.loss, result.lr, result.grad_norm, tokens_per_s, due);
+    if (!due) return;
+    log_->metrics.write({{"step", state_.step},
+                         {"loss", result.loss},
+                         {"grad_norm", result.grad_norm},
+                         {"lr", result.lr},
+                         {"tokens", state_.tokens},
+                         {"epoch", data_.train.epoch(state_.position - 1)},
+                         {"skipped", state_.skipped_steps},
+                         {"tokens_per_s", tokens_per_s}});
+    seconds_ = 0;
+    timed_tokens_ = 0;
   }
+
+  [[noreturn]] void give_up(const StepResult& result) const {
+    throw TrainingError(fmt::format(
+        "step {}: loss {} and gradient norm {}: {} steps in a row were not finite and were skipped; "
+        "{} keeps the last checkpoints: lower optimizer.lr or look at the data there",
+        state_.step, result.loss, result.grad_norm, state_.bad_in_a_row, checkpoints_path(config_.output)));
+  }
+
+  /// Makes the parts that are being written a checkpoint; its path, or "" if there are none.
+  std::string finish_saving() { return saver_->active() ? saver_->commit() : ""; }
 
   void validate_now() {
     const Clock::time_point begin = Clock::now();
     nlohmann::ordered_json line = {{"step", state_.step}};
-    line.update(validate(step_, *data_.val, config_.validate.sequences));
+    const nlohmann::ordered_json result = validate(world_, step_, *data_.val, config_.validate.sequences);
+    if (!log_) return;
+    line.update(result);
     line["val_seconds"] = seconds_since(begin);
-    metrics_.write(line);
-    progress_.message(
-        fmt::format("step {}  validation loss {:.4f}", state_.step, line["val_loss"].get<double>()));
+    log_->metrics.write(line);
+    say(fmt::format("step {}  validation loss {:.4f}", state_.step, line["val_loss"].get<double>()));
   }
 
+  World& world_;
   TrainConfig config_;
   const Data& data_;
   RunState state_;
+  std::unique_ptr<Collectives> collectives_;
   TrainingStep step_;
-  MetricsLog metrics_;
-  Progress progress_;
+  std::optional<CheckpointSaver> saver_;
+  std::optional<Log> log_;
   double seconds_ = 0;  // of the steps since the last logged one, validation and checkpoints left out
   int64_t timed_tokens_ = 0;
 };
 
-}  // namespace
+/// Where the run starts, decided and locked by the first process for all.
+Start agree_on_start(World& world, const TrainConfig& config, std::optional<RunLock>& lock) {
+  Start start;
+  world.together([&] {
+    if (!world.is_first()) return;
+    // A run may only look for its checkpoints with the lock held; a new run takes it when its input is known
+    // to be good.
+    if (!list_checkpoints(config.output).empty()) lock.emplace(config.output);
+    start = choose_start(config);
+  });
+  const std::string chosen = world.broadcast(world.is_first() ? start_to_text(start) : "");
+  world.together([&] {
+    if (!world.is_first()) start = start_from_text(chosen, config);
+  });
+  return start;
+}
 
-int train(const TrainConfig& config) {
-  const Device device = resolve_device(config.device);
-  // A run may only look for its checkpoints with the lock held; a new run takes it when its input is known to
-  // be good.
-  std::optional<RunLock> lock;
-  if (!list_checkpoints(config.output).empty()) lock.emplace(config.output);
-  const Start start = choose_start(config);
-  const Data data(config, start.model.vocab_size);
-  if (!start.checkpoint.empty())
-    refuse_changes(start.checkpoint, config, start.state, data.tokens.fingerprint());
-  if (!lock) lock.emplace(config.output);
-  if (start.state.step >= config.train.steps) {
-    fmt::print("nothing to do: {} is at step {} of {}\n", start.checkpoint, start.state.step,
-               config.train.steps);
-    return kExitOk;
-  }
-
+/// The folder as the first process leaves it for the run.
+void prepare_output(const TrainConfig& config, const Start& start) {
   std::error_code error;
   std::filesystem::create_directories(checkpoints_path(config.output), error);
   if (error) throw SystemError("{}: cannot be made: {}", checkpoints_path(config.output), error.message());
   clean_leftovers(config.output);
   rewind_metrics(metrics_path(config.output), start.state.step);
-  install_stop_signals();
-  return Trainer(config, start, data, device).run();
+}
+
+}  // namespace
+
+int train(World& world, const TrainConfig& config) {
+  install_stop_signals();  // one that comes while data and weights are read stops the run after its first
+                           // step
+  const std::string text = to_yaml(config);
+  world.require_equal("the configuration", hash_bytes(std::as_bytes(std::span<const char>(text))));
+  Device device = Device::cpu;
+  world.together([&] {
+    check_processes(config, world.size());
+    device = resolve_device(config.device);
+    select_device(device, world.local_rank());
+  });
+  world.require_equal("the device", to_string(device));
+  make_independent_of_threads(config.deterministic);
+  std::optional<RunLock> lock;
+  const Start start = agree_on_start(world, config, lock);
+  std::optional<Data> data;
+  world.together([&] {
+    data.emplace(config, start.model.vocab_size);
+    if (!world.is_first()) return;
+    if (!start.checkpoint.empty())
+      refuse_changes(start.checkpoint, config, start.state, data->tokens.fingerprint());
+    if (!lock) lock.emplace(config.output);
+  });
+  world.require_equal("the tokens of data.train", data->tokens.fingerprint());
+  world.require_equal("the tokens of data.val", data->val_tokens ? data->val_tokens->fingerprint() : "none");
+  if (start.state.step >= config.train.steps) {
+    if (world.is_first())
+      fmt::print("nothing to do: {} is at step {} of {}\n", start.checkpoint, start.state.step,
+                 config.train.steps);
+    return kExitOk;
+  }
+  world.together([&] {
+    if (world.is_first()) prepare_output(config, start);
+  });
+  return Trainer(world, config, start, *data, device).run();
 }
 
 }  // namespace depthroute

@@ -1,7 +1,9 @@
 #include "train/validation.h"
 
 #include <algorithm>
+#include <cstring>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 #include "kernels/host_view.h"
@@ -29,6 +31,21 @@ nlohmann::ordered_json mean_mass(const DepthPlan& plan, const std::vector<Mass>&
   return object;
 }
 
+Mass site_mass(const TrainingStep& step, int site) {
+  const HostView weights(step.stream(), step.model().trace(site).weights);
+  return family_mass(step.model().plan().sites[site],
+                     {weights.tensor().data<float>(), static_cast<size_t>(weights.tensor().numel())});
+}
+
+std::string to_bytes(const std::vector<double>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)};
+}
+std::vector<double> from_bytes(const std::string& bytes) {
+  std::vector<double> values(bytes.size() / sizeof(double));
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
 }  // namespace
 
 Mass family_mass(const Site& site, std::span<const float> weights) {
@@ -39,24 +56,36 @@ Mass family_mass(const Site& site, std::span<const float> weights) {
   return mass;
 }
 
-nlohmann::ordered_json validate(TrainingStep& step, const Batches& data, int64_t sequences) {
+nlohmann::ordered_json validate(World& world, TrainingStep& step, const Batches& data, int64_t sequences) {
   const Qwen3& model = step.model();
   const DepthPlan& plan = model.plan();
   const int64_t count = std::min(sequences, data.num_samples());
   const int64_t micro_batch = model.options().micro_batch, seq_len = model.options().seq_len;
   const BatchSource batch = data.at(0);
-  std::vector<Mass> sums(plan.sites.size(), Mass{});
-  double nll = 0;
-  for (int64_t first = 0; first < count; first += micro_batch) {
-    nll += step.evaluate(first, std::min(micro_batch, count - first), batch);
-    for (size_t s = 0; s < sums.size(); ++s) {
-      if (!plan.sites[s].routed) continue;
-      const HostView weights(step.stream(), model.trace(static_cast<int>(s)).weights);
-      const Mass mass = family_mass(
-          plan.sites[s], {weights.tensor().data<float>(), static_cast<size_t>(weights.tensor().numel())});
-      for (int f = 0; f < kNumFamilies; ++f) sums[s][f] += mass[f];
+  const auto sites = static_cast<int64_t>(plan.sites.size()), columns = 1 + sites * kNumFamilies;
+  const int64_t batches = div_ceil(count, micro_batch), share = div_ceil(batches, int64_t{world.size()});
+  const int64_t begin = std::min(batches, world.rank() * share), end = std::min(batches, begin + share);
+  std::vector<double> rows;  // of this process's micro-batches: nll, then the families' mass per site
+  for (int64_t b = begin; b < end; ++b) {
+    const int64_t first = b * micro_batch;
+    rows.push_back(step.evaluate(first, std::min(micro_batch, count - first), batch));
+    for (int64_t s = 0; s < sites; ++s) {
+      const Mass mass = plan.sites[s].routed ? site_mass(step, static_cast<int>(s)) : Mass{};
+      rows.insert(rows.end(), mass.begin(), mass.end());
     }
   }
+
+  double nll = 0;
+  std::vector<Mass> sums(plan.sites.size(), Mass{});
+  for (const std::string& part : world.gather(to_bytes(rows))) {
+    const std::vector<double> values = from_bytes(part);
+    for (size_t row = 0; row < values.size(); row += static_cast<size_t>(columns)) {
+      nll += values[row];
+      for (size_t i = 1; i < static_cast<size_t>(columns); ++i)
+        sums[(i - 1) / kNumFamilies][(i - 1) % kNumFamilies] += values[row + i];
+    }
+  }
+  if (!world.is_first()) return {};
 
   const auto tokens = static_cast<double>(count * seq_len);
   nlohmann::ordered_json object = {{"val_loss", nll / tokens}, {"val_tokens", count * seq_len}};

@@ -6,6 +6,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <span>
 
+#include "kernels/collectives/world.h"
 #include "train/batches.h"
 #include "train/model/depth_plan.h"
 #include "train/step.h"
@@ -19,7 +20,8 @@ std::array<double, kNumFamilies> family_mass(const Site& site, std::span<const f
 /// The first `sequences` windows of `data` (fewer if it has fewer), in order. Members: val_loss (nats per
 /// token), val_tokens and, unless the model is plain, routing_mass: per family the mean over tokens and
 /// routed sites of the family's weight (0 at a site without a member, so the four sum to 1), then the same
-/// for attn and for mlp sites alone.
-nlohmann::ordered_json validate(TrainingStep& step, const Batches& data, int64_t sequences);
+/// for attn and for mlp sites alone. Collective: micro-batches are dealt to the processes, and summed in
+/// their order whoever had them; the members are on the first process alone.
+nlohmann::ordered_json validate(World& world, TrainingStep& step, const Batches& data, int64_t sequences);
 
 }  // namespace depthroute

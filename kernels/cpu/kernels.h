@@ -24,6 +24,9 @@ double sum_of_squares(int64_t n, const float* x);
 void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
           const float* b, int64_t ldb, float beta, float* c, int64_t ldc);
 
+/// From now on gemm() gives the same bits with any number of threads.
+void make_products_independent_of_threads(bool on);
+
 void embedding_forward(int64_t n, int64_t d, const int32_t* tokens, const float* table, float* out);
 void embedding_backward(int64_t n, int64_t d, const int32_t* tokens, const float* dout, float* dtable);
 

@@ -22,6 +22,7 @@ void copy(Stream, const Tensor&, const Tensor&) { absent(); }
 void cast(Stream, const Tensor&, const Tensor&) { absent(); }
 void add(Stream, const Tensor&, const Tensor&) { absent(); }
 void sum(Stream, const Tensor&, const Tensor&) { absent(); }
+void sum_parts(Stream, const Tensor&, const Tensor&) { absent(); }
 
 void gemm(Stream, bool, bool, const Tensor&, const Tensor&, float, const Tensor&) { absent(); }
 
@@ -82,8 +83,9 @@ void routing_backward_shared(Stream, std::span<const RoutingSite>, std::span<con
   absent();
 }
 
-int64_t global_norm_workspace() { return 0; }
-void global_norm(Stream, const Tensor&, const Tensor&, const Tensor&) { absent(); }
+int64_t sum_of_squares_workspace() { return 0; }
+void sum_of_squares(Stream, const Tensor&, const Tensor&, const Tensor&) { absent(); }
+void combine_parts(Stream, const Tensor&, int64_t, const Tensor&, const Tensor&) { absent(); }
 void adamw(Stream, const AdamwStep&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
            const Tensor&, const Tensor&, const Tensor&) {
   absent();

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
+
 #include "configs/base/check.h"
 #include "configs/base/error.h"
 #include "kernels/cuda/check.h"
@@ -67,8 +69,33 @@ int64_t process_bytes() {
   return int64_t{1} << 30;
 }
 
+int count() {
+  int number = 0;
+  return cudaGetDeviceCount(&number) == cudaSuccess ? number : 0;
+}
+
+namespace {
+std::atomic<int> selected = 0;
+}
+
+void select(int local_rank) {
+  const int number = count();
+  if (number == 0) throw SystemError("device: cuda is not available: {}", unavailable());
+  selected = local_rank % number;
+  enter_thread();
+}
+
+void enter_thread() { DR_CUDA_CHECK(cudaSetDevice(selected)); }
+
+std::string bus_id() {
+  char text[64] = "";
+  DR_CUDA_CHECK(cudaDeviceGetPCIBusId(text, sizeof(text), selected));
+  return text;
+}
+
 Stream make_stream() {
   if (!unavailable().empty()) throw SystemError("device: cuda is not available: {}", unavailable());
+  enter_thread();
   // One stream for everything: an op's order is the order it was put there in.
   static const cudaStream_t stream = [] {
     cudaStream_t made = nullptr;
@@ -82,6 +109,7 @@ void synchronize(Stream stream) { DR_CUDA_CHECK(cudaStreamSynchronize(handle(str
 
 void* allocate(int64_t bytes) {
   if (!unavailable().empty()) throw SystemError("device: cuda is not available: {}", unavailable());
+  enter_thread();
   void* block = nullptr;
   const cudaError_t error = cudaMalloc(&block, static_cast<size_t>(bytes));
   if (error == cudaErrorMemoryAllocation) {
@@ -101,6 +129,57 @@ void* allocate(int64_t bytes) {
 }
 
 void deallocate(void* block) { (void)cudaFree(block); }  // called from destructors: nothing may throw
+
+bool finished(Stream stream) {
+  const cudaError_t error = cudaStreamQuery(handle(stream));
+  if (error == cudaErrorNotReady) return false;
+  DR_CUDA_CHECK(error);
+  return true;
+}
+
+SeparateStream::SeparateStream() {
+  cudaStream_t made = nullptr;
+  DR_CUDA_CHECK(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+  stream_ = {Device::cuda, made};
+}
+SeparateStream::~SeparateStream() { (void)cudaStreamDestroy(handle(stream_)); }
+
+Event::Event(bool timed) {
+  cudaEvent_t made = nullptr;
+  DR_CUDA_CHECK(cudaEventCreateWithFlags(&made, timed ? cudaEventDefault : cudaEventDisableTiming));
+  handle_ = made;
+}
+Event::~Event() { (void)cudaEventDestroy(static_cast<cudaEvent_t>(handle_)); }
+
+void Event::record(Stream stream) {
+  DR_CUDA_CHECK(cudaEventRecord(static_cast<cudaEvent_t>(handle_), handle(stream)));
+}
+
+void Event::hold(Stream stream) const {
+  DR_CUDA_CHECK(cudaStreamWaitEvent(handle(stream), static_cast<cudaEvent_t>(handle_), 0));
+}
+
+bool Event::passed() const {
+  const cudaError_t error = cudaEventQuery(static_cast<cudaEvent_t>(handle_));
+  if (error == cudaErrorNotReady) return false;
+  DR_CUDA_CHECK(error);
+  return true;
+}
+
+double Event::seconds_since(const Event& earlier) const {
+  float milliseconds = 0;
+  DR_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(earlier.handle_),
+                                     static_cast<cudaEvent_t>(handle_)));
+  return 1e-3 * static_cast<double>(milliseconds);
+}
+
+void PinnedDeleter::operator()(std::byte* block) const { (void)cudaFreeHost(block); }
+
+PinnedBlock allocate_pinned(int64_t bytes) {
+  void* block = nullptr;
+  DR_CUDA_CHECK(cudaMallocHost(&block, static_cast<size_t>(bytes)));
+  return PinnedBlock(static_cast<std::byte*>(block));
+}
 
 void* record(Stream stream, const std::function<void()>& body) {
   cudaGraph_t graph = nullptr;

@@ -20,8 +20,23 @@ namespace {
 
 std::string describe() { unreachable(); }
 int64_t process_bytes() { unreachable(); }
+int count() { return 0; }
+void select(int) { unreachable(); }
+void enter_thread() { unreachable(); }
+std::string bus_id() { unreachable(); }
 Stream make_stream() { unreachable(); }
 void synchronize(Stream) { unreachable(); }
+bool finished(Stream) { unreachable(); }
+SeparateStream::SeparateStream() { unreachable(); }
+SeparateStream::~SeparateStream() = default;
+Event::Event(bool) { unreachable(); }
+Event::~Event() = default;
+void Event::record(Stream) { unreachable(); }
+void Event::hold(Stream) const { unreachable(); }
+bool Event::passed() const { unreachable(); }
+double Event::seconds_since(const Event&) const { unreachable(); }
+void PinnedDeleter::operator()(std::byte*) const {}
+PinnedBlock allocate_pinned(int64_t) { unreachable(); }
 void* allocate(int64_t) { unreachable(); }
 void deallocate(void*) { unreachable(); }
 void* record(Stream, const std::function<void()>&) { unreachable(); }

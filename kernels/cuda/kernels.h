@@ -21,6 +21,9 @@ void copy(Stream, const Tensor& from, const Tensor& to);
 void cast(Stream, const Tensor& from, const Tensor& to);
 void add(Stream, const Tensor& x, const Tensor& y);
 void sum(Stream, const Tensor& x, const Tensor& total);
+/// to [count] = the rows of from [parts, count] added in their order, f32 or f64. Not an op: for
+/// kernels/collectives.
+void sum_parts(Stream, const Tensor& from, const Tensor& to);
 
 void gemm(Stream, bool transpose_a, bool transpose_b, const Tensor& a, const Tensor& b, float beta,
           const Tensor& c);
@@ -70,8 +73,9 @@ void routing_backward_shared(Stream, std::span<const RoutingSite> sites, std::sp
                              std::span<const Tensor> dsources, std::span<const RoutingGradients>,
                              const Tensor& workspace);
 
-int64_t global_norm_workspace();
-void global_norm(Stream, const Tensor& x, const Tensor& norm, const Tensor& workspace);
+int64_t sum_of_squares_workspace();
+void sum_of_squares(Stream, const Tensor& x, const Tensor& total, const Tensor& workspace);
+void combine_parts(Stream, const Tensor& parts, int64_t num_squares, const Tensor& loss, const Tensor& norm);
 void adamw(Stream, const AdamwStep&, const Tensor& norm, const Tensor& loss, const Tensor& grad,
            const Tensor& param, const Tensor& m, const Tensor& v, const Tensor& compute);
 

@@ -92,10 +92,10 @@ void add_memory() {
       [=] { return [x = act({size}), y = act({size})] { ops::add(stream(), x, y); }; });
   add("sum", Unit::bytes, 4 * elements,
       [=] { return [x = f32({size}), total = f64()] { ops::sum(stream(), x, total); }; });
-  add("global_norm", Unit::bytes, 4 * elements, [=] {
-    return [x = f32({size}), norm = f32({1}),
-            scratch = workspace(ops::global_norm_workspace(run.target.device))] {
-      ops::global_norm(stream(), x, norm, scratch);
+  add("sum_of_squares", Unit::bytes, 4 * elements, [=] {
+    return [x = f32({size}), total = f64(),
+            scratch = workspace(ops::sum_of_squares_workspace(run.target.device))] {
+      ops::sum_of_squares(stream(), x, total, scratch);
     };
   });
   // Reads gradient, parameter, m, v; writes the last three, and the parameter once more rounded to bf16.

@@ -28,7 +28,7 @@ Outcome run(std::vector<std::string> words, Body body) {
   testing::internal::CaptureStdout();
   testing::internal::CaptureStderr();
   outcome.status = run_program(static_cast<int>(words.size()), argv.data(), "Trains.", "| the reference |\n",
-                               [&](const CommandLine& line) {
+                               {}, [&](const CommandLine& line) {
                                  outcome.ran = true;
                                  outcome.line = line;
                                  return body();

@@ -68,7 +68,7 @@ TEST(Reading, YamlItself) {
   EXPECT_EQ(train_error(kTrain + "\"a\\nb\": 1"),
             "run.yaml:3: unknown key 'a\\x0ab'; keys here: seed, output, device, precision, deterministic, "
             "model, data, "
-            "train, optimizer, validate, checkpoint, log");
+            "train, optimizer, validate, checkpoint, distributed, log");
 }
 
 // Texts made to exhaust a reader: bounded, refused in one line.

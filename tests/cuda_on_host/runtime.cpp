@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -22,6 +23,7 @@ constexpr int kSharedPerMultiprocessor = 228 * 1024;
 constexpr int kThreadsPerMultiprocessor = 2048;
 
 thread_local cudaError_t last_error = cudaSuccess;
+thread_local int current_device = 0;  // they are all alike and share the memory
 
 struct Allocation {
   size_t bytes = 0;
@@ -125,17 +127,21 @@ cudaError_t note(cudaError_t error) {
   return error;
 }
 
-bool have_device() {
+int device_count() {
   const char* devices = std::getenv("CUDA_ON_HOST_DEVICES");
-  return devices == nullptr || std::strcmp(devices, "0") != 0;
+  return devices == nullptr ? 1 : std::atoi(devices);
 }
+
+bool have_device() { return device_count() > 0; }
 
 }  // namespace depthroute::cuda::emulator
 
 using depthroute::cuda::emulator::allocate;
 using depthroute::cuda::emulator::allocated_bytes;
 using depthroute::cuda::emulator::allocations_mutex;
+using depthroute::cuda::emulator::current_device;
 using depthroute::cuda::emulator::describe;
+using depthroute::cuda::emulator::device_count;
 using depthroute::cuda::emulator::have_device;
 using depthroute::cuda::emulator::last_error;
 using depthroute::cuda::emulator::note;
@@ -154,24 +160,33 @@ cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); 
 // ---- device
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = have_device() ? 1 : 0;
+  *count = device_count();
   return have_device() ? cudaSuccess : note(cudaErrorNoDevice);
 }
 
 cudaError_t cudaSetDevice(int device) {
   if (!have_device()) return note(cudaErrorNoDevice);
-  return device == 0 ? cudaSuccess : note(cudaErrorInvalidDevice);
+  if (device < 0 || device >= device_count()) return note(cudaErrorInvalidDevice);
+  current_device = device;
+  return cudaSuccess;
 }
 
 cudaError_t cudaGetDevice(int* device) {
   if (!have_device()) return note(cudaErrorNoDevice);
-  *device = 0;
+  *device = current_device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char* text, int length, int device) {
+  if (device < 0 || device >= device_count()) return note(cudaErrorInvalidDevice);
+  if (std::snprintf(text, static_cast<size_t>(length), "0000:%02x:00.0", device) >= length)
+    return note(cudaErrorInvalidValue);
   return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (!have_device()) return note(cudaErrorNoDevice);
-  if (device != 0) return note(cudaErrorInvalidDevice);
+  if (device < 0 || device >= device_count()) return note(cudaErrorInvalidDevice);
   using namespace depthroute::cuda::emulator;
   *properties = cudaDeviceProp{};
   std::strcpy(properties->name, "emulated");

@@ -11,7 +11,8 @@ namespace depthroute::cuda::emulator {
 /// Remembers an error for cudaGetLastError(); -> the error.
 cudaError_t note(cudaError_t error);
 
-/// Whether there is a device: not with CUDA_ON_HOST_DEVICES=0 in the environment.
+/// CUDA_ON_HOST_DEVICES in the environment, or 1.
+int device_count();
 bool have_device();
 
 /// cudaErrorStreamCaptureUnsupported if a stream captures in a mode that forbids calls which synchronise or

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,7 @@ namespace {
 struct Capture {
   cudaStream_t origin = nullptr;
   cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
+  std::thread::id thread = std::this_thread::get_id();  // that began it
   bool spoilt = false;
   std::shared_ptr<Nodes> nodes = std::make_shared<Nodes>();
 };
@@ -92,6 +94,8 @@ cudaError_t refuse_during_capture() {
   for (const cudaStream_t stream : streams()) {
     const std::shared_ptr<Capture>& capture = stream->capture;
     if (capture == nullptr || capture->mode == cudaStreamCaptureModeRelaxed) continue;
+    if (capture->mode == cudaStreamCaptureModeThreadLocal && capture->thread != std::this_thread::get_id())
+      continue;
     capture->spoilt = true;
     return note(cudaErrorStreamCaptureUnsupported);
   }

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/cuda_on_host/device_array.h"
@@ -51,6 +52,26 @@ TEST(Memory, FreesOnlyWhatItGave) {
   EXPECT_EQ(cudaFree(host), cudaErrorInvalidValue);
   EXPECT_EQ(cudaFreeHost(host), cudaSuccess);
   EXPECT_EQ(cudaFreeHost(host), cudaErrorInvalidValue);
+  cudaGetLastError();
+}
+
+TEST(Device, ThereAreAsManyAsToldAndThreadsChooseForThemselves) {
+  setenv("CUDA_ON_HOST_DEVICES", "3", 1);
+  int count = 0, device = -1;
+  EXPECT_EQ(cudaGetDeviceCount(&count), cudaSuccess);
+  EXPECT_EQ(count, 3);
+  EXPECT_EQ(cudaSetDevice(3), cudaErrorInvalidDevice);
+  EXPECT_EQ(cudaSetDevice(2), cudaSuccess);
+  std::thread([&] { EXPECT_EQ(cudaGetDevice(&device), cudaSuccess); }).join();
+  EXPECT_EQ(device, 0);
+  EXPECT_EQ(cudaGetDevice(&device), cudaSuccess);
+  EXPECT_EQ(device, 2);
+  char text[16];
+  EXPECT_EQ(cudaDeviceGetPCIBusId(text, sizeof(text), device), cudaSuccess);
+  EXPECT_EQ(std::string(text), "0000:02:00.0");
+  EXPECT_EQ(cudaDeviceGetPCIBusId(text, 8, device), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaSetDevice(0), cudaSuccess);
+  unsetenv("CUDA_ON_HOST_DEVICES");
   cudaGetLastError();
 }
 
@@ -164,6 +185,21 @@ TEST_F(Graphs, RelaxedCaptureLetsOthersAllocate) {
   cudaGraph_t graph = nullptr;
   ASSERT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
   EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+}
+
+TEST_F(Graphs, AThreadsOwnCaptureLetsOtherThreadsWork) {
+  begin(cudaStreamCaptureModeThreadLocal);
+  std::thread([] { const DeviceArray<char> x(16); }).join();
+  cudaGraph_t graph = nullptr;
+  ASSERT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+
+  begin(cudaStreamCaptureModeGlobal);
+  std::thread([] {
+    void* block = nullptr;
+    EXPECT_EQ(cudaMalloc(&block, 16), cudaErrorStreamCaptureUnsupported);
+  }).join();
+  EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaErrorStreamCaptureInvalidated);
 }
 
 TEST_F(Graphs, AnotherStreamJoinsThroughAnEvent) {

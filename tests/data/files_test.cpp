@@ -4,7 +4,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
+#include <memory>
+#include <thread>
 
 #include "tests/data/temp_folder.h"
 
@@ -122,6 +125,23 @@ TEST(AtomicFolder, ExceptionInBetweenLeavesTheOldOne) {
   EXPECT_EQ(folder.names(), std::vector<std::string>{"step"});
 }
 
+// Another process does not know that the folder is given up, and goes on adding to it.
+TEST(AtomicFolder, AbandonedWhileSomebodyWritesThereLeavesNothing) {
+  const TempFolder folder;
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int> files = 0;
+    auto made = std::make_unique<AtomicFolder>(folder / "step");
+    std::thread writer([&files, path = made->path()] {
+      EXPECT_THROW(for (int i = 0;; ++i, ++files) write_file_atomically(path + "/" + std::to_string(i), "x"),
+                   SystemError);
+    });
+    while (files < 3) std::this_thread::yield();
+    made.reset();
+    writer.join();
+    ASSERT_TRUE(folder.names().empty()) << folder.names().front();
+  }
+}
+
 TEST(ReplaceSymlink, PointsElsewhereInOneStep) {
   const TempFolder folder;
   for (const std::string target : {"step_1", "step_2"}) {
@@ -166,6 +186,17 @@ TEST(Reading, MapHashAndReadAgreeOnAnySize) {
     EXPECT_TRUE(std::equal(map.bytes().begin(), map.bytes().end(), bytes_of(content).begin(),
                            bytes_of(content).end()));
   }
+}
+
+TEST(Hash, PiecesMakeTheWhole) {
+  const std::string text(10000, 'h');
+  for (const size_t piece : {1, 7, 4096, 20000}) {
+    Hasher hasher;
+    for (size_t at = 0; at < text.size(); at += piece)
+      hasher.update(bytes_of(text).subspan(at, std::min(piece, text.size() - at)));
+    EXPECT_EQ(hasher.hex(), hash_bytes(bytes_of(text))) << piece;
+  }
+  EXPECT_EQ(Hasher().hex(), hash_bytes({}));
 }
 
 // xxHash's own test vector for the empty input, seed 0.

@@ -10,6 +10,7 @@
 #include "data/files.h"
 #include "data/manifest.h"
 #include "tests/data/temp_folder.h"
+#include "tests/data/whole_manifest.h"
 
 namespace depthroute {
 namespace {
@@ -65,7 +66,7 @@ void fill(const std::string& folder, const std::string& version) {
   fs::create_directory(folder + "/model");
   write_raw(folder + "/model/weights", version + std::string(10000, 'w'));
   write_raw(folder + "/state", version + std::string(5000, 's'));
-  write_manifest(folder, version, 7);
+  write_whole_manifest(folder, version, 7);
 }
 
 TEST(Kill, FileIsOldOrNewAtEveryPoint) {

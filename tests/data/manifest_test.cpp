@@ -4,6 +4,7 @@
 
 #include "data/files.h"
 #include "tests/data/temp_folder.h"
+#include "tests/data/whole_manifest.h"
 
 namespace depthroute {
 namespace {
@@ -17,7 +18,7 @@ class ManifestTest : public testing::Test {
     write_raw(path_ + "/model/weights", "weights");
     write_raw(path_ + "/model/deep/more", "");
     write_raw(path_ + "/state.json", "{}");
-    write_manifest(path_, "depthroute checkpoint", 12);
+    write_whole_manifest(path_, "depthroute checkpoint", 12);
   }
   std::string verify_message() const {
     return message_of([&] { verify_manifest(path_); });
@@ -33,7 +34,7 @@ class ManifestTest : public testing::Test {
 };
 
 TEST_F(ManifestTest, ListsEveryFileSortedAndVerifies) {
-  write_manifest(path_, "depthroute checkpoint", 12);  // again: the manifest does not list itself
+  write_whole_manifest(path_, "depthroute checkpoint", 12);  // again: the manifest does not list itself
   const Manifest manifest = verify_manifest(path_);
   EXPECT_EQ(manifest.kind, "depthroute checkpoint");
   EXPECT_EQ(manifest.step, 12);
@@ -43,6 +44,38 @@ TEST_F(ManifestTest, ListsEveryFileSortedAndVerifies) {
   EXPECT_EQ(manifest.files[1].size, 7);
   EXPECT_EQ(manifest.files[1].checksum, hash_file(path_ + "/model/weights"));
   EXPECT_EQ(manifest.files[2].path, "state.json");
+}
+
+TEST_F(ManifestTest, DescriptionsTravelAsText) {
+  const std::vector<ManifestFile> files = describe_all(path_);
+  const std::vector<ManifestFile> back = files_from_json(files_to_json(files), "elsewhere");
+  ASSERT_EQ(back.size(), files.size());
+  for (size_t i = 0; i < files.size(); ++i) {
+    EXPECT_EQ(back[i].path, files[i].path);
+    EXPECT_EQ(back[i].size, files[i].size);
+    EXPECT_EQ(back[i].checksum, files[i].checksum);
+  }
+  EXPECT_TRUE(files_from_json(files_to_json({}), "elsewhere").empty());
+  EXPECT_TRUE(has(message_of([] { files_from_json("{}", "elsewhere"); }), "elsewhere: the key \"files\""));
+}
+
+TEST_F(ManifestTest, WhatWasDescribedMustBeThereAndTensorsMustBeDescribed) {
+  const std::vector<ManifestFile> files = describe_all(path_);
+  const auto refusal = [&] { return message_of<SystemError>([&] { write_manifest(path_, "k", 1, files); }); };
+  write_raw(path_ + "/model/weights", "weight");
+  EXPECT_TRUE(has(refusal(), "model/weights: 7 bytes were written, but 6 are there"));
+  fs::remove(path_ + "/model/weights");
+  EXPECT_TRUE(has(refusal(), "model/weights: written, but cannot be found again"));
+  write_raw(path_ + "/model/weights", "weights");
+  for (const char* name : {"more.safetensors", "model/model.safetensors.index.json"}) {
+    write_raw(path_ + "/" + name, "");
+    EXPECT_TRUE(has(refusal(), std::string(name) + ": nobody of this job has written it"));
+    EXPECT_TRUE(has(verify_message(), "not listed in manifest.json")) << name;
+    fs::remove(path_ + "/" + name);
+  }
+  write_raw(path_ + "/model/tokenizer.json", "{}");
+  EXPECT_NO_THROW(write_manifest(path_, "k", 1, files));
+  EXPECT_NO_THROW(verify_manifest(path_));
 }
 
 TEST_F(ManifestTest, ChangedByteIsFound) {
@@ -125,7 +158,7 @@ TEST_F(ManifestTest, FoldersThatHoldNoModelAreErrorsWithTheReason) {
   EXPECT_TRUE(has(message(folder_ / "latest"), "a link to step_9, which does not exist"));
   write_raw(path_ + "/state.json", "[]");
   EXPECT_TRUE(has(message(path_), "state.json: checksum"));
-  write_manifest(path_, "something else", 1);
+  write_whole_manifest(path_, "something else", 1);
   EXPECT_TRUE(has(message(path_), "of kind \"something else\""));
   fs::remove(path_ + "/manifest.json");
   write_raw(path_ + "/model/config.json", "{}");

@@ -172,6 +172,20 @@ TEST_F(ShardedModelTest, IsReadAsOneModel) {
   EXPECT_EQ(out, one_);
 }
 
+TEST_F(ShardedModelTest, WhatIsWrittenInPartsIsReadAsOneModel) {
+  EXPECT_EQ(model_part_name(0, 1), "model.safetensors");
+  EXPECT_EQ(model_part_name(1, 12), "model-00002-of-00012.safetensors");
+  const std::string path = add("n", {}, tiny(Variant::additive));
+  fs::remove(path + "/" + model_part_name(0, 1));
+  const std::vector<TensorToWrite> first = {{"a", {4}, row_}}, second = {{"b", {1}, one_}};
+  write_safetensors(path + "/" + model_part_name(0, 2), first, model_metadata());
+  write_safetensors(path + "/" + model_part_name(1, 2), second, model_metadata());
+  write_raw(path + "/" + kModelIndexName,
+            model_index_json({{"a", model_part_name(0, 2)}, {"b", model_part_name(1, 2)}}, 20));
+  EXPECT_NO_THROW(ModelFolder(path).check_names({"a", "b"}));
+  EXPECT_EQ(json::parse(read_file(path + "/" + kModelIndexName)).at("metadata").at("total_size"), 20);
+}
+
 TEST_F(ShardedModelTest, IndexAndPartsMustAgree) {
   const std::string one = "model-1.safetensors", two = "model-2.safetensors";
   EXPECT_TRUE(has(message_for({{"a", two}, {"b", two}, {"c", two}}), "tensor \"a\" is missing"));

@@ -115,6 +115,28 @@ TEST(Safetensors, EmptyFileOfNoTensorsIsLegal) {
   EXPECT_TRUE(SafetensorsFile(folder / "m").entries().empty());
 }
 
+TEST(Safetensors, WriterDescribesWhatItWroteAndCanBeStopped) {
+  const TempFolder folder;
+  const std::vector<float> large(700001, 0.3f), small = {1, 2};  // chunks, and a rest
+  const std::vector<TensorToWrite> tensors = {{"large", {700001}, large},
+                                              {"none", {0}, {}},
+                                              {"rounded", {700001}, large, true},
+                                              {"small", {2}, small}};
+  int chunks = 0;
+  const WrittenFile written = write_safetensors(folder / "m", tensors, {}, [&] { ++chunks; });
+  EXPECT_EQ(written.size, static_cast<int64_t>(std::filesystem::file_size(folder / "m")));
+  EXPECT_EQ(written.checksum, hash_file(folder / "m"));
+  EXPECT_EQ(chunks, 3 + 3 + 1);
+  const auto stop_at = [&](int chunk) {
+    return [chunk, at = 0]() mutable {
+      if (++at == chunk) throw std::string("enough");
+    };
+  };
+  for (int chunk = 1; chunk <= chunks; ++chunk)
+    EXPECT_THROW(write_safetensors(folder / "n", tensors, {}, stop_at(chunk)), std::string);
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"m"});
+}
+
 TEST(Safetensors, UnwritablePlaceIsASystemError) {
   const TempFolder folder;
   EXPECT_TRUE(

@@ -45,9 +45,16 @@ EvalSession::EvalSession(const EvalConfig& eval_config)
 
 Evaluation EvalSession::run(const TokenStream& tokens, int64_t sequences,
                             const std::vector<Comparison>& comparisons, RoutingTrace* trace) {
-  Evaluator::Hooks hooks;
-  hooks.trace = trace;
-  return evaluator->run(stream, tokens, sequences, comparisons, hooks);
+  Evaluation evaluation;
+  evaluation.seq_len = config.data.seq_len;
+  evaluation.outcomes.resize(comparisons.size());
+  const auto take = [&](BatchRecord&& record) {
+    evaluation.append(record);
+    if (trace) trace->add(record.routing);
+  };
+  measure(*make_single_world(), *evaluator, stream,
+          {tokens, BatchRange::all(sequences, config.micro_batch), comparisons}, take);
+  return evaluation;
 }
 
 }  // namespace depthroute

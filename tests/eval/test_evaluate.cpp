@@ -7,7 +7,7 @@
 
 #include "eval/cells.h"
 #include "eval/controls.h"
-#include "eval/evaluate.h"
+#include "eval/schedule.h"
 #include "tests/eval/eval_fixture.h"
 #include "tests/tolerances.h"
 
@@ -130,12 +130,15 @@ TEST(Trace, MomentsAgreeWithTwoPasses) {
   const DepthPlan& plan = session.model->plan();
   RoutingTrace trace(plan);
   std::vector<std::vector<float>> all(plan.sites.size());
-  Evaluator::Hooks hooks;
-  hooks.trace = &trace;
-  hooks.weights = [&](int site, int64_t, std::span<const float> weights) {
-    all[site].insert(all[site].end(), weights.begin(), weights.end());
-  };
-  session.evaluator->run(session.stream, tokens, 10, {}, hooks);
+  for (const SequenceRange& batch :
+       {SequenceRange{0, 3}, SequenceRange{3, 3}, SequenceRange{6, 3}, SequenceRange{9, 1}}) {
+    session.evaluator->start(session.stream, tokens, batch);
+    trace.add(measure_routing(session.stream, *session.model, false));
+    for (size_t site = 0; site < plan.sites.size(); ++site) {
+      const auto weights = test::host_values(session.model->trace(static_cast<int>(site)).weights);
+      all[site].insert(all[site].end(), weights.begin(), weights.end());
+    }
+  }
   for (int site = 0; site < static_cast<int>(plan.sites.size()); ++site) {
     const int n = plan.sites[site].num_sources();
     ASSERT_EQ(all[site].size(), 70u * n);

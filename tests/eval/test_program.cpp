@@ -1,73 +1,18 @@
 // depthroute-eval as a user runs it: results that h5py reads, equal runs with equal bytes, refusals with
 // status 2 that write nothing.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 
 #include "data/files.h"
 #include "eval/hdf5.h"
-#include "tests/eval/eval_fixture.h"
+#include "tests/eval/eval_program.h"
 #include "tests/paths.h"
 
 namespace depthroute {
 namespace {
-
-struct Ran {
-  int status = 0;
-  std::string out, err;
-};
-
-class EvalProgram : public testing::Test {
- protected:
-  void SetUp() override { write_shard(folder_.path("val.bin"), random_tokens(100)); }
-
-  std::string config_text(const std::string& model, const std::string& rest = "") const {
-    return "output: " + folder_.path("results.h5") + "\nmodel: {from: " + golden_folder(model) +
-           "}\ndata: {shards: [" + folder_.path("val.bin") +
-           "], seq_len: 9, sequences: 7}\nmicro_batch: 3\n" + "statistics: {bootstrap: 200}\n" + rest;
-  }
-  Ran run(const std::string& text, const std::string& arguments = "") {
-    return run_shell("", text, arguments);
-  }
-  /// `before`: shell commands in front of the program.
-  Ran run_shell(const std::string& before, const std::string& text, const std::string& arguments) {
-    write_file_atomically(folder_.path("config.yaml"), text);
-    const std::string command = before + test_paths::bin() + "/depthroute-eval " +
-                                folder_.path("config.yaml") + " " + arguments + " >" + folder_.path("out") +
-                                " 2>" + folder_.path("err");
-    const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder_.path("out")),
-            read_file(folder_.path("err"))};
-  }
-  std::string results() const { return folder_.path("results.h5"); }
-  /// Nothing but what the test itself made.
-  void expect_nothing_written() const {
-    for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
-      const std::string name = entry.path().filename().string();
-      EXPECT_TRUE(name == "val.bin" || name == "config.yaml" || name == "out" || name == "err") << name;
-    }
-  }
-  void expect_refused(const std::string& text, const std::string& part, const std::string& arguments = "") {
-    const Ran ran = run(text, arguments);
-    EXPECT_EQ(ran.status, 2) << text << ran.err;
-    EXPECT_NE(ran.err.find(part), std::string::npos) << ran.err;
-    EXPECT_EQ(std::count(ran.err.begin(), ran.err.end(), '\n'), 1) << ran.err;
-    expect_nothing_written();
-  }
-
-  TemporaryFolder folder_;
-};
-
-const char* const kGrid =
-    "cells:\n"
-    "  - grid: {families: [embedding, older, recent, current], sublayers: [attn, mlp], bands: [early, mid, "
-    "late],\n"
-    "           interventions: [mask, zero]}\n"
-    "  - {name: steer, sources: [0], layers: [3], sublayers: [mlp], intervention: bias, value: 2.0}\n";
 
 TEST_F(EvalProgram, MeasuresEveryCell) {
   const Ran ran = run(config_text("cumulative", kGrid));

@@ -131,4 +131,14 @@ inline void expect_independent_of_threads(const std::function<std::vector<F32>()
   omp_set_num_threads(before);
 }
 
+/// The norm of one part, as the optimiser takes it of many.
+inline F32 global_norm(const Tensor& x) {
+  F64 parts({1, 2}, 0.0), squares({1}), loss({1});
+  F32 norm({1});
+  ops::sum_of_squares(stream(), x, squares, workspace(ops::sum_of_squares_workspace(device())));
+  parts[1] = squares[0];
+  ops::combine_parts(stream(), parts, 1, loss, norm);
+  return norm;
+}
+
 }  // namespace depthroute::test

@@ -99,6 +99,40 @@ TEST(Gemm, Bf16MatchesFloat64) {
 
 // The CPU's kernels call products from within their own parallel regions; each must then run on the calling
 // thread alone.
+/// Restores the default even when an assertion leaves the test.
+struct IndependentOfThreads {
+  IndependentOfThreads() { make_independent_of_threads(true); }
+  ~IndependentOfThreads() { make_independent_of_threads(false); }
+};
+
+TEST(Gemm, GivesTheSameBitsWithAnyNumberOfThreadsWhereAsked) {
+  if (test::on_cuda()) GTEST_SKIP() << "of the CPU backend";
+  const IndependentOfThreads scope;
+  struct Case {
+    ops::Op op_a, op_b;
+    int64_t m, n, k;
+  };
+  // Larger and smaller than a tile, and the shapes in which OpenBLAS's own threads differ most: long sums.
+  for (const Case& c : {Case{ops::Op::none, ops::Op::transpose, 131, 67, 700},
+                        Case{ops::Op::transpose, ops::Op::none, 600, 33, 1500},
+                        Case{ops::Op::none, ops::Op::none, 5, 1100, 301}}) {
+    const bool ta = c.op_a == ops::Op::transpose, tb = c.op_b == ops::Op::transpose;
+    const F32 a = random_f32(ta ? Shape{c.k, c.m} : Shape{c.m, c.k}, 1);
+    const F32 b = random_f32(tb ? Shape{c.n, c.k} : Shape{c.k, c.n}, 2);
+    test::expect_independent_of_threads([&] {
+      F32 out = random_f32({c.m, c.n}, 3);
+      ops::gemm(stream(), c.op_a, c.op_b, a, b, 1, out);
+      return std::vector{out};
+    });
+    F32 tiled({c.m, c.n}), plain({c.m, c.n});
+    ops::gemm(stream(), c.op_a, c.op_b, a, b, 0, tiled);
+    make_independent_of_threads(false);
+    ops::gemm(stream(), c.op_a, c.op_b, a, b, 0, plain);
+    make_independent_of_threads(true);
+    EXPECT_LE(relative_l2(tiled, plain.doubles()), tolerance::kF32Forward);
+  }
+}
+
 TEST(Gemm, CallsFromSeveralThreadsDoNotDisturbEachOther) {
   using test::kCpu;
   if (test::on_cuda()) GTEST_SKIP() << "of the CPU backend";

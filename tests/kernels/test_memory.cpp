@@ -78,15 +78,12 @@ TEST(Memory, PartsOfTensorsNeedNoAlignment) {
   for (int64_t i = kFirst; i < kN - 1; ++i) want[i] += x[i];
   EXPECT_TRUE(y == want);
   F64 total({1}, 0.0), want_total({1}, 0.0);
-  F32 norm({1}), want_norm({1}), aligned({kN - 1 - kFirst});
+  F32 aligned({kN - 1 - kFirst});
   std::copy_n(x.data() + kFirst, aligned.size(), aligned.data());
-  const F32 workspace = test::workspace(ops::global_norm_workspace(test::device()));
   ops::sum(stream(), part(x), total);
   ops::sum(stream(), aligned, want_total);
   EXPECT_EQ(total[0], want_total[0]);
-  ops::global_norm(stream(), part(x), norm, workspace);
-  ops::global_norm(stream(), aligned, want_norm, workspace);
-  EXPECT_EQ(norm[0], want_norm[0]);
+  EXPECT_EQ(test::global_norm(part(x))[0], test::global_norm(aligned)[0]);
   ops::fill(stream(), part(y), 2.0f);
   for (int64_t i = 0; i < kN; ++i) ASSERT_EQ(y[i], i >= kFirst && i < kN - 1 ? 2.0f : want[i]);
 }
@@ -94,10 +91,9 @@ TEST(Memory, PartsOfTensorsNeedNoAlignment) {
 // More elements than a GPU's largest grid takes in one turn.
 TEST(Memory, LargeTensorsTakeSeveralTurns) {
   constexpr int64_t kN = (1 << 23) + 100'003;
-  F32 x({kN}), norm({1});
+  F32 x({kN});
   ops::fill(stream(), x, 2.5f);
-  ops::global_norm(stream(), x, norm, test::workspace(ops::global_norm_workspace(test::device())));
-  EXPECT_FLOAT_EQ(norm[0], static_cast<float>(2.5 * std::sqrt(static_cast<double>(kN))));
+  EXPECT_FLOAT_EQ(test::global_norm(x)[0], static_cast<float>(2.5 * std::sqrt(static_cast<double>(kN))));
   const std::span<const float> values = x.span();
   EXPECT_EQ(std::count(values.begin(), values.end(), 2.5f), kN);
 }
@@ -107,11 +103,10 @@ TEST(Memory, SumsDoNotDependOnTheNumberOfThreads) {
   for (int64_t i = 0; i < x.size(); ++i) x[i] = std::ldexp(x[i], static_cast<int>(i % 60) - 30);
   test::expect_independent_of_threads([&] {
     F64 total({1}, 0.0);
-    F32 norm({1}), halves({2});
+    F32 halves({2});
     ops::sum(stream(), x, total);
-    ops::global_norm(stream(), x, norm, test::workspace(ops::global_norm_workspace(test::device())));
     std::memcpy(halves.data(), total.data(), sizeof(double));
-    return std::vector{norm, halves};
+    return std::vector{test::global_norm(x), halves};
   });
 }
 

@@ -1,13 +1,14 @@
 // Properties of one training step that hold for any weights.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <vector>
 
-#include "tests/kernels/host_tensor.h"
+#include "tests/kernels/op_test.h"
 #include "tests/tolerances.h"
 #include "tests/train/tiny_run.h"
 #include "train/step.h"
@@ -59,6 +60,72 @@ TEST(Step, SplittingTheBatchChangesNothingButRounding) {
     }
     EXPECT_LT(std::sqrt(difference / norm), tolerance::kF32Backward) << "micro_batch " << micro_batch;
   }
+}
+
+TrainConfig deterministic_config() {
+  TrainConfig config = tiny_config();
+  config.deterministic = true;
+  config.train = {.steps = 20, .global_batch = 24, .micro_batch = 1};
+  config.distributed.shards = 8;
+  return config;
+}
+
+TEST(Step, DeterministicSumsAreAPairwiseTreeOverShards) {
+  TrainConfig config = deterministic_config();
+  TrainingStep whole(config, test::device());
+  make_ready(whole);
+  const StepResult result = whole.run(1, random_batch(config.data.seq_len));
+  const std::vector<float> sum = values(whole.model().gradients());
+
+  // Each shard by itself: steps of three sequences.
+  std::vector<std::vector<float>> shards;
+  double loss = 0;
+  TrainConfig part = config;
+  part.deterministic = false;
+  part.train.global_batch = 3;
+  for (int64_t shard = 0; shard < 8; ++shard) {
+    TrainingStep step(part, test::device());
+    make_ready(step);
+    const BatchSource all = random_batch(config.data.seq_len);
+    const StepResult one = step.run(1, [&](int64_t first, int64_t count, auto tokens, auto targets) {
+      all(3 * shard + first, count, tokens, targets);
+    });
+    loss += one.loss / 8;
+    shards.push_back(values(step.model().gradients()));
+  }
+  EXPECT_NEAR(result.loss, loss, 1e-12 * loss);
+  const size_t size = shards[0].size();
+  std::vector<float> want(size);
+  for (size_t i = 0; i < size; ++i) {
+    const auto g = [&](int shard) { return shards[shard][i]; };
+    want[i] = ((g(0) + g(1)) + (g(2) + g(3))) + ((g(4) + g(5)) + (g(6) + g(7)));
+  }
+  // The gradient of a mean over 24 sequences against that of means over 3: a factor of 8, exact in float32.
+  ASSERT_GE(sum.size(), size);
+  size_t different = 0;
+  for (size_t i = 0; i < size; ++i) different += 8 * sum[i] != want[i];
+  EXPECT_EQ(different, 0U);
+}
+
+TEST(Step, DeterministicMeansAnyNumberOfThreads) {
+  if (test::on_cuda()) GTEST_SKIP() << "of the CPU backend";
+  const TrainConfig config = deterministic_config();
+  make_independent_of_threads(true);
+  test::expect_independent_of_threads([&] {
+    TrainingStep step(config, test::device());
+    make_ready(step);
+    std::vector<float> losses;
+    for (int64_t t = 1; t <= 3; ++t) {
+      const StepResult result = step.run(t, random_batch(config.data.seq_len));
+      losses.push_back(static_cast<float>(result.loss));
+      losses.push_back(static_cast<float>(result.grad_norm));
+    }
+    test::F32 parameters({step.model().parameters().numel()}), log({static_cast<int64_t>(losses.size())});
+    std::ranges::copy(values(step.model().parameters()), parameters.data());
+    std::ranges::copy(losses, log.data());
+    return std::vector{parameters, log};
+  });
+  make_independent_of_threads(false);
 }
 
 TEST(Step, LossFallsOnARepeatedBatch) {
@@ -126,18 +193,20 @@ TEST(Optimizer, WithoutGradientOnlyDecayMovesParameters) {
   config.optimizer.weight_decay = 0.5;
   Arena arena(test::device());
   const ParameterLayout layout(config.model, make_depth_plan(config.model));
-  Tensor parameters, gradients, loss;
+  Tensor parameters, gradients, loss, norm;
   arena.plan(Purpose::batch, &loss, {1}, DType::f64);
+  arena.plan(Purpose::batch, &norm, {1});
   arena.plan(Purpose::parameters, &parameters, {layout.block_size()});
   arena.plan(Purpose::gradients, &gradients, {layout.block_size()});
-  AdamW optimizer(config.optimizer, layout, arena);
+  const Partition partition(layout, {});
+  ASSERT_EQ(partition.padded_size(), layout.block_size());
+  AdamW optimizer(config.optimizer, layout, partition, arena);
   arena.allocate();
   initialize_parameters(layout, 5, 0.25, parameters);
   const std::vector<float> before = values(parameters);
 
-  optimizer.measure(test::stream(), gradients);
-  EXPECT_EQ(values(optimizer.norm())[0], 0);
-  optimizer.update(test::stream(), 1, 0.125, loss, gradients, parameters, {});
+  for (int bucket = 0; bucket < static_cast<int>(partition.buckets().size()); ++bucket)
+    optimizer.update(test::stream(), 1, 0.125, bucket, {loss, norm}, gradients, parameters, {});
   for (const Parameter& parameter : layout.all()) {
     const float factor = parameter.decay ? 1.0F - 0.125F * 0.5F : 1.0F;
     const std::vector<float> now = values(layout.view(parameters, parameter));

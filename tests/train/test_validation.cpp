@@ -25,7 +25,7 @@ TEST_F(ValidationTest, FreshWeightsGiveTheRecencyScheduleExactly) {
     initialize_parameters(step.layout(), 5, kBias, step.model().parameters());
     const TokenStream tokens({path("val.bin")}, 256);
     const Batches data(tokens, config.data.seq_len, Order::sequential, 1);
-    const nlohmann::ordered_json result = validate(step, data, 1000);
+    const nlohmann::ordered_json result = validate(*make_single_world(), step, data, 1000);
     EXPECT_EQ(result["val_tokens"], 5 * 32) << "all of the five windows there are";
 
     std::array<double, kNumFamilies> expected{};
@@ -58,7 +58,7 @@ TEST_F(ValidationTest, AShortLastMicroBatchCountsOnce) {
     TrainingStep step(config, test::device());
     step.allocate();
     initialize_parameters(step.layout(), 5, 0, step.model().parameters());
-    losses[micro_batch == 4] = validate(step, data, 5)["val_loss"].get<double>();
+    losses[micro_batch == 4] = validate(*make_single_world(), step, data, 5)["val_loss"].get<double>();
   }
   EXPECT_NEAR(losses[0], losses[1], 1e-6);
 }
@@ -71,7 +71,7 @@ TEST_F(ValidationTest, PlainModelsHaveNoRoutingMass) {
   initialize_parameters(step.layout(), 5, 0, step.model().parameters());
   const TokenStream tokens({path("val.bin")}, 256);
   const Batches data(tokens, config.data.seq_len, Order::sequential, 1);
-  EXPECT_FALSE(validate(step, data, 2).contains("routing_mass"));
+  EXPECT_FALSE(validate(*make_single_world(), step, data, 2).contains("routing_mass"));
 }
 
 }  // namespace

@@ -68,12 +68,17 @@ ParameterLayout::ParameterLayout(const ModelConfig& config, const DepthPlan& pla
   build.norm("model.norm.weight", d);
   block_size_ = round_up(block_size_, kGroupAlignment);
   for (size_t i = 0; i < parameters_.size(); ++i) index_[parameters_[i].name] = i;
+  layers_begin_ = layer_begin(0);
 }
 
 const Parameter& ParameterLayout::find(const std::string& name) const {
   const auto found = index_.find(name);
   DR_CHECK_MSG(found != index_.end(), name.c_str());
   return parameters_[found->second];
+}
+
+int64_t ParameterLayout::layer_begin(int layer) const {
+  return find(fmt::format("model.layers.{}.self_attn.q_proj.weight", layer)).offset;
 }
 
 bool ParameterLayout::contains(const std::string& name) const { return index_.count(name) != 0; }

@@ -42,6 +42,10 @@ class ParameterLayout {
   /// Elements at the start of the block that hold all matrices and the embedding (what weight decay applies
   /// to, and what a bf16 copy is made of); norms, queries and biases follow.
   int64_t matrices_size() const { return matrices_size_; }
+  /// Where the first layer's matrices begin: the embedding and an untied head stand before them.
+  int64_t layers_begin() const { return layers_begin_; }
+  /// Where layer i's matrices begin; they end where those of layer i + 1 do, or at matrices_size().
+  int64_t layer_begin(int layer) const;
   /// Numbers a user would count: without padding, tied head once.
   int64_t num_parameters() const;
   /// View of one parameter in a block (float32 parameters, gradients, moments: all have the same layout).
@@ -51,7 +55,7 @@ class ParameterLayout {
  private:
   std::vector<Parameter> parameters_;
   std::unordered_map<std::string, size_t> index_;  // name -> position in parameters_
-  int64_t block_size_ = 0, matrices_size_ = 0;
+  int64_t block_size_ = 0, matrices_size_ = 0, layers_begin_ = 0;
 };
 
 /// Fresh weights (SPEC §2): matrices and embedding N(0, 0.02^2), norms 1, queries 0, biases `recency_bias`.

@@ -12,6 +12,8 @@ Qwen3::Qwen3(const ModelConfig& config, const Qwen3Options& options, Arena& aren
   const std::string problem =
       ops::unsupported(arena.device(), config.hidden_size, config.intermediate_size, config.head_dim);
   if (!problem.empty()) throw ConfigError("model.{}", problem);
+  if (options_.block_size == 0) options_.block_size = layout_.block_size();
+  DR_CHECK(options_.block_size >= layout_.block_size());
   reads_ = plan_.sites;
   if (!plan_.has_final_site()) {  // norm(S_2L): a read of one source without routing
     Site last;

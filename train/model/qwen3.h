@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -46,7 +47,12 @@ struct Qwen3Options {
   DType activations = DType::f32;  // f32 or, on cuda, bf16: states, activations, matrices in use ("act")
   Recompute recompute = Recompute::none;
   bool deterministic = false;  // of library attention on cuda; everything else always is
+  int64_t block_size = 0;      // elements of the parameter block: layout.block_size(), or more as padding (0)
 };
+
+/// Told during backward() that the gradients in [begin, layout.matrices_size()) of the block have their final
+/// values for this pass: after each layer, descending. At the end with 0: the whole block has.
+using GradientsReady = std::function<void(int64_t begin)>;
 
 class Qwen3 {
  public:
@@ -61,10 +67,11 @@ class Qwen3 {
   const ParameterLayout& layout() const { return layout_; }
   const Qwen3Options& options() const { return options_; }
   Device device() const { return parameters_.device; }
-  /// [layout().block_size()] f32: what is loaded, saved and optimised. Call publish() after changing it,
+  /// [options().block_size] f32: what is loaded, saved and optimised. Call publish() after changing it,
   /// unless no pass has run yet.
   Tensor parameters() const { return parameters_; }
-  /// [layout().matrices_size()] bf16: the matrices in use, or undefined where those are the f32 ones.
+  /// [options().block_size] bf16, of which layout().matrices_size() are in use: the matrices that products
+  /// read, or undefined where those are the f32 ones.
   Tensor compute_parameters() const { return compute_parameters_; }
   void publish(Stream stream);
   Tensor gradients() const { return gradients_; }  // same layout; training only
@@ -81,7 +88,7 @@ class Qwen3 {
   /// nll of the last forward pass: targets [B', T] i32 (-1: ignored). No gradients.
   void loss(Stream stream, const Tensor& targets);
   /// loss() and all gradients of grad_scale * sum(nll): accumulates into gradients(). Training only.
-  void backward(Stream stream, const Tensor& targets, float grad_scale);
+  void backward(Stream stream, const Tensor& targets, float grad_scale, const GradientsReady& ready = {});
 
   Tensor nll() const;           // [B'*T] f32 of the last loss() or backward()
   Tensor final_hidden() const;  // [B'*T, D]: input of the output head, after the final norm

@@ -83,7 +83,7 @@ void Qwen3::mlp_backward(Stream stream, int layer, const Tensor& doutput, const 
   ops::gemm(stream, ops::Op::none, ops::Op::none, gate_up, w.gate_up, 0, dinput);
 }
 
-void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale) {
+void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale, const GradientsReady& ready) {
   DR_CHECK_MSG(options_.training && differentiable_,
                "Qwen3::backward needs training = true and a clean forward pass");
   DR_CHECK(targets.numel() == num_tokens());
@@ -107,11 +107,13 @@ void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale) {
     // S_{s+1} = S_s + f_s: the gradient flows on; by itself where both states share a buffer.
     if (!site.restart && slot != next_slot) ops::add(stream, doutput, rows(state_gradients_[slot]));
     read_backward(stream, s);
+    if (ready && site.sublayer == Sublayer::attn) ready(layout_.layer_begin(site.layer));
   }
   ops::embedding_backward(stream, rows(tokens_), rows(state_gradients_[plan_.gradient_slot[0]]),
                           layout_.view(gradients_, "model.embed_tokens.weight"));
   differentiable_ =
       false;  // gate_up has become its own gradient: another backward pass needs another forward pass
+  if (ready) ready(0);
 }
 
 }  // namespace depthroute

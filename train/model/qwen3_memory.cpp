@@ -33,10 +33,9 @@ void visit_products(Activations& a, const ops::AttentionShape& shape, int64_t f,
 void Qwen3::plan_memory(Arena& arena) {
   const int64_t n = options_.micro_batch * options_.seq_len, d = config_.hidden_size;
   const DType act = options_.activations;
-  arena.plan(Purpose::parameters, &parameters_, {layout_.block_size()});
-  if (act != DType::f32)
-    arena.plan(Purpose::parameters, &compute_parameters_, {layout_.matrices_size()}, act);
-  if (options_.training) arena.plan(Purpose::gradients, &gradients_, {layout_.block_size()});
+  arena.plan(Purpose::parameters, &parameters_, {options_.block_size});
+  if (act != DType::f32) arena.plan(Purpose::parameters, &compute_parameters_, {options_.block_size}, act);
+  if (options_.training) arena.plan(Purpose::gradients, &gradients_, {options_.block_size});
 
   states_.resize(plan_.num_sublayers() + 1);
   for (Tensor& state : states_) arena.plan(Purpose::states, &state, {n, d}, act);
@@ -177,7 +176,8 @@ void Qwen3::bind(Stream stream) {
 
 void Qwen3::publish(Stream stream) {
   if (compute_parameters_.defined())
-    ops::cast(stream, parameters_.slice(0, layout_.matrices_size()), compute_parameters_);
+    ops::cast(stream, parameters_.slice(0, layout_.matrices_size()),
+              compute_parameters_.slice(0, layout_.matrices_size()));
 }
 
 }  // namespace depthroute

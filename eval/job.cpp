@@ -1,0 +1,77 @@
+#include "eval/job.h"
+
+#include <filesystem>
+
+#include "configs/read.h"
+#include "data/files.h"
+#include "train/model/weights.h"
+
+namespace depthroute {
+
+std::string config_hash(const EvalConfig& config) {
+  EvalConfig same = config;
+  same.output.clear();  // where the results go is not part of what they are
+  const std::string text = to_yaml(same);
+  return hash_bytes(std::as_bytes(std::span<const char>(text)));
+}
+
+Job::Job(const EvalConfig& eval_config)
+    : config(eval_config),
+      source(open_eval_model(config)),
+      tokens(open_eval_tokens(config, source.config.vocab_size)),
+      plan(make_depth_plan(source.config)),
+      cells(resolve_cells(config.cells, plan)),
+      controls(make_controls(plan, source.recency_bias)) {}
+
+std::vector<Comparison> Job::comparisons() const {
+  std::vector<Comparison> list;
+  for (const Cell& cell : cells)
+    if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.controls});
+  for (const Control& control : controls)
+    list.push_back({control.name, control.first_site, control.controls});
+  return list;
+}
+
+Provenance Job::provenance(const CommandLine& command) const {
+  Provenance from;
+  from.command_line = command.text;
+  from.config_yaml = to_yaml(config);
+  from.config_hash = config_hash(config);
+  // What a link names may change.
+  from.checkpoint_path = std::filesystem::canonical(source.folder.path()).string();
+  from.checkpoint_checksum = model_folder_checksum(source.folder.path());
+  for (const ShardInfo& shard : tokens.shards()) {
+    from.data_paths.push_back(shard.path);
+    from.data_checksums.push_back(hash_file(shard.path));
+  }
+  from.seed = config.statistics.seed;
+  from.wrapped = source.wrapped();
+  return from;
+}
+
+PartLayout Job::layout(const BatchRange& batches) const {
+  PartLayout layout{plan, batches, config.data.seq_len, {}, stores_weights()};
+  for (const Comparison& comparison : comparisons()) layout.comparisons.push_back(comparison.name);
+  return layout;
+}
+
+Machinery::Machinery(const Job& job, Device device)
+    : arena(device),
+      model(job.source.config,
+            {.micro_batch = job.micro_batch(),
+             .seq_len = job.config.data.seq_len,
+             .activations = working_type(device, job.config.precision)},
+            arena),
+      evaluator(model, arena) {}
+
+void Machinery::load(const Job& job) {
+  stream = make_stream(arena.device());
+  arena.allocate();
+  load_eval_model(stream, job.source, model);
+}
+
+std::string Machinery::parameters() const {
+  return parameters_checksum(stream, model.layout(), model.parameters());
+}
+
+}  // namespace depthroute

@@ -1,0 +1,54 @@
+// What every mode of the program (whole, part, merge, dry run) starts from: the configuration's model, data
+// and cells, opened and checked, and the machinery that computes on them.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "configs/cli.h"
+#include "eval/controls.h"
+#include "eval/part.h"
+#include "eval/results.h"
+#include "eval/setup.h"
+
+namespace depthroute {
+
+struct Job {
+  EvalConfig config;
+  EvalModel source;
+  TokenStream tokens;
+  DepthPlan plan;
+  std::vector<Cell> cells;
+  std::vector<Control> controls;
+
+  /// InputError for what cannot work. Computes nothing, writes nothing.
+  explicit Job(const EvalConfig& eval_config);
+
+  /// Cells that run, then controls: views of this object.
+  std::vector<Comparison> comparisons() const;
+  BatchRange batches() const { return BatchRange::all(config.data.sequences, micro_batch()); }
+  int64_t micro_batch() const { return std::min(config.micro_batch, config.data.sequences); }
+  bool stores_weights() const { return config.routing.weights == "all" && plan.sites.front().routed; }
+  /// Of the files a run reads, which takes hashing them; nothing about who computes.
+  Provenance provenance(const CommandLine& command) const;
+  PartLayout layout(const BatchRange& batches) const;
+};
+
+/// Of everything that makes results what they are: `output` is not part of it.
+std::string config_hash(const EvalConfig& config);
+
+/// Model and evaluator on one device.
+struct Machinery {
+  Arena arena;
+  Qwen3 model;
+  Evaluator evaluator;
+  Stream stream;
+
+  /// Plans all memory and takes none.
+  Machinery(const Job& job, Device device);
+  void load(const Job& job);
+  std::string parameters() const;  // parameters_checksum()
+};
+
+}  // namespace depthroute

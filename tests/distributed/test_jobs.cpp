@@ -1,0 +1,266 @@
+// depthroute-train in several processes, from the outside: the same bits on any number of them, however often
+// they are killed, and an end with a reason when one of them is gone.
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <random>
+
+#include "configs/base/error.h"
+#include "data/safetensors.h"
+#include "data/token_stream.h"
+#include "tests/distributed/job_run.h"
+#include "train/checkpoint.h"
+#include "train/run_folder.h"
+
+namespace depthroute {
+namespace {
+
+namespace fs = std::filesystem;
+using testing_support::errors_of;
+using testing_support::MpiJob;
+using testing_support::Result;
+using testing_support::run_program_to_end;
+
+/// Writes NaN over one row of the embedding.
+void poison_embedding(const std::string& file, int64_t row) {
+  int64_t at = 0;
+  {
+    const SafetensorsFile tensors(file);
+    const TensorEntry* entry = tensors.find("model.embed_tokens.weight");
+    ASSERT_NE(entry, nullptr);
+    at = entry->begin + row * entry->shape[1] * 4;
+  }
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  uint64_t header = 0;
+  stream.read(reinterpret_cast<char*>(&header), sizeof(header));
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  stream.seekp(static_cast<std::streamoff>(8 + header) + at);
+  stream.write(reinterpret_cast<const char*>(&nan), sizeof(nan));
+  ASSERT_TRUE(stream.good());
+}
+
+class Jobs : public testing_support::JobRun {
+ protected:
+  void SetUp() override {
+    DR_SKIP_WITHOUT_MPI();
+    JobRun::SetUp();
+  }
+  void TearDown() override {
+    if (!folder_.empty()) JobRun::TearDown();
+  }
+  MpiJob start(int processes, const std::string& output, int64_t steps,
+               const std::vector<std::string>& settings = {}) {
+    return MpiJob(processes, "depthroute-train", arguments(output, steps, settings), folder_);
+  }
+  /// Waits until something half-written is there, so that what follows hits a checkpoint on its way.
+  void wait_for_leftover(const std::string& output, MpiJob& job) {
+    std::error_code error;
+    while (!job.ranks().empty()) {
+      for (const fs::directory_entry& entry : fs::directory_iterator(checkpoints_path(path(output)), error))
+        if (entry.path().filename().string().find(".tmp-") != std::string::npos) return;
+      if (kill(job.ranks().front(), 0) != 0) return;
+    }
+  }
+};
+
+TEST_F(Jobs, TheSameBitsOnOneTwoFourAndEightProcesses) {
+  const Result one = job(1, "one", 22);
+  ASSERT_EQ(one.status, 0) << one.err;
+  for (const int processes : {2, 4, 8}) {
+    const std::string name = "n" + std::to_string(processes);
+    const Result several = job(processes, name, 22);
+    ASSERT_EQ(several.status, 0) << several.err;
+    EXPECT_NE(several.out.find(std::to_string(processes) + " processes"), std::string::npos) << several.out;
+    expect_same_result("one", name, 22);
+  }
+  // Started by hand, with as many threads as there are cores.
+  ASSERT_EQ(run_program_to_end("depthroute-train", arguments("hand", 22), folder_).status, 0);
+  expect_same_result("one", "hand", 22);
+}
+
+TEST_F(Jobs, WithoutDeterminismTheSameUpToRounding) {
+  const std::vector<std::string> settings = {"deterministic=false", "train.global_batch=14",
+                                             "train.micro_batch=2"};
+  ASSERT_EQ(job(1, "one", 12, settings).status, 0);
+  for (const int processes : {2, 3, 7}) {  // 7 micro-batches: dealt unevenly to 2 and 3
+    const std::string name = "n" + std::to_string(processes);
+    const Result several = job(processes, name, 12, settings);
+    ASSERT_EQ(several.status, 0) << several.err;
+    const auto a = metrics("one"), b = metrics(name);
+    ASSERT_EQ(a.size(), b.size());
+    for (size_t i = 0; i < a.size(); ++i)
+      for (const char* key : {"loss", "grad_norm", "val_loss"})
+        if (a[i].contains(key)) {
+          EXPECT_NEAR(a[i].at(key).get<double>(), b[i].at(key).get<double>(),
+                      2e-4 * a[i].at(key).get<double>())
+              << key << " in line " << i;
+        }
+  }
+}
+
+TEST_F(Jobs, GoOnWithOneFourTwoAndOneProcessesAfterKills) {
+  constexpr int64_t kSteps = 60;
+  ASSERT_EQ(job(1, "straight", kSteps).status, 0);
+  const struct {
+    int processes, rank;
+    const char* until;
+  } parts[] = {{1, 0, "step 13/"}, {4, 2, "step 27/"}, {2, 1, "step 44/"}};
+  for (const auto& [processes, rank, until] : parts) {
+    MpiJob running = start(processes, "broken", kSteps);
+    ASSERT_TRUE(running.wait_for_output(until)) << running.wait().err;
+    running.send(rank, SIGKILL);
+    EXPECT_NE(running.wait().status, 0);
+  }
+  const Result last = job(1, "broken", kSteps);
+  ASSERT_EQ(last.status, 0) << last.err;
+  EXPECT_NE(last.out.find("going on after step"), std::string::npos) << last.out;
+  expect_same_result("straight", "broken", kSteps);
+}
+
+TEST_F(Jobs, ASignalToAnyProcessStopsAllAtTheSameStepWithACheckpoint) {
+  constexpr int64_t kSteps = 400;
+  const struct {
+    int rank, signal;
+    const char* name;
+  } cases[] = {{2, SIGTERM, "SIGTERM"}, {0, SIGUSR1, "SIGUSR1"}};
+  for (const auto& [rank, signal, name] : cases) {
+    MpiJob running = start(3, name, kSteps, {"deterministic=false", "checkpoint.every=0"});
+    ASSERT_TRUE(running.wait_for_output("step 4/")) << running.wait().err;
+    running.send(rank, signal);
+    const Result result = running.wait();
+    EXPECT_EQ(result.status, kExitInterrupted) << result.err;
+    EXPECT_NE(result.out.find(std::string("stopped by ") + name), std::string::npos) << result.out;
+    const auto checkpoints = list_checkpoints(path(name));
+    ASSERT_EQ(checkpoints.size(), 1U);
+    EXPECT_EQ(verify_checkpoint(checkpoints[0].path).step, metrics(name).back().at("step"));
+  }
+}
+
+TEST_F(Jobs, ADeadProcessEndsTheJobAndSpoilsNothing) {
+  MpiJob running = start(4, "run", 100'000, {"checkpoint.every=3", "checkpoint.keep=2"});
+  ASSERT_TRUE(running.wait_for_output("step 8/")) << running.wait().err;
+  const std::vector<pid_t> ranks = running.ranks();
+  running.send(3, SIGKILL);
+  EXPECT_NE(running.wait(60).status, 0);
+  for (const pid_t rank : ranks) EXPECT_TRUE(testing_support::ends(rank));
+  for (const CheckpointFolder& folder : list_checkpoints(path("run")))
+    EXPECT_NO_THROW(verify_checkpoint(folder.path));
+}
+
+TEST_F(Jobs, AProcessThatHangsEndsTheJobWithAReason) {
+  MpiJob running = start(3, "run", 100'000, {"deterministic=false", "distributed.timeout=2"});
+  ASSERT_TRUE(running.wait_for_output("step 5/")) << running.wait().err;
+  running.send(1, SIGSTOP);
+  const Result result = running.wait(60);
+  EXPECT_EQ(result.status, kExitFailure) << result.err;
+  EXPECT_NE(result.err.find("2 s"), std::string::npos) << result.err;
+}
+
+// One sequence holds a token whose embedding is NaN: one process alone computes NaN. All skip the step.
+TEST_F(Jobs, NanOnOneProcessIsSkippedByAllAndCounted) {
+  const std::vector<std::string> settings = {"model.tie_embeddings=false", "data.order=sequential",
+                                             "train.global_batch=8", "train.max_bad_steps=100"};
+  ASSERT_EQ(job(1, "source", 1, settings).status, 0);
+  Result result;
+  const std::string model = checkpoint("source", 1) + "/model";
+  poison_embedding(model + "/model.safetensors", 8000);
+  ShardWriter writer(path("rare.bin"), 8192);
+  std::vector<int32_t> tokens(32 * 16 + 1, 5);
+  tokens[32 * 3 + 7] = 8000;  // the fourth of sixteen sequences
+  writer.append(tokens);
+  writer.close();
+  std::vector<std::string> poisoned = settings;
+  for (const std::string& setting :
+       {"model.from=" + model, "data.train=[" + path("rare.bin") + "]", std::string("data.val=[]")})
+    poisoned.push_back(setting);
+  for (const int processes : {1, 4}) {
+    const std::string name = "n" + std::to_string(processes);
+    result = job(processes, name, 7, poisoned);
+    ASSERT_EQ(result.status, 0) << result.err;
+    int64_t skipped = 0;
+    for (const nlohmann::json& line : metrics(name)) {
+      const bool bad = line.at("step").get<int64_t>() % 2 == 1;  // every other step meets that sequence
+      skipped += bad;
+      EXPECT_EQ(line.at("loss").is_null(), bad) << line;
+      EXPECT_EQ(line.at("skipped"), skipped) << line;
+    }
+    EXPECT_EQ(skipped, 4);
+  }
+  // One after another.
+  poisoned.push_back("train.global_batch=16");
+  poisoned.push_back("train.max_bad_steps=3");
+  result = job(2, "given_up", 10, poisoned);
+  EXPECT_EQ(result.status, kExitFailure);
+  EXPECT_EQ(errors_of(result).size(), 1U) << result.err;
+  EXPECT_NE(result.err.find("3 steps in a row were not finite"), std::string::npos) << result.err;
+}
+
+TEST_F(Jobs, TwoJobsCannotWriteOneFolder) {
+  MpiJob running = start(2, "run", 100'000);
+  ASSERT_TRUE(running.wait_for_output("step 6/")) << running.wait().err;
+  const std::string other = ::testing::TempDir() + "other_job_" + std::to_string(getpid());
+  fs::create_directories(other);
+  const Result second =
+      testing_support::run_under_mpi(2, "depthroute-train", arguments("run", 100'000), other);
+  EXPECT_EQ(second.status, kExitBadInput) << second.err;
+  ASSERT_EQ(errors_of(second).size(), 1U) << second.err;
+  EXPECT_NE(errors_of(second)[0].find("another run is writing"), std::string::npos) << second.err;
+  fs::remove_all(other);
+  running.send(0, SIGTERM);
+  EXPECT_EQ(running.wait().status, kExitInterrupted);
+}
+
+TEST_F(Jobs, BadInputIsOneLineWhateverTheNumberOfProcesses) {
+  const auto refuse = [&](int processes, const std::vector<std::string>& settings, const char* reason) {
+    const Result result = job(processes, "refused", 10, settings);
+    EXPECT_EQ(result.status, kExitBadInput) << result.err;
+    const std::vector<std::string> errors = errors_of(result);
+    ASSERT_EQ(errors.size(), 1U) << result.err;
+    EXPECT_NE(errors[0].find(reason), std::string::npos) << errors[0];
+    EXPECT_FALSE(exists(path("refused")));
+  };
+  refuse(3, {}, "distributed.shards = 8 parts, which 3 processes cannot share");
+  refuse(5, {"deterministic=false", "train.micro_batch=4"}, "too few for 5 processes");
+  refuse(2, {"data.train=[" + path("missing.bin") + "]"}, "missing.bin");
+  refuse(2, {"optimizer.lr=fast"}, "optimizer.lr");
+}
+
+// Kills over ranks, numbers of processes and moments, half of them into checkpoints being written.
+// DEPTHROUTE_KILLS=200 is the full number; every day a few.
+TEST_F(Jobs, NoKillLosesOrChangesAnything) {
+  const char* asked = std::getenv("DEPTHROUTE_KILLS");
+  const int wanted = asked ? std::atoi(asked) : 8;
+  const int64_t steps = 40 + 12 * wanted;
+  const std::vector<std::string> settings = {"train.global_batch=8", "checkpoint.every=4",
+                                             "checkpoint.keep=2", "validate.every=50"};
+  ASSERT_EQ(job(1, "straight", steps, settings).status, 0);
+  std::mt19937 random(200);
+  int kills = 0;
+  int64_t reached = 0;
+  Result result;
+  for (int attempt = 0; kills < wanted && attempt < 3 * wanted; ++attempt) {
+    const int processes = 1 << random() % 4;
+    MpiJob running = start(processes, "broken", steps, settings);
+    const int64_t until = std::min(steps - 1, reached + 1 + static_cast<int64_t>(random() % 14));
+    running.wait_for_output("step " + std::to_string(until) + "/");
+    if (random() % 2) wait_for_leftover("broken", running);
+    running.send(static_cast<int>(random() % static_cast<unsigned>(processes)), SIGKILL);
+    result = running.wait();
+    if (result.status == 0) break;
+    ++kills;
+    EXPECT_EQ(result.err.find("damaged"), std::string::npos) << result.err;
+    for (const CheckpointFolder& folder : list_checkpoints(path("broken"))) {
+      ASSERT_NO_THROW(verify_checkpoint(folder.path));
+      reached = std::max(reached, folder.step);
+    }
+  }
+  EXPECT_GE(kills, wanted / 2) << "the jobs ended before they could be killed";
+  std::printf("%d jobs killed, %ld steps\n", kills, static_cast<long>(steps));
+  result = job(2, "broken", steps, settings);
+  ASSERT_EQ(result.status, 0) << result.err;
+  expect_same_result("straight", "broken", steps);
+}
+
+}  // namespace
+}  // namespace depthroute

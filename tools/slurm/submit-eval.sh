@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Submits an evaluation as a job array of PARTS tasks, and the job that merges their files once all have succeeded:
+#   submit-eval.sh [--only LIST] CONFIG PARTS [options of sbatch] [-- options of depthroute-eval]
+# --only 2,5-7 runs these parts again, after others are done, and merges all. The options of sbatch are for both jobs. Prints the
+# two job ids. Where a part fails, the merging job goes away; the parts that succeeded stay.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$here/common.sh"
+program=submit-eval.sh
+usage="usage: submit-eval.sh [--only LIST] CONFIG PARTS [OPTIONS OF sbatch] [-- OPTIONS OF depthroute-eval]"
+only=""
+if [[ ${1:-} == --only ]]; then
+  [[ ${2:-} =~ ^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$ ]] || die "--only takes part numbers, as in 2,5-7"
+  only=$2
+  shift 2
+fi
+[[ $# -ge 2 && $1 != -* ]] || die "$usage"
+config=$1 parts=$2
+shift 2
+[[ -r $config && -f $config ]] || die "cannot read the configuration '$config'"
+is_count "$parts" || die "'$parts' is not a number of parts"
+for number in ${only//[-,]/ }; do
+  [[ $((10#$number)) -lt $parts ]] || die "--only $only: $parts parts are numbered 0 to $((parts - 1))"
+done
+slurm=()
+while [[ $# -gt 0 && $1 != -- ]]; do
+  slurm+=("$1")
+  shift
+done
+[[ $# -eq 0 ]] || shift
+command -v sbatch >/dev/null || die "sbatch is not here: this is for machines with Slurm"
+
+export DEPTHROUTE_PARTS=$parts
+array=$(sbatch --parsable --export=ALL "${slurm[@]}" --array="${only:-0-$((parts - 1))}" "$here/eval-array.sbatch" "$config" "$@")
+array=${array%%;*} # the cluster's name may follow
+merge=$(sbatch --parsable --export=ALL "${slurm[@]}" --dependency="afterok:$array" --kill-on-invalid-dep=yes \
+  "$here/eval-merge.sbatch" "$parts" "$config" "$@")
+echo "parts: $array"
+echo "merge: ${merge%%;*}"
