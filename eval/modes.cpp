@@ -41,6 +41,7 @@ void load_everywhere(World& world, const Job& job, std::optional<Machinery>& mac
   world.together([&] {
     const Device device = resolve_device(job.config.device);
     select_device(device, world.local_rank());
+    make_independent_of_threads(true);  // one process with many threads must measure what many with few do
     machinery.emplace(job, device);
     machinery->load(job);
   });

@@ -175,7 +175,7 @@ stop_and_resume() { # RUN PRECISION
 last=checkpoints/latest
 if $usable && [[ -r $work/shards/train.bin ]]; then
   for precision in fp32 bf16; do
-    same=(deterministic=true "train.steps=$resume_steps" "checkpoint.keep=0" "optimizer.warmup=3")
+    same=(deterministic=true distributed.shards=1 "train.steps=$resume_steps" "checkpoint.keep=0" "optimizer.warmup=3")
     train "straight_$precision" "$device" $precision "${same[@]}"
     stopped_at=0
     if stop_and_resume "resumed_$precision" $precision; then
@@ -197,6 +197,40 @@ if $usable && [[ -r $work/shards/train.bin ]]; then
     same_bits "same bits recomputed $precision" "$work/straight_$precision/$last" "$work/recompute_$precision/$last" \
       "recompute: layer"
   done
+fi
+
+# ---- several processes: NCCL's calls with one of them, and two that share the device and exchange through the host
+if $usable && [[ -r $work/shards/train.bin ]]; then
+  # A step is the same tree of two parts in all three runs.
+  parts=(deterministic=true distributed.shards=2 "train.micro_batch=$((batch / 2))" "train.steps=$resume_steps" "optimizer.warmup=3")
+  begin "nccl, one process"
+  if [[ $device != cuda ]]; then
+    finish skipped "" "" "of GPUs only"
+  elif ! train alone "$device" bf16 "${parts[@]}"; then
+    finish FAILED "" "" "the run without NCCL" "$work/alone.log"
+  elif train nccl "$device" bf16 "${parts[@]}" distributed.backend=nccl; then
+    finish passed "" "" ""
+    compare_check "nccl, one process: losses" losses "$work/nccl/metrics.jsonl" "$work/alone/metrics.jsonl" --bound 0
+  elif grep -q "built without NCCL\|NCCL cannot be loaded" "$work/nccl.log"; then
+    finish skipped "" "" "$(tail -n 1 "$work/nccl.log")"
+  else
+    finish FAILED "" "" "the run with NCCL" "$work/nccl.log"
+  fi
+  begin "two processes, one device"
+  if ! command -v mpirun >/dev/null; then
+    finish skipped "" "" "there is no mpirun"
+  elif ! train one "$device" fp32 "${parts[@]}"; then
+    finish FAILED "" "" "the run of one process" "$work/one.log"
+  else
+    train_command two "$device" fp32 "${parts[@]}" distributed.backend=mpi
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+    if run 600 "$work/two.log" mpirun --bind-to none -n 2 "${command[@]}"; then
+      finish passed "" "" ""
+      compare_check "two processes: losses" losses "$work/two/metrics.jsonl" "$work/one/metrics.jsonl" --bound 0
+    else
+      finish FAILED "" "" "the run of two processes" "$work/two.log"
+    fi
+  fi
 fi
 
 # ---- evaluation: the demo's cells on the model the CPU trained

@@ -40,6 +40,15 @@ install(RUNTIME_DEPENDENCY_SET libraries
   LIBRARY DESTINATION lib
   FRAMEWORK DESTINATION lib)
 
+# Open MPI's libraries name the folder of their distribution, and with that no longer look where the program does.
+install(CODE "
+  file(GLOB libraries \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/lib/lib*.so*\")
+  foreach(library IN LISTS libraries)
+    if(library MATCHES \"/lib(mpi|open-rte)\" AND NOT IS_SYMLINK \"\${library}\")
+      file(RPATH_SET FILE \"\${library}\" NEW_RPATH \"\\\$ORIGIN\")
+    endif()
+  endforeach()")
+
 install(PROGRAMS tools/gpu_check.sh DESTINATION ${share})
 install(FILES tools/gpu_check_lib.sh tools/bench_peers.py LICENSE DESTINATION ${share})
 install(PROGRAMS tools/slurm/train.sbatch tools/slurm/eval-array.sbatch tools/slurm/eval-merge.sbatch

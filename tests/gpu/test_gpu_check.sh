@@ -35,6 +35,9 @@ for part in '"record": 1' '"name": "model golden fp32", "result": "passed", "fig
   '"name":"rms_norm_forward"' '"name":"kimi","implementation":"depthroute"'; do
   grep -q -F "$part" "$folder/whole.json" || fail "the record lacks $part"
 done
+if command -v mpirun >/dev/null; then
+  grep -q -F '"name": "two processes: losses", "result": "passed"' "$folder/whole.json" || fail "two processes were not compared with one"
+fi
 python3 -m json.tool "$folder/whole.json" >/dev/null || fail "the record is no JSON"
 
 # One bit of one weight's exponent.
