@@ -61,9 +61,10 @@ JobBench::JobBench(World& world, const TrainConfig& config, Device device)
                                                    .backend = config.distributed.backend,
                                                    .timeout = world.timeout()})),
       step_(config, device, *collectives_),
-      saver_((world.together([this] { step_.allocate(); }), world), config_, step_),
       tokens_(random_tokens(config, 1)),
       targets_(random_tokens(config, 2)) {
+  world.together([this] { step_.allocate(); });
+  saver_.emplace(world, config_, step_);
   initialize_parameters(step_.layout(), config.seed, config.model.residual.recency_bias,
                         step_.model().parameters());
 }
@@ -72,8 +73,8 @@ JobBench::JobBench(World& world, const TrainConfig& config, Device device)
 /// completed before anything changes.
 double JobBench::one_step() {
   const Clock::time_point begin = Clock::now();
-  const StepHooks hooks = {.flag = [this] { return int64_t{saver_.written()}; },
-                           .before_update = [this] { saver_.wait_until_copied(); }};
+  const StepHooks hooks = {.flag = [this] { return int64_t{saver_->written()}; },
+                           .before_update = [this] { saver_->wait_until_copied(); }};
   const BatchSource batch = [this](int64_t, int64_t, std::span<int32_t> tokens, std::span<int32_t> targets) {
     std::copy_n(tokens_.begin(), tokens.size(), tokens.begin());
     std::copy_n(targets_.begin(), targets.size(), targets.begin());
@@ -107,22 +108,22 @@ Stretch JobBench::stretch(int64_t steps, bool save) {
   Stretch result;
   const auto commit = [&] {
     const Clock::time_point begin = Clock::now();
-    saver_.commit();
+    saver_->commit();
     result.commit = seconds_since(begin);
   };
   world_.barrier();
   const Clock::time_point begin = Clock::now();
   if (save) {
     step_.gather_parameters();
-    saver_.start(state_);
+    saver_->start(state_);
     result.start = seconds_since(begin);
   }
   for (int64_t i = 0; i < steps; ++i) {
-    const bool saving = saver_.active();
+    const bool saving = saver_->active();
     (saving ? result.saving : result.plain).push_back(one_step());
     if (saving && all_written_) commit();
   }
-  result.outlasted = saver_.active();
+  result.outlasted = saver_->active();
   if (result.outlasted) commit();
   result.total = seconds_since(begin);
   return result;

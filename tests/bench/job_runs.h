@@ -57,7 +57,7 @@ class JobBench {
   TrainConfig config_;
   std::unique_ptr<Collectives> collectives_;
   TrainingStep step_;
-  CheckpointSaver saver_;
+  std::optional<CheckpointSaver> saver_;
   RunState state_;
   std::vector<int32_t> tokens_, targets_;  // one micro-batch, that every process computes over and over
   bool all_written_ = false;               // said with the last step's result

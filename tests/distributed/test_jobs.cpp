@@ -10,6 +10,7 @@
 #include "data/safetensors.h"
 #include "data/token_stream.h"
 #include "tests/distributed/job_run.h"
+#include "tests/paths.h"
 #include "train/checkpoint.h"
 #include "train/run_folder.h"
 
@@ -78,6 +79,38 @@ TEST_F(Jobs, TheSameBitsOnOneTwoFourAndEightProcesses) {
   ASSERT_EQ(run_program_to_end("depthroute-train", arguments("hand", 22), folder_).status, 0);
   expect_same_result("one", "hand", 22);
 }
+
+#ifdef HAVE_TRAIN_ON_HOST
+// The same code with tensors on a device, executed on the CPU: exchanged through the host, as processes that
+// share a GPU do, and by NCCL's calls.
+TEST_F(Jobs, TheSameBitsOnADeviceByWayOfTheHostAndOfNccl) {
+  for (const std::string precision : {"fp32", "bf16"}) {
+    const auto train_on_device = [&](int processes, const std::string& backend) {
+      const std::vector<std::string> settings = {"device=cuda",          "precision=" + precision,
+                                                 "train.global_batch=8", "model.vocab_size=256",
+                                                 "validate.every=2",     "checkpoint.every=2",
+                                                 "data.seq_len=16",      "distributed.backend=" + backend};
+      const std::string name = precision + backend + std::to_string(processes);
+      const Result result = testing_support::run_under_mpi(
+          processes, "on_host/depthroute-train", arguments(name, 4, settings), folder_,
+          {"CUDA_ON_HOST_DEVICES=4", "DEPTHROUTE_NCCL_LIBRARY=" + test_paths::bin() + "/libfake_nccl.so"});
+      EXPECT_EQ(result.status, 0) << result.err;
+      if (processes > 1) {
+        EXPECT_NE(result.out.find(backend == "nccl" ? "NCCL" : "by way of host memory"), std::string::npos)
+            << result.out;
+      }
+      return name;
+    };
+    const std::string one = train_on_device(1, "mpi");
+    for (const int processes : {2, 4}) {
+      expect_same_result(one, train_on_device(processes, "mpi"), 4);
+#ifdef HAVE_FAKE_NCCL
+      expect_same_result(one, train_on_device(processes, "nccl"), 4);
+#endif
+    }
+  }
+}
+#endif
 
 TEST_F(Jobs, WithoutDeterminismTheSameUpToRounding) {
   const std::vector<std::string> settings = {"deterministic=false", "train.global_batch=14",
