@@ -86,10 +86,11 @@ class SharedCopy {
 };
 
 /// Training goes first: without this the writer would take half of a core from threads that wait for each
-/// other at the end of every loop. On Linux this is the calling thread's alone.
-void take_only_idle_time() {
-  constexpr int kLowest = 19;
-  (void)setpriority(PRIO_PROCESS, 0, kLowest);
+/// other at the end of every loop. Where all cores compute it still gets a tenth of one, so that saving ends.
+/// On Linux this is the calling thread's alone.
+void let_training_go_first() {
+  constexpr int kNice = 10;
+  (void)setpriority(PRIO_PROCESS, 0, kNice);
 }
 
 /// Thrown by the writer to itself.
@@ -185,13 +186,13 @@ struct CheckpointSaver::Impl {
 
   /// The writer thread.
   void write(const std::string& state_json, const std::string& config_yaml) try {
-    take_only_idle_time();
     const auto give_up_if_asked = [this] {
       if (stop) throw GivenUp();
     };
     copy.help(stop);
     give_up_if_asked();
-    copy.wait();
+    copy.wait();  // training may stand waiting for this
+    let_training_go_first();
     files = write_checkpoint_tensors(folder, tensors, snapshot, give_up_if_asked);
     if (world.is_first()) {
       for (ManifestFile& file : write_model_description(folder, tensors)) files.push_back(std::move(file));
