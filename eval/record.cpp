@@ -61,7 +61,7 @@ class ByteReader {
   }
   void raw(void* data, size_t size) {
     if (bytes_.size() - at_ < size) fail();
-    std::memcpy(data, bytes_.data() + at_, size);
+    if (size > 0) std::memcpy(data, bytes_.data() + at_, size);
     at_ += size;
   }
   const std::string& bytes_;
