@@ -64,18 +64,6 @@ void load_wrapped_parameters(Stream stream, const ModelFolder& plain, const Para
   synchronize(stream);
 }
 
-void save_parameters(Stream stream, const std::string& path, const ModelConfig& config,
-                     const ParameterLayout& layout, const Tensor& block) {
-  const HostView host(stream, block);
-  std::vector<TensorToWrite> tensors;
-  for (const Parameter& parameter : layout.all()) {
-    const Tensor view = layout.view(host.tensor(), parameter);
-    tensors.push_back(
-        {parameter.name, parameter.shape.extents(), {view.data<float>(), static_cast<size_t>(view.numel())}});
-  }
-  write_model_folder(path, config, tensors);
-}
-
 std::string parameters_checksum(Stream stream, const ParameterLayout& layout, const Tensor& block) {
   const HostView host(stream, block);
   std::string hashes;  // one per parameter: the padding between them is no part of the model

@@ -20,10 +20,6 @@ void load_parameters(Stream stream, const ModelFolder& folder, const ParameterLa
 void load_wrapped_parameters(Stream stream, const ModelFolder& plain, const ParameterLayout& layout,
                              std::span<const double> recency_bias, const Tensor& block);
 
-/// config.json and model.safetensors (float32) into the existing folder `path`.
-void save_parameters(Stream stream, const std::string& path, const ModelConfig& config,
-                     const ParameterLayout& layout, const Tensor& block);
-
 /// XXH3-128 over the checksums of all parameters in layout order: equal before and after an evaluation.
 std::string parameters_checksum(Stream stream, const ParameterLayout& layout, const Tensor& block);
 
