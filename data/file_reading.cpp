@@ -1,19 +1,18 @@
 // Reading: maps, whole files, checksums and patterns. Every error names the file.
-#include <fcntl.h>
+#include <dirent.h>
 #include <glob.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <memory>
 #include <new>
 #include <utility>
 
 #include "configs/base/error.h"
+#include "configs/base/regular_file.h"
 #include "data/files.h"
-#include "data/posix.h"
 
 namespace depthroute {
 namespace {
@@ -26,16 +25,6 @@ std::string hex(XXH128_hash_t hash) {
   std::string text;
   for (const unsigned char byte : canonical.digest) text += fmt::format("{:02x}", byte);
   return text;
-}
-
-/// Reads the next bytes; 0 at the end of the file.
-size_t read_some(int fd, void* out, size_t size, const std::string& path) {
-  ssize_t count;
-  do {
-    count = ::read(fd, out, size);
-  } while (count < 0 && errno == EINTR);
-  if (count < 0) throw DataError("{}: cannot read: {}", path, errno_text(errno));
-  return static_cast<size_t>(count);
 }
 
 struct GlobResult : glob_t {
@@ -69,16 +58,11 @@ std::vector<std::string> matches_of(const std::string& pattern) {
 }  // namespace
 
 MappedFile::MappedFile(const std::string& path) {
-  const FileDescriptor fd(open_retrying(path, O_RDONLY));
-  if (!fd.valid()) throw DataError("{}: cannot open: {}", path, errno_text(errno));
-  struct stat status;
-  if (::fstat(fd.get(), &status) != 0) throw DataError("{}: cannot open: {}", path, errno_text(errno));
-  if (!S_ISREG(status.st_mode))
-    throw DataError("{}: is {}, not a file", path, S_ISDIR(status.st_mode) ? "a folder" : "a device or pipe");
-  size_ = static_cast<size_t>(status.st_size);
+  const RegularFile file(path);
+  size_ = static_cast<size_t>(file.size());
   if (size_ == 0) return;
-  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd.get(), 0);
-  if (address == MAP_FAILED) throw DataError("{}: cannot map into memory: {}", path, errno_text(errno));
+  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.descriptor(), 0);
+  if (address == MAP_FAILED) throw_unreadable(path, "cannot map into memory", errno);
   data_ = static_cast<const std::byte*>(address);
 }
 
@@ -89,19 +73,26 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
-std::string read_file(const std::string& path) {
-  const FileDescriptor fd(open_retrying(path, O_RDONLY));
-  if (!fd.valid()) throw DataError("{}: cannot open: {}", path, errno_text(errno));
-  std::string content;
-  size_t size = 0;
+std::string read_file(const std::string& path, int64_t max_bytes) {
+  return RegularFile(path).read_all(max_bytes);
+}
+
+std::vector<std::string> list_folder(const std::string& path) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(path.c_str()), ::closedir);
+  if (!folder && errno == ENOENT) return {};
+  if (!folder && errno == ENOTDIR) throw DataError("{}: is not a folder", path);
+  if (!folder) throw_unreadable(path, "cannot be listed", errno);
+  std::vector<std::string> names;
   while (true) {
-    content.resize(size + kChunkBytes);
-    const size_t count = read_some(fd.get(), content.data() + size, kChunkBytes, path);
-    size += count;
-    if (count > 0) continue;
-    content.resize(size);
-    return content;
+    errno = 0;
+    const dirent* const entry = ::readdir(folder.get());
+    if (entry == nullptr && errno != 0) throw_unreadable(path, "cannot be listed", errno);
+    if (entry == nullptr) break;
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(name);
   }
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 std::string hash_bytes(std::span<const std::byte> bytes) {
@@ -109,12 +100,10 @@ std::string hash_bytes(std::span<const std::byte> bytes) {
 }
 
 std::string hash_file(const std::string& path) {
-  const FileDescriptor fd(open_retrying(path, O_RDONLY));
-  if (!fd.valid()) throw DataError("{}: cannot open: {}", path, errno_text(errno));
+  RegularFile file(path);
   Hasher hasher;
   std::vector<std::byte> buffer(kChunkBytes);
-  while (const size_t count = read_some(fd.get(), buffer.data(), buffer.size(), path))
-    hasher.update({buffer.data(), count});
+  while (const size_t count = file.read(buffer)) hasher.update(std::span(buffer).first(count));
   return hasher.hex();
 }
 

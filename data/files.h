@@ -13,7 +13,10 @@ struct XXH3_state_s;
 
 namespace depthroute {
 
-/// Read-only memory map of a whole file (may be empty). Throws DataError if it cannot be opened.
+/// Larger than the JSON of any model or checkpoint: an index takes some 100 bytes a tensor.
+inline constexpr int64_t kMaxTextBytes = int64_t{64} << 20;
+
+/// Read-only memory map of a whole file (may be empty). Throws as RegularFile does.
 class MappedFile {
  public:
   explicit MappedFile(const std::string& path);
@@ -73,7 +76,12 @@ void replace_symlink(const std::string& target, const std::string& link);
 /// Renames away first (so that a half-deleted folder never looks whole), then deletes.
 void remove_folder(const std::string& path);
 
-std::string read_file(const std::string& path);            // DataError if unreadable
+/// DataError where there is no such regular file or it holds more than `max_bytes`, AccessError where it
+/// cannot be read.
+std::string read_file(const std::string& path, int64_t max_bytes = kMaxTextBytes);
+/// Names directly inside, sorted; none where there is no such folder. AccessError where that cannot be told:
+/// a folder that cannot be listed is never taken for an empty one.
+std::vector<std::string> list_folder(const std::string& path);
 std::string hash_bytes(std::span<const std::byte> bytes);  // XXH3-128, 32 hex digits
 std::string hash_file(const std::string& path);
 /// hash_bytes() of what comes in pieces.

@@ -3,18 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <system_error>
-
 namespace depthroute {
-
-std::string errno_text(int error) {
-  std::string text = std::error_code(error, std::generic_category()).message();
-  if (error == ENOSPC || error == EDQUOT || error == EFBIG)
-    text += "; free space or choose another folder";
-  else if (error == EACCES || error == EPERM || error == EROFS)
-    text += "; check its permissions";
-  return text;
-}
 
 FileDescriptor::~FileDescriptor() {
   if (fd_ >= 0) ::close(fd_);

@@ -1,16 +1,13 @@
-// For data/ and the small programs, not for the other rooms: file descriptors that close themselves, and what
-// errno means in words.
+// For data/ and the small programs, not for the other rooms: file descriptors that close themselves.
 #pragma once
 
 #include <cerrno>
 #include <string>
 #include <string_view>
 
-namespace depthroute {
+#include "configs/base/regular_file.h"
 
-/// "No space left on device; free space or choose another folder": the system's words and, where there is
-/// one, a remedy.
-std::string errno_text(int error);
+namespace depthroute {
 
 /// Owns a descriptor returned by open().
 class FileDescriptor {

@@ -37,6 +37,13 @@ class DataError : public InputError {
   using InputError::InputError;
 };
 
+/// A file or folder that may well be whole but cannot be read now: no permission, a stale handle, a failing
+/// disk. Never a reason to use something else in its place. Exit status 2.
+class AccessError : public DataError {
+ public:
+  using DataError::DataError;
+};
+
 /// The operating system refused: disk full, unwritable folder, failed read. Exit status 1.
 class SystemError : public std::runtime_error {
  public:

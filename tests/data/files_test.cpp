@@ -1,6 +1,7 @@
 #include "data/files.h"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <memory>
 #include <thread>
 
+#include "configs/base/regular_file.h"
 #include "tests/data/temp_folder.h"
 
 namespace depthroute {
@@ -170,6 +172,45 @@ TEST(Reading, AbsentFilesAndFoldersAreDataErrorsWithThePath) {
     EXPECT_TRUE(has(message_of([&] { hash_file(path); }), path));
     EXPECT_TRUE(has(message_of([&] { MappedFile file(path); }), path));
   }
+}
+
+// A FIFO that nobody writes to would keep open() waiting for ever; an endless device would fill the memory.
+TEST(Reading, OnlyRegularFilesAreReadAndNothingIsWaitedFor) {
+  const TempFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "fifo").c_str(), 0600), 0);
+  for (const std::string& path : {folder / "fifo", std::string("/dev/zero")}) {
+    EXPECT_TRUE(has(message_of([&] { read_file(path); }), path + ": is a "));
+    EXPECT_TRUE(has(message_of([&] { hash_file(path); }), path + ": is a "));
+    EXPECT_TRUE(has(message_of([&] { MappedFile file(path); }), path + ": is a "));
+  }
+}
+
+TEST(Reading, MoreThanTheLimitIsRefused) {
+  const TempFolder folder;
+  write_raw(folder / "f", "12345");
+  EXPECT_EQ(read_file(folder / "f", 5), "12345");
+  EXPECT_TRUE(has(message_of([&] { read_file(folder / "f", 4); }), "more than 4 bytes"));
+}
+
+// Root may read everything: a name that is too long stands for whatever hides a file without its being
+// absent.
+TEST(Reading, WhatCannotBeLookedAtIsNotTakenForAbsent) {
+  const TempFolder folder;
+  const std::string unreachable = folder / std::string(5000, 'n');
+  EXPECT_TRUE(has(message_of<AccessError>([&] { exists(unreachable); }), "cannot be looked at"));
+  EXPECT_TRUE(has(message_of<AccessError>([&] { list_folder(unreachable); }), "cannot be listed"));
+  EXPECT_TRUE(has(message_of<AccessError>([&] { read_file(unreachable); }), "cannot open"));
+  EXPECT_FALSE(exists(folder / "absent"));
+  EXPECT_TRUE(exists(folder.path()));
+}
+
+TEST(ListFolder, NamesEverythingInsideInOrder) {
+  const TempFolder folder;
+  for (const char* name : {"b", "a", ".hidden"}) write_raw(folder / name, "");
+  fs::create_directory(folder / "c");
+  EXPECT_EQ(list_folder(folder.path()), (std::vector<std::string>{".hidden", "a", "b", "c"}));
+  EXPECT_TRUE(list_folder(folder / "absent").empty());
+  EXPECT_TRUE(has(message_of([&] { list_folder(folder / "a"); }), "is not a folder"));
 }
 
 TEST(Reading, MapHashAndReadAgreeOnAnySize) {

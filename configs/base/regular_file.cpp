@@ -1,0 +1,97 @@
+#include "configs/base/regular_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+
+#include "configs/base/error.h"
+
+namespace depthroute {
+namespace {
+
+constexpr int64_t kChunkBytes = int64_t{1} << 20;
+
+const char* kind_of(mode_t mode) {
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISFIFO(mode)) return "a pipe (FIFO)";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "a device";
+}
+
+}  // namespace
+
+std::string errno_text(int error) {
+  std::string text = std::error_code(error, std::generic_category()).message();
+  if (error == ENOSPC || error == EDQUOT || error == EFBIG)
+    text += "; free space or choose another folder";
+  else if (error == EACCES || error == EPERM || error == EROFS)
+    text += "; check its permissions";
+  return text;
+}
+
+bool means_absent(int error) { return error == ENOENT || error == ENOTDIR; }
+
+void throw_unreadable(const std::string& path, const std::string& action, int error) {
+  const std::string text = fmt::format("{}: {}: {}", path, action, errno_text(error));
+  if (means_absent(error)) throw DataError(text);
+  throw AccessError(text);
+}
+
+bool exists(const std::string& path) {
+  struct stat status;
+  if (::stat(path.c_str(), &status) == 0) return true;
+  if (means_absent(errno)) return false;
+  throw_unreadable(path, "cannot be looked at", errno);
+}
+
+RegularFile::RegularFile(const std::string& path) : path_(path) {
+  // Without O_NONBLOCK, opening a FIFO waits for a writer.
+  do {
+    fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  } while (fd_ < 0 && errno == EINTR);
+  if (fd_ < 0 && errno == ENXIO) throw DataError("{}: is a socket or device, not a file", path);
+  if (fd_ < 0) throw_unreadable(path, "cannot open", errno);
+  struct stat status;
+  const bool known = ::fstat(fd_, &status) == 0;
+  const int error = errno;
+  if (known && S_ISREG(status.st_mode)) {
+    size_ = static_cast<int64_t>(status.st_size);
+    return;
+  }
+  ::close(fd_);
+  if (!known) throw_unreadable(path, "cannot open", error);
+  throw DataError("{}: is {}, not a file", path, kind_of(status.st_mode));
+}
+
+RegularFile::~RegularFile() { ::close(fd_); }
+
+size_t RegularFile::read(std::span<std::byte> out) {
+  ssize_t count;
+  do {
+    count = ::read(fd_, out.data(), out.size());
+  } while (count < 0 && errno == EINTR);
+  if (count < 0) throw_unreadable(path_, "cannot read", errno);
+  return static_cast<size_t>(count);
+}
+
+std::string RegularFile::read_all(int64_t max_bytes) {
+  std::string content;
+  size_t size = 0;
+  while (true) {
+    content.resize(size + static_cast<size_t>(std::min(kChunkBytes, max_bytes + 1)));
+    const size_t count = read(std::as_writable_bytes(std::span(content)).subspan(size));
+    size += count;
+    if (static_cast<int64_t>(size) > max_bytes)
+      throw DataError("{}: holds more than {} bytes, too many for a file of this kind: check the path", path_,
+                      max_bytes);
+    if (count > 0) continue;
+    content.resize(size);
+    return content;
+  }
+}
+
+}  // namespace depthroute
