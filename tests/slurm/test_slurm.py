@@ -144,9 +144,12 @@ class Checks(support.Runs):
         options = sets([f"model.from={self.folder}/evaluated", f"data.shards=[{self.folder}/shards/val.bin]", "data.seq_len=48",
                         "data.sequences=160", "micro_batch=4", "statistics.bootstrap=500"])
         config = f"{self.source}/configs/eval-demo.yaml"
-        # One part is killed as soon as it has loaded the model.
+        # One part stands still when it has loaded the model, and is killed.
+        with open(f"{self.folder}/setup.sh", "w", encoding="utf-8") as file:
+            file.write('[[ $SLURM_ARRAY_TASK_ID != 1 ]] || exec > >(while read -r line; do\n'
+                       '  echo "$line"; [[ $line != *Model:* ]] || kill -STOP $$\ndone)\n')
         submitted = self.run(f"{self.scripts}/submit-eval.sh", config, str(PARTS), "--ntasks=1", "--", *options, "--set",
-                             f"output={self.folder}/array.h5").stdout
+                             f"output={self.folder}/array.h5", environment={"DEPTHROUTE_SETUP": f"{self.folder}/setup.sh"}).stdout
         array, merge = re.fullmatch(r"parts: (\d+)\nmerge: (\d+)\n", submitted).groups()
         self.run(f"{self.bin}/depthroute-eval", config, *options, "--set", f"output={self.folder}/single.h5")
         wait_until("part 1 to start", lambda: "Model:" in self.log(f"depthroute-eval-{array}_1.out"))
