@@ -318,6 +318,26 @@ class Checks:
             expect(environment, result.returncode == 0 and ("srun\n" in result.stdout) == several, result)
         return "counted"
 
+    def submitting_an_evaluation(self):
+        stage = self.stage()
+        open(f"{stage.work}/c.yaml", "w", encoding="utf-8").close()
+        script, ids = f"{stage.scripts}/submit-eval.sh", 'echo "4$(wc -l <"$FAKE_CALLS");cluster"'
+        os.symlink(script, f"{stage.work}/submit")
+        result = stage.run("./submit", "--only", "08,2-3", "c.yaml", "9", "--time=1", "--", "--set", "output=a b",
+                           environment={"FAKE_SBATCH": ids, "CDPATH": "/"})
+        expect("both", (result.returncode, result.stdout, result.stderr) == (0, "parts: 41\nmerge: 42\n", ""), result)
+        array, merge = support.read_text(f"{stage.folder}/calls").splitlines()
+        assert array.endswith(f"|--array=08,2-3|{stage.scripts}/eval-array.sbatch|c.yaml|--set|output=a b|"), array
+        assert f"|--dependency=afterok:41|--kill-on-invalid-dep=yes|{stage.scripts}/eval-merge.sbatch|9|c.yaml|" in merge, merge
+        result = stage.run(script, "c.yaml", "9", environment={"FAKE_SBATCH": f'[[ $* == *array=* ]] || exit 1; {ids}'})
+        expect("the second is refused", (result.returncode, result.stdout) == (1, "parts: 41\n") and "merge" in result.stderr, result)
+        for words in (["--only", "9", "c.yaml", "9"], ["--only", "9" * 30, "c.yaml", "9"], ["--only", "x", "c.yaml", "9"],
+                      ["--only", "3-1", "c.yaml", "9"], ["-c", "9"], ["c.yaml", "0"], ["c.yaml", "a[$(touch pwned)]"],
+                      ["nothing", "9"]):
+            expect_refused(words, stage.run(script, *words, environment={"FAKE_SBATCH": ids}), "")
+            assert support.read_text(f"{stage.folder}/calls") == "" and not os.path.exists(f"{stage.work}/pwned"), words
+        return "both jobs, or a word about the first"
+
     def shellcheck(self):
         program = shutil.which("shellcheck")
         if not program:
