@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -87,11 +88,13 @@ class Checksums:
 class Ended:
     """How a program ended."""
 
-    def __init__(self, status, out, err):
-        self.status, self.out, self.err = status, out, err
+    def __init__(self, status, out, err, hung=False):
+        self.status, self.out, self.err, self.hung = status, out, err, hung
 
     def crashed(self):
         """Why this is no orderly end; "" if it is one."""
+        if self.hung:
+            return f"hung for {TIMEOUT} s"
         if self.status < 0:
             return f"died of signal {-self.status}"
         for mark in ("Sanitizer", "runtime error:", "terminate called"):
@@ -152,12 +155,16 @@ statistics: {{bootstrap: 200}}
         return self.words("depthroute-eval", f"{self.folder}/eval.yaml", *more)
 
     def run(self, words):
-        try:
-            done = subprocess.run(words, env=dict(os.environ, **ENVIRONMENT), cwd=self.folder, stdin=subprocess.DEVNULL,
-                                  capture_output=True, timeout=TIMEOUT)
-        except subprocess.TimeoutExpired:
-            return Ended(-9, "", f"hung: killed after {TIMEOUT} s")
-        return Ended(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+        hung = False
+        with subprocess.Popen(words, env=dict(os.environ, **ENVIRONMENT), cwd=self.folder, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
+            try:
+                out, err = process.communicate(timeout=TIMEOUT)
+            except subprocess.TimeoutExpired:
+                hung = True
+                os.killpg(process.pid, signal.SIGKILL)  # what strace runs as well
+                out, err = process.communicate()
+        return Ended(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), hung)
 
     def must(self, program, *arguments):
         ended = self.run(self.words(program, *arguments))
