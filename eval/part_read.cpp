@@ -1,32 +1,18 @@
-#include <cstring>
-
 #include "configs/base/error.h"
 #include "configs/cli.h"
-#include "data/files.h"
 #include "eval/part.h"
 #include "eval/part_names.h"
+#include "eval/part_seal.h"
 
 namespace depthroute {
 namespace {
 
 const std::string& checked(const std::string& path) {
-  const MappedFile file(path);
-  const std::string seal = seal_of(path);
-  if (std::memcmp(file.bytes().data(), seal.data(), seal.size()) != 0)
-    throw DataError("{}: is damaged, or not a part of an evaluation", path);
+  check_seal(path);
   return path;
 }
 
 }  // namespace
-
-std::string seal_of(const std::string& path) {
-  const MappedFile file(path);
-  if (file.size() < kSealBytes) throw DataError("{}: is damaged, or not a part of an evaluation", path);
-  std::string seal = fmt::format("{}, XXH3-128 of what follows byte {}: {}\n", kPartKind, kSealBytes,
-                                 hash_bytes(file.bytes().subspan(kSealBytes)));
-  seal.resize(kSealBytes, '\0');
-  return seal;
-}
 
 PartReader::PartReader(const std::string& path) : path_(path), file_(checked(path)) {
   if (!file_.has_attribute("/", "kind") || file_.string_attribute("/", "kind") != kPartKind)

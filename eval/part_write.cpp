@@ -14,6 +14,7 @@
 #include "configs/cli.h"
 #include "eval/part.h"
 #include "eval/part_names.h"
+#include "eval/part_seal.h"
 
 namespace depthroute {
 namespace {

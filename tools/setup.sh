@@ -13,7 +13,7 @@ packages=(
   libopenmpi-dev openmpi-bin                               # several processes
   libgtest-dev libbenchmark-dev clang-format ccache        # tests, benchmarks, style
   clang libclang-rt-dev                                    # fuzzing (libFuzzer)
-  python3 python3-h5py                                     # results are read back in tests
+  python3 python3-h5py strace                              # results are read back, programs killed, in tests
 )
 # Slurm itself, which tests of the job scripts start on this machine. Without it they are skipped.
 slurm_packages=(slurm-wlm slurm-client slurmd slurmctld munge libpmix2)

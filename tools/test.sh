@@ -100,5 +100,7 @@ for preset in release asan; do
   passed=$((passed + tests - disabled))
   skipped=$((skipped + disabled))
 done
-echo "fuzzers: $fuzzers, $fuzz_seconds s each"
+executions=$(sed -n 's/^stat::number_of_executed_units: *//p' build/fuzz/fuzz_*.log | awk '{ sum += $1 } END { print sum + 0 }')
+echo "fuzzers: $fuzzers, $fuzz_seconds s each, $executions executions, 0 failures"
+python3 tests/robustness/summary.py build/release build/asan
 echo "$passed passed, 0 failed, $skipped skipped"

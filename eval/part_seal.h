@@ -1,0 +1,20 @@
+// The seal of a part file. HDF5 has checksums for arrays but none for what holds them together, and its
+// library can crash on damage there: so the user block, which HDF5 leaves alone, has a checksum of all that
+// follows, to be looked at first. It guards against damage, not against forgery: whoever can write a part can
+// seal it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace depthroute {
+
+inline constexpr const char* kPartKind = "depthroute-eval part";
+inline constexpr int64_t kSealBytes = 512;
+
+/// The user block that the file at `path` must have. DataError if it cannot be read or has no room for one.
+std::string seal_of(const std::string& path);
+/// DataError unless the file has that user block. Touches nothing of HDF5.
+void check_seal(const std::string& path);
+
+}  // namespace depthroute

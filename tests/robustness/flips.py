@@ -1,0 +1,176 @@
+"""flips.py checkpoint|reading|parts BIN RESULTS [ONLY]: one file is damaged at random - a bit, a page of zeros, an end that is gone
+or too much - and a program is to notice.
+
+checkpoint: of the newest one a run is to go on from; the run takes the earlier one, says so, and ends with the same bits.
+reading:    of the one an evaluation is to read; it refuses and names what is damaged.
+parts:      of a part to be merged; the merge refuses and names it, and the part is measured again.
+
+Each attack has a number and is drawn from it and the seed alone; ONLY repeats one. DEPTHROUTE_ROBUSTNESS=all: the full number."""
+import collections
+import json
+import os
+import random
+import sys
+import tempfile
+
+from support import EARLIER, NEWEST, Report, Work, everything, put_copy, read_bytes, remove, seed
+
+FULL = {"checkpoint": 300, "reading": 100, "parts": 300}
+SHARE = {"checkpoint": 14, "reading": 8, "parts": 16}
+SHARE_SANITIZED = {"checkpoint": 5, "reading": 4, "parts": 8}
+PAGE = 4096
+
+
+# -- damage: (chosen, bytes) -> bytes, None for a file that is gone ------------------------------------------------------------
+
+
+def flipped(chosen, content):
+    # Every other one near the beginning, where headers are.
+    end = len(content) if chosen.random() < 0.5 else min(len(content), PAGE)
+    at = chosen.randrange(end)
+    return content[:at] + bytes([content[at] ^ 1 << chosen.randrange(8)]) + content[at + 1:]
+
+
+def overwritten(chosen, content):
+    at = chosen.randrange(len(content))
+    size = min(chosen.choice([1, 8, 100]), len(content) - at)
+    return content[:at] + chosen.randbytes(size) + content[at + size:]
+
+
+def zeroed(chosen, content):
+    at = chosen.randrange(0, len(content), PAGE)
+    return content[:at] + bytes(len(content[at:at + PAGE])) + content[at + PAGE:]
+
+
+def cut(chosen, content):
+    return content[:chosen.choice([0, len(content) - 1, chosen.randrange(len(content))])]
+
+
+def lengthened(chosen, content):
+    return content + chosen.choice([b"\0", b"\n", chosen.randbytes(100), content])
+
+
+def moved_up(chosen, content):
+    at = chosen.randrange(len(content))
+    return content[:at] + content[at + 1:] + b"\0"
+
+
+def gone(chosen, content):
+    return None
+
+
+KINDS = [flipped] * 12 + [overwritten, overwritten, zeroed, zeroed, cut, cut, lengthened, moved_up, gone]
+
+
+def says_the_same(path, content, changed):
+    """White space behind a manifest is no damage."""
+    try:
+        return content == changed or path.endswith("manifest.json") and json.loads(content) == json.loads(changed)
+    except (TypeError, ValueError):
+        return False
+
+
+def damage(chosen, paths):
+    """Damages one of the files; says what it did. Each file is as likely as any other."""
+    path = chosen.choice(sorted(paths))
+    content = read_bytes(path)
+    while True:
+        kind = chosen.choice(KINDS)
+        changed = kind(chosen, content)
+        if not says_the_same(path, content, changed):
+            break
+    remove(path)
+    if changed is not None:
+        with open(path, "wb") as file:
+            file.write(changed)
+    return path, f"{os.path.basename(path)} {kind.__name__}"
+
+
+def files_below(folder):
+    return [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]
+
+
+def refusal(ended, path):
+    """What is wrong with how a program refuses the damaged `path`."""
+    if ended.crashed():
+        return [f"{ended.crashed()}: {ended}"]
+    if ended.status != 2:
+        return [f"status {ended.status} instead of 2: {ended}"]
+    if path not in ended.err:
+        return [f"does not name {path}: {ended}"]
+    return [] if ended.err.count("\n") == 1 else [f"not one line: {ended}"]
+
+
+# -- the attacks: (work, chosen) -> (what was done, outcome, complaints) -------------------------------------------------------
+
+
+def attack_checkpoint(work, chosen):
+    work.start_from(10)
+    newest = f"{work.output}/checkpoints/{NEWEST}"
+    _, what = damage(chosen, files_below(newest))
+    ended = work.run(work.train_words())
+    if ended.crashed() or ended.status != 0:
+        return what, "failed", [f"{ended.crashed()}: {ended}"]
+    outcome = "went on" if f"after step 10 of {newest}" in ended.out else "fell back" if EARLIER in ended.out else "began anew"
+    complaints = work.unlike_undisturbed()
+    if outcome == "fell back" and newest not in ended.err:
+        complaints.append(f"fell back without a warning: {ended}")
+    if outcome == "went on":
+        complaints.append(f"went on from what is damaged: {ended}")
+    if outcome == "began anew":
+        complaints.append(f"began anew although a whole checkpoint is there: {ended}")
+    return what, outcome, complaints
+
+
+def attack_reading(work, chosen):
+    folder = f"{work.place}/checkpoint"
+    put_copy(f"{work.kept}/run_10/checkpoints/{NEWEST}", folder)
+    remove(work.results)
+    _, what = damage(chosen, files_below(folder))
+    ended = work.run(work.eval_words("--set", f"model.from={folder}"))
+    complaints = refusal(ended, folder)
+    if os.path.exists(work.results):
+        complaints.append("results were written")
+    return what, "refused" if ended.status == 2 else "failed", complaints
+
+
+def attack_parts(work, chosen):
+    put_copy(f"{work.kept}/parts", f"{work.results}.parts")
+    remove(work.results)
+    path, what = damage(chosen, files_below(f"{work.results}.parts"))
+    ended = work.run(work.eval_words("--merge", "2"))
+    # Of a part that is not there at all the number is named.
+    complaints = refusal(ended, path if os.path.exists(path) else f"{work.results}.parts")
+    if os.path.exists(work.results):
+        complaints.append("results were written")
+    index = 0 if path == work.part(0) else 1
+    again = work.run(work.eval_words("--part", f"{index}/2"))
+    if again.status != 0:
+        complaints.append(f"measured again: {again}")
+    return what, "refused" if ended.status == 2 else "failed", complaints + work.parts_differ()
+
+
+def main():
+    name, bin_folder, results = sys.argv[1:4]
+    report = Report(results, "flips", name)
+    attack = {"checkpoint": attack_checkpoint, "reading": attack_reading, "parts": attack_parts}[name]
+    share = (SHARE_SANITIZED if "DEPTHROUTE_SANITIZED" in os.environ else SHARE)[name]
+    numbers = range(FULL[name] if everything() else share)
+    if len(sys.argv) > 4:
+        numbers = [int(sys.argv[4])]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(os.path.realpath(folder), bin_folder)
+        work.make_runs()
+        remove(work.output)
+        if name == "parts":
+            work.make_results()
+        outcomes, failures = collections.Counter(), []
+        for number in numbers:
+            what, outcome, complaints = attack(work, random.Random(f"{seed()} {name} {number}"))
+            outcomes[outcome] += 1
+            if complaints:
+                failures.append(f"number {number} ({what}): {'; '.join(complaints)}")
+    report.end(len(numbers), FULL[name], failures, outcomes)
+
+
+main()
