@@ -59,6 +59,7 @@ std::vector<std::string> matches_of(const std::string& pattern) {
 
 MappedFile::MappedFile(const std::string& path) {
   const RegularFile file(path);
+  identity_ = file.identity();
   size_ = static_cast<size_t>(file.size());
   if (size_ == 0) return;
   void* address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.descriptor(), 0);
@@ -67,7 +68,9 @@ MappedFile::MappedFile(const std::string& path) {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      identity_(other.identity_) {}
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);

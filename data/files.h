@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "configs/base/regular_file.h"
+
 struct XXH3_state_s;
 
 namespace depthroute {
@@ -25,10 +27,12 @@ class MappedFile {
   MappedFile& operator=(MappedFile&&) = delete;
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   int64_t size() const { return static_cast<int64_t>(size_); }
+  const FileIdentity& identity() const { return identity_; }  // when it was opened
 
  private:
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
+  FileIdentity identity_;
 };
 
 /// A file being written beside its final place. Visible under `path` only after commit() (flush, fsync,

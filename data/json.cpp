@@ -7,6 +7,10 @@
 
 namespace depthroute {
 
+namespace {
+constexpr int kMaxJsonDepth = 64;
+}
+
 std::string quote(std::string_view name) {
   constexpr size_t kMost = 120;
   std::string text = "\"";
@@ -32,7 +36,9 @@ nlohmann::json parse_json_object(const std::string& text, const std::string& whe
   if (text.find('\0') != std::string::npos)  // nlohmann's parser takes it for the end
     throw DataError("{}: not valid JSON: it holds a zero byte", where);
   std::vector<std::set<std::string>> keys;  // of every object still open
-  const auto note_keys = [&](int, json::parse_event_t event, json& parsed) {
+  const auto note_keys = [&](int depth, json::parse_event_t event, json& parsed) {
+    // The value's destructor and everything that prints it recurse.
+    if (depth > kMaxJsonDepth) throw DataError("{}: nested more than {} levels deep", where, kMaxJsonDepth);
     if (event == json::parse_event_t::object_start) keys.emplace_back();
     if (event == json::parse_event_t::object_end) keys.pop_back();
     if (event == json::parse_event_t::key) {

@@ -1,5 +1,5 @@
-// Internal to data/: JSON read strictly. nlohmann's parser keeps the last of two equal keys; here that is an
-// error.
+// JSON read strictly: nlohmann's parser keeps the last of two equal keys and reads any depth; here both are
+// errors.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -8,8 +8,8 @@
 
 namespace depthroute {
 
-/// `text` as one JSON object. DataError "<where>: ..." for malformed JSON, a key given twice, or anything but
-/// an object.
+/// `text` as one JSON object. DataError "<where>: ..." for malformed JSON, a key given twice, deep nesting,
+/// or anything but an object.
 nlohmann::json parse_json_object(const std::string& text, const std::string& where);
 
 /// A name from a file made fit for a one-line message: quoted, control characters shown as '?', long ones

@@ -7,6 +7,7 @@
 
 #include "configs/base/check.h"
 #include "configs/base/error.h"
+#include "configs/base/regular_file.h"
 #include "data/files.h"
 #include "data/json.h"
 #include "data/posix.h"
@@ -16,7 +17,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kManifestName = "manifest.json";
-constexpr const char* kCheckpointKind = "depthroute checkpoint";
 constexpr int kManifestVersion = 1;
 
 const nlohmann::json& member(const nlohmann::json& object, const char* key, const std::string& where) {
@@ -82,24 +82,22 @@ Manifest parse_manifest(const std::string& text, const std::string& where) {
   return manifest;
 }
 
-bool is_there(const std::string& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
+int64_t size_of_file(const std::string& path) {
+  std::error_code error;
+  const auto size = fs::file_size(path, error);
+  if (error) throw_unreadable(path, "cannot be looked at", error.value());
+  return static_cast<int64_t>(size);
 }
 
 void check_file(const std::string& folder, const ManifestFile& file) {
   const std::string path = folder + "/" + file.path;
-  std::error_code error;
-  if (!fs::is_regular_file(path, error))
+  if (!exists(path) || is_folder(path))
     throw DataError("{}: missing, but {} lists it; the folder is incomplete: use another checkpoint", path,
                     kManifestName);
-  const auto size = fs::file_size(path, error);
-  if (error) throw DataError("{}: cannot read: {}", path, error.message());
-  if (static_cast<int64_t>(size) != file.size)
+  if (const int64_t size = size_of_file(path); size != file.size)
     throw DataError("{}: {} bytes, but {} says {}; the file is damaged: use another checkpoint", path, size,
                     kManifestName, file.size);
-  const std::string checksum = hash_file(path);
-  if (checksum != file.checksum)
+  if (const std::string checksum = hash_file(path); checksum != file.checksum)
     throw DataError("{}: checksum {}, but {} says {}; the file is damaged: use another checkpoint", path,
                     checksum, kManifestName, quote(file.checksum));
 }
@@ -118,7 +116,7 @@ std::string unlisted_tensors(const std::string& folder, std::span<const Manifest
       if (matters(path) && listed.count(path) == 0) return path;
     }
   } catch (const fs::filesystem_error& error) {
-    throw SystemError("{}: cannot list: {}", folder, error.code().message());
+    throw_unreadable(folder, "cannot be listed", error.code().value());
   }
   return "";
 }
@@ -127,10 +125,7 @@ std::string unlisted_tensors(const std::string& folder, std::span<const Manifest
 
 ManifestFile describe_file(const std::string& folder, const std::string& path) {
   const std::string whole = folder + "/" + path;
-  std::error_code error;
-  const auto size = fs::file_size(whole, error);
-  if (error) throw DataError("{}: cannot read: {}", whole, error.message());
-  return {path, static_cast<int64_t>(size), hash_file(whole)};
+  return {path, size_of_file(whole), hash_file(whole)};
 }
 
 std::string files_to_json(std::span<const ManifestFile> files) {
@@ -162,9 +157,11 @@ void write_manifest(const std::string& folder, const std::string& kind, int64_t 
   write_file_atomically(folder + "/" + kManifestName, root.dump(1) + "\n");
 }
 
+bool has_manifest(const std::string& folder) { return exists(folder + "/" + kManifestName); }
+
 Manifest verify_manifest(const std::string& folder) {
   const std::string path = folder + "/" + kManifestName;
-  if (!is_there(path))
+  if (!has_manifest(folder))
     throw DataError("{}: no {}: the folder is incomplete or not a checkpoint; use another one", folder,
                     kManifestName);
   Manifest manifest = parse_manifest(read_file(path), path);
@@ -173,31 +170,6 @@ Manifest verify_manifest(const std::string& folder) {
     throw DataError("{}/{}: not listed in {}: remove it, or use another checkpoint", folder, quote(stranger),
                     kManifestName);
   return manifest;
-}
-
-std::string find_model_folder(const std::string& path) {
-  std::error_code ignored;
-  if (!is_there(path)) {
-    if (fs::is_symlink(path, ignored))
-      throw DataError("{}: a link to {}, which does not exist", path,
-                      fs::read_symlink(path, ignored).string());
-    throw DataError("{}: does not exist; give a model folder, a checkpoint or a run folder", path);
-  }
-  if (is_there(path + "/" + kManifestName)) {
-    const Manifest manifest = verify_manifest(path);
-    if (manifest.kind != kCheckpointKind)
-      throw DataError("{}: its {} is of kind {}, not \"{}\"", path, kManifestName, quote(manifest.kind),
-                      kCheckpointKind);
-    return path + "/model";
-  }
-  if (is_there(path + "/config.json")) return path;
-  const std::string latest = path + "/checkpoints/latest";
-  if (is_there(latest) || fs::is_symlink(latest, ignored)) return find_model_folder(latest);
-  if (is_there(path + "/model/config.json"))
-    throw DataError("{}: a checkpoint without {} is incomplete; use another one", path, kManifestName);
-  throw DataError(
-      "{}: neither a model folder (config.json), a checkpoint ({}) nor a run folder (checkpoints/latest)",
-      path, kManifestName);
 }
 
 }  // namespace depthroute

@@ -35,12 +35,9 @@ void write_manifest(const std::string& folder, const std::string& kind, int64_t 
                     std::vector<ManifestFile> files);
 /// Reads it and compares every file (existence, size, checksum). DataError naming the first file that
 /// disagrees, or tensors (*.safetensors and their index) that are not listed: they would be read with the
-/// rest. Other files somebody has added, a tokenizer for one, do not matter.
+/// rest. Other files somebody has added, a tokenizer for one, do not matter. AccessError where it cannot be
+/// told.
 Manifest verify_manifest(const std::string& folder);
-
-/// What `model.from` names -> the model folder: a checkpoint folder or a link to one (its manifest is
-/// verified, its model/ is used), a run folder (its checkpoints/latest), or a model folder itself. DataError
-/// otherwise.
-std::string find_model_folder(const std::string& path);
+bool has_manifest(const std::string& folder);
 
 }  // namespace depthroute

@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <map>
 #include <set>
-#include <system_error>
 
 #include "configs/base/check.h"
 #include "configs/base/error.h"
+#include "configs/base/regular_file.h"
 #include "data/files.h"
 #include "data/json.h"
 #include "data/posix.h"
@@ -20,14 +19,18 @@ constexpr const char* kEmbedding = "model.embed_tokens.weight";
 constexpr const char* kHead = "lm_head.weight";
 constexpr const char* kFinalSite = "model.final_res_";
 
-bool is_there(const std::string& path) {
-  std::error_code ignored;
-  return std::filesystem::exists(path, ignored);
+/// Reads a file of the folder and notes what was read.
+std::string read_noted(const std::string& folder, const std::string& name, std::vector<ManifestFile>& notes) {
+  std::string text = read_file(folder + "/" + name);
+  notes.push_back(
+      {name, static_cast<int64_t>(text.size()), hash_bytes(std::as_bytes(std::span<const char>(text)))});
+  return text;
 }
 
 /// The sharded form: the index says which file holds which tensor, and every file must agree with it.
-std::vector<SafetensorsFile> open_parts(const std::string& folder, const std::string& index_path) {
-  const nlohmann::json root = parse_json_object(read_file(index_path), index_path);
+std::vector<SafetensorsFile> open_parts(const std::string& folder, std::vector<ManifestFile>& notes) {
+  const std::string index_path = folder + "/" + kModelIndexName;
+  const nlohmann::json root = parse_json_object(read_noted(folder, kModelIndexName, notes), index_path);
   const auto map = root.find("weight_map");
   if (map == root.end() || !map->is_object())
     throw DataError("{}: the key \"weight_map\" is missing or no object; download the index again",
@@ -54,17 +57,16 @@ std::vector<SafetensorsFile> open_parts(const std::string& folder, const std::st
   return files;
 }
 
-std::vector<SafetensorsFile> open_tensors(const std::string& folder) {
-  const std::string single = folder + "/model.safetensors", index = single + ".index.json";
+std::vector<SafetensorsFile> open_tensors(const std::string& folder, std::vector<ManifestFile>& notes) {
+  const std::string single = folder + "/" + model_part_name(0, 1);
   std::vector<SafetensorsFile> files;
-  if (is_there(single))
+  if (exists(single))
     files.emplace_back(single);
-  else if (is_there(index))
-    files = open_parts(folder, index);
+  else if (exists(folder + "/" + kModelIndexName))
+    files = open_parts(folder, notes);
   else
-    throw DataError(
-        "{}: neither model.safetensors nor model.safetensors.index.json is in it; not a whole model folder",
-        folder);
+    throw DataError("{}: neither {} nor {} is in it; not a whole model folder", folder, model_part_name(0, 1),
+                    kModelIndexName);
   return files;
 }
 
@@ -103,11 +105,12 @@ bool same_tensor(const std::vector<SafetensorsFile>& files, const char* name, co
 
 ModelFolder::ModelFolder(const std::string& path) : path_(path) {
   const std::string config_path = path + "/config.json";
-  if (!is_there(config_path))
+  if (!exists(config_path))
     throw DataError("{}: no config.json in it; not a model folder (config.json and model.safetensors)", path);
-  const ParsedModelConfig parsed = model_config_from_json(read_file(config_path), config_path);
+  const ParsedModelConfig parsed =
+      model_config_from_json(read_noted(path, "config.json", texts_), config_path);
   config_ = parsed.config;
-  files_ = open_tensors(path);
+  files_ = open_tensors(path, texts_);
   if (parsed.variant_stated) return;
   const std::vector<std::string> all = names();
   const bool final_site = std::any_of(all.begin(), all.end(),
@@ -164,6 +167,24 @@ void ModelFolder::check_names(const std::vector<std::string>& expected) const {
   if (!unexpected.empty())
     throw DataError("{}: {} tensor(s) do not belong to the model described by config.json: {}", path_,
                     unexpected.size(), first_few(unexpected));
+}
+
+std::vector<ManifestFile> ModelFolder::files() const {
+  std::vector<ManifestFile> all = texts_;
+  for (const SafetensorsFile& file : files_)
+    all.push_back({file.path().substr(path_.size() + 1), static_cast<int64_t>(file.file_bytes().size()),
+                   hash_bytes(file.file_bytes())});
+  std::sort(all.begin(), all.end(),
+            [](const ManifestFile& a, const ManifestFile& b) { return a.path < b.path; });
+  return all;
+}
+
+std::string model_checksum(const ModelFolder& folder) {
+  std::string text;
+  for (const ManifestFile& file : folder.files())
+    if (file.path != kModelIndexName)
+      text += file.path + " " + file.checksum + "\n";  // it adds nothing to the tensors' names
+  return hash_bytes(std::as_bytes(std::span<const char>(text)));
 }
 
 void write_model_folder(const std::string& path, const ModelConfig& config,

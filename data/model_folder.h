@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "configs/model_config.h"
+#include "data/manifest.h"
 #include "data/safetensors.h"
 
 namespace depthroute {
@@ -33,11 +34,19 @@ class ModelFolder {
   /// Every expected tensor is there and nothing unexpected is; otherwise DataError naming the first few.
   void check_names(const std::vector<std::string>& expected) const;
 
+  /// Every file this object was read from, with size and checksum of the bytes it has read or mapped, sorted
+  /// by path: config.json, tensors, wherever the index says they are, and the index. Reads all of them.
+  std::vector<ManifestFile> files() const;
+
  private:
   std::string path_;
   ModelConfig config_;
+  std::vector<ManifestFile> texts_;  // config.json and the index
   std::vector<SafetensorsFile> files_;
 };
+
+/// One checksum over the configuration and the tensors a model folder holds, whatever it is called.
+std::string model_checksum(const ModelFolder& folder);
 
 /// Writes config.json and model.safetensors into the existing folder `path` (the caller makes the folder
 /// atomic).

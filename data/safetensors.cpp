@@ -90,6 +90,8 @@ std::span<const std::byte> SafetensorsFile::bytes(const TensorEntry& entry) cons
   return impl_->data.subspan(static_cast<size_t>(entry.begin), static_cast<size_t>(entry.end - entry.begin));
 }
 
+std::span<const std::byte> SafetensorsFile::file_bytes() const { return impl_->file.bytes(); }
+
 void SafetensorsFile::read_float(const TensorEntry& entry, std::span<float> out) const {
   DR_CHECK(static_cast<int64_t>(out.size()) == entry.numel());
   const std::byte* from = bytes(entry).data();

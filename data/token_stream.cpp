@@ -1,7 +1,5 @@
 #include "data/token_stream.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -16,7 +14,8 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "shards are little-endian and read in place");
 
 constexpr int kHeaderWords = static_cast<int>(kShardHeaderBytes / 4);
-constexpr int64_t kFingerprintBytes = 64 * 1024;
+constexpr size_t kEdgeBytes = 64 * 1024;
+constexpr size_t kScanChunkBytes = size_t{4} << 20;  // a multiple of every token's size
 
 struct Shard {
   MappedFile file;
@@ -108,6 +107,18 @@ void copy_tokens(const Shard& shard, int64_t offset, std::span<int32_t> out, int
       shard.info.path, offset + static_cast<int64_t>(bad), shard.info.num_tokens, tokens[bad], vocab_size);
 }
 
+template <typename Token>
+uint32_t largest_of(std::span<const std::byte> bytes) {
+  const std::span tokens(reinterpret_cast<const Token*>(bytes.data()), bytes.size() / sizeof(Token));
+  Token largest = 0;
+  for (const Token token : tokens) largest = std::max(largest, token);
+  return largest;
+}
+
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span<const char>(text));
+}
+
 }  // namespace
 
 struct TokenStream::Impl {
@@ -160,23 +171,57 @@ int64_t TokenStream::num_samples(int64_t seq_len) const {
   return impl_->num_tokens < 1 ? 0 : (impl_->num_tokens - 1) / seq_len;
 }
 
-std::string TokenStream::fingerprint() const {
-  std::vector<std::byte> digest_input;
-  const auto append = [&](std::span<const std::byte> bytes) {
-    digest_input.insert(digest_input.end(), bytes.begin(), bytes.end());
-  };
+std::string TokenStream::outline() const {
+  std::string text;
   for (const Shard& shard : impl_->shards) {
-    const int64_t facts[2] = {shard.info.num_tokens, shard.info.token_bytes};
-    append(std::as_bytes(std::span(facts)));
-    // Hashed shard by shard, so that the input stays small however many shards there are.
-    const auto tokens = shard.file.bytes().subspan(kShardHeaderBytes);
-    const size_t edge = std::min(tokens.size(), static_cast<size_t>(kFingerprintBytes));
-    for (const auto part : {tokens.first(edge), tokens.last(edge)}) {
-      const XXH128_hash_t hash = XXH3_128bits(part.data(), part.size());
-      append(std::as_bytes(std::span(&hash, 1)));
-    }
+    const std::span<const std::byte> bytes = shard.file.bytes();
+    const size_t edge = std::min(bytes.size(), kEdgeBytes);
+    text += fmt::format("{} x {} {} {}\n", shard.info.num_tokens, shard.info.token_bytes,
+                        hash_bytes(bytes.first(edge)), hash_bytes(bytes.last(edge)));
   }
-  return hash_bytes(digest_input);
+  return hash_bytes(bytes_of(text));
+}
+
+ShardContents TokenStream::read_contents(size_t index, const std::function<void()>& between_chunks) const {
+  const Shard& shard = impl_->shards.at(index);
+  ShardContents contents;
+  Hasher hasher;
+  const std::span<const std::byte> bytes = shard.file.bytes();
+  hasher.update(bytes.first(static_cast<size_t>(kShardHeaderBytes)));
+  uint32_t largest = 0;
+  for (auto rest = bytes.subspan(static_cast<size_t>(kShardHeaderBytes)); !rest.empty();) {
+    const auto chunk = rest.first(std::min(rest.size(), kScanChunkBytes));
+    hasher.update(chunk);
+    largest = std::max(
+        largest, shard.info.token_bytes == 2 ? largest_of<uint16_t>(chunk) : largest_of<uint32_t>(chunk));
+    if (between_chunks) between_chunks();
+    rest = rest.subspan(chunk.size());
+  }
+  return {hasher.hex(), int64_t{largest}};
+}
+
+void TokenStream::check_vocabulary(size_t index, const ShardContents& contents) const {
+  if (contents.largest_token < impl_->vocab_size) return;
+  const Shard& shard = impl_->shards.at(index);
+  std::vector<int32_t> tokens(kScanChunkBytes);
+  for (int64_t at = 0; at < shard.info.num_tokens;) {  // read() names the token
+    const int64_t count = std::min(static_cast<int64_t>(tokens.size()), shard.info.num_tokens - at);
+    read(shard.begin + at, std::span(tokens).first(static_cast<size_t>(count)));
+    at += count;
+  }
+}
+
+const FileIdentity& TokenStream::identity(size_t index) const {
+  return impl_->shards.at(index).file.identity();
+}
+
+std::string TokenStream::fingerprint(std::span<const ShardContents> contents) const {
+  DR_CHECK(contents.size() == impl_->infos.size());
+  std::string text;
+  for (size_t i = 0; i < contents.size(); ++i)
+    text += fmt::format("{} x {} {}\n", impl_->infos[i].num_tokens, impl_->infos[i].token_bytes,
+                        contents[i].checksum);
+  return kFingerprintKind + hash_bytes(bytes_of(text));
 }
 
 }  // namespace depthroute

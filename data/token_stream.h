@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "configs/base/regular_file.h"
 
 namespace depthroute {
 
@@ -15,10 +18,20 @@ inline constexpr int32_t kShardMagic16 = 20240520, kShardVersion16 = 1;
 inline constexpr int32_t kShardMagic32 = 20240801, kShardVersion32 = 7;
 inline constexpr int64_t kShardHeaderBytes = 1024;
 
+/// In front of every fingerprint(): earlier versions looked at the ends of shards only and wrote plain hex.
+inline constexpr const char* kFingerprintKind = "contents-";
+
 struct ShardInfo {
   std::string path;
   int64_t num_tokens = 0;
   int token_bytes = 2;  // 2 or 4
+};
+
+/// What reading every byte of a shard tells.
+struct ShardContents {
+  std::string checksum;       // hash_file()
+  int64_t largest_token = 0;  // 0 where there is none
+  bool operator==(const ShardContents&) const = default;
 };
 
 class TokenStream {
@@ -37,9 +50,19 @@ class TokenStream {
   void read(int64_t begin, std::span<int32_t> out) const;
   /// Samples of T+1 tokens with stride T (SPEC §3): floor((num_tokens - 1) / T).
   int64_t num_samples(int64_t seq_len) const;
-  /// Changes when a shard is added, removed, reordered or edited: XXH3 (hex) over token counts, widths and
-  /// the first and last 64 KiB of each shard. Independent of the shards' folder.
-  std::string fingerprint() const;
+  /// Counts, widths and the first and last 64 KiB of all shards, as hex: cheap, for a look at whether
+  /// processes have the same files. Says nothing about what lies between.
+  std::string outline() const;
+  /// Reads all of shard `index` as it is mapped, about as fast as the disk allows. `between_chunks` is called
+  /// every few MiB; what it throws ends the reading.
+  ShardContents read_contents(size_t index, const std::function<void()>& between_chunks = {}) const;
+  /// Throws DataError naming the first token of shard `index` outside [0, vocab_size), if there is one.
+  void check_vocabulary(size_t index, const ShardContents& contents) const;
+  /// Of the file that is mapped, when it was opened.
+  const FileIdentity& identity(size_t index) const;
+  /// Changes when a shard is added, removed, reordered or any of its bytes is changed: XXH3 (hex) over token
+  /// counts, widths and checksums. Independent of the shards' folder and names.
+  std::string fingerprint(std::span<const ShardContents> contents) const;
 
  private:
   struct Impl;

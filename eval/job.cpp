@@ -1,7 +1,5 @@
 #include "eval/job.h"
 
-#include <filesystem>
-
 #include "configs/read.h"
 #include "data/files.h"
 #include "train/model/weights.h"
@@ -15,9 +13,9 @@ std::string config_hash(const EvalConfig& config) {
   return hash_bytes(std::as_bytes(std::span<const char>(text)));
 }
 
-Job::Job(const EvalConfig& eval_config)
+Job::Job(const EvalConfig& eval_config, const std::string& model)
     : config(eval_config),
-      source(open_eval_model(config)),
+      source(open_eval_model(config, model.empty() ? config.model.from : model)),
       tokens(open_eval_tokens(config, source.config.vocab_size)),
       plan(make_depth_plan(source.config)),
       cells(resolve_cells(config.cells, plan)),
@@ -37,12 +35,13 @@ Provenance Job::provenance(const CommandLine& command) const {
   from.command_line = command.text;
   from.config_yaml = to_yaml(config);
   from.config_hash = config_hash(config);
-  // What a link names may change.
-  from.checkpoint_path = std::filesystem::canonical(source.folder.path()).string();
-  from.checkpoint_checksum = model_folder_checksum(source.folder.path());
-  for (const ShardInfo& shard : tokens.shards()) {
-    from.data_paths.push_back(shard.path);
-    from.data_checksums.push_back(hash_file(shard.path));
+  from.checkpoint_path = source.folder.path();
+  from.checkpoint_checksum = model_checksum(source.folder);
+  for (size_t i = 0; i < tokens.shards().size(); ++i) {
+    const ShardContents contents = tokens.read_contents(i);
+    tokens.check_vocabulary(i, contents);
+    from.data_paths.push_back(tokens.shards()[i].path);
+    from.data_checksums.push_back(contents.checksum);
   }
   from.seed = config.statistics.seed;
   from.wrapped = source.wrapped();

@@ -22,8 +22,9 @@ struct Job {
   std::vector<Cell> cells;
   std::vector<Control> controls;
 
-  /// InputError for what cannot work. Computes nothing, writes nothing.
-  explicit Job(const EvalConfig& eval_config);
+  /// InputError for what cannot work. Computes nothing, writes nothing. `model`: where another process has
+  /// found what model.from names; "": find it.
+  explicit Job(const EvalConfig& eval_config, const std::string& model = "");
 
   /// Cells that run, then controls: views of this object.
   std::vector<Comparison> comparisons() const;

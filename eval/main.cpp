@@ -70,7 +70,12 @@ int run(const CommandLine& command, World& world) {
   world.together([&] {
     if (request.merge && world.size() > 1) throw ConfigError("--merge is for one process");
     check_output_path(request.config.output);
-    job.emplace(request.config);
+    if (world.is_first()) job.emplace(request.config);
+  });
+  // All processes must work on one model, whatever a link in model.from comes to name meanwhile.
+  const std::string model = world.broadcast(job ? job->source.folder.path() : "");
+  world.together([&] {
+    if (!job) job.emplace(request.config, model);
     if (request.part) check_part_count(*job, request.part->count);
     if (request.merge) check_part_count(*job, *request.merge);
   });

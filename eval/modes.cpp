@@ -37,7 +37,7 @@ int agreed(World& world, int status) { return std::stoi(world.broadcast(std::to_
 void load_everywhere(World& world, const Job& job, std::optional<Machinery>& machinery) {
   world.require_equal("the configuration (its hash)", config_hash(job.config));
   world.require_equal("the program's commit", program_commit());
-  world.require_equal("data.shards (their fingerprint)", job.tokens.fingerprint());
+  world.require_equal("data.shards", job.tokens.outline());
   world.together([&] {
     const Device device = resolve_device(job.config.device);
     select_device(device, world.local_rank());

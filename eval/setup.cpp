@@ -1,11 +1,9 @@
 #include "eval/setup.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "configs/base/error.h"
-#include "data/files.h"
-#include "data/manifest.h"
+#include "data/checkpoint_folder.h"
 #include "train/model/weights.h"
 
 namespace depthroute {
@@ -41,9 +39,8 @@ std::string EvalModel::describe() const {
   return text;
 }
 
-EvalModel open_eval_model(const EvalConfig& config) {
-  ModelFolder folder(find_model_folder(config.model.from));
-  EvalModel model{std::move(folder), {}, {}};
+EvalModel open_eval_model(const EvalConfig& config, const std::string& from) {
+  EvalModel model{open_model(from), {}, {}};
   model.config = model.folder.config();
   const bool plain = model.folder.is_plain();
   if (config.model.wrap && !plain)
@@ -75,18 +72,6 @@ TokenStream open_eval_tokens(const EvalConfig& config, int64_t vocab_size) {
     throw ConfigError("data.sequences is {}, but data.shards hold {} windows of seq_len {} ({} tokens)",
                       config.data.sequences, available, config.data.seq_len, tokens.num_tokens());
   return tokens;
-}
-
-std::string model_folder_checksum(const std::string& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (name == "config.json" || entry.path().extension() == ".safetensors") names.push_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  std::string text;
-  for (const std::string& name : names) text += name + " " + hash_file(folder + "/" + name) + "\n";
-  return hash_bytes(std::as_bytes(std::span<const char>(text)));
 }
 
 }  // namespace depthroute

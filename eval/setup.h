@@ -22,17 +22,15 @@ struct EvalModel {
   std::string describe() const;  // one line
 };
 
-/// Finds and reads the model folder and decides what is run. InputError for a wrap on a model that is not
-/// plain, cells on a plain model that is not wrapped, or a list of biases of the wrong length.
-EvalModel open_eval_model(const EvalConfig& config);
+/// Finds and opens the model `from` names (open_model()) and decides what is run. InputError for a wrap on a
+/// model that is not plain, cells on a plain model that is not wrapped, or a list of biases of the wrong
+/// length.
+EvalModel open_eval_model(const EvalConfig& config, const std::string& from);
 
 /// Fills the model's parameters, which must be allocated.
 void load_eval_model(Stream stream, const EvalModel& source, Qwen3& model);
 
 /// The stream, with enough windows for data.sequences. DataError or ConfigError otherwise.
 TokenStream open_eval_tokens(const EvalConfig& config, int64_t vocab_size);
-
-/// One checksum over config.json and every weight file of a model folder.
-std::string model_folder_checksum(const std::string& folder);
 
 }  // namespace depthroute

@@ -223,8 +223,10 @@ if $usable && [[ -r $work/shards/train.bin ]]; then
     finish FAILED "" "" "the run of one process" "$work/one.log"
   else
     train_command two "$device" fp32 "${parts[@]}" distributed.backend=mpi
-    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-    if run 600 "$work/two.log" mpirun --bind-to none -n 2 "${command[@]}"; then
+    set -a
+    source "$here/mpi_one_machine.env"
+    set +a
+    if run 600 "$work/two.log" mpirun -n 2 "${command[@]}"; then
       finish passed "" "" ""
       compare_check "two processes: losses" losses "$work/two/metrics.jsonl" "$work/one/metrics.jsonl" --bound 0
     else

@@ -50,7 +50,7 @@ install(CODE "
   endforeach()")
 
 install(PROGRAMS tools/gpu_check.sh DESTINATION ${share})
-install(FILES tools/gpu_check_lib.sh tools/bench_peers.py LICENSE DESTINATION ${share})
+install(FILES tools/gpu_check_lib.sh tools/mpi_one_machine.env tools/bench_peers.py LICENSE DESTINATION ${share})
 install(PROGRAMS tools/slurm/train.sbatch tools/slurm/eval-array.sbatch tools/slurm/eval-merge.sbatch
                  tools/slurm/submit-eval.sh tools/slurm/train-mpirun.sh DESTINATION ${share}/slurm)
 install(FILES tools/slurm/common.sh DESTINATION ${share}/slurm)

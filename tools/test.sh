@@ -3,16 +3,26 @@
 # UndefinedBehaviorSanitizer, and the fuzzers for a bounded time.
 #   tools/test.sh             everything
 #   tools/test.sh --fast      style and the release build's tests only
+#   --werror                  warnings of the compiler are errors, as in continuous integration
+#   --debian 12|13            all this in a minimal Debian of that version, on the last commit (tools/debian_root.sh; needs root)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-fast=false
-for argument in "$@"; do
-  case "$argument" in
-    --fast) fast=true ;;
-    *) echo "test.sh: unknown argument '$argument' (there is only --fast)" >&2; exit 2 ;;
+fast=false werror=false debian="" inside=()
+while [[ $# -gt 0 ]]; do
+  case "$1" in
+    --fast) fast=true inside+=("$1") ;;
+    --werror) werror=true inside+=("$1") ;;
+    --debian)
+      [[ ${2:-} == 12 || ${2:-} == 13 ]] || { echo "test.sh: --debian takes 12 or 13" >&2; exit 2; }
+      debian=$2
+      shift
+      ;;
+    *) echo "test.sh: unknown argument '$1' (there are --fast, --werror and --debian 12|13)" >&2; exit 2 ;;
   esac
+  shift
 done
+[[ -z $debian ]] || exec tools/debian_root.sh "$debian" tools/test.sh "${inside[@]}"
 fuzz_seconds=${DEPTHROUTE_FUZZ_SECONDS:-20}
 jobs=$(nproc)
 
@@ -35,8 +45,15 @@ if [[ -n "$too_long" ]]; then
   exit 1
 fi
 
+# Turned on here and never off: what is configured stays, as with any other option, and the folder need not be built anew.
+configure() { # PRESET
+  local options=()
+  if $werror; then options=(-DDEPTHROUTE_WERROR=ON); fi
+  cmake --preset "$1" "${options[@]}" >/dev/null
+}
+
 step "release build"
-cmake --preset release >/dev/null
+configure release
 cmake --build --preset release -j "$jobs"
 
 step "tests"
@@ -45,7 +62,7 @@ ctest --preset release -j "$jobs" --output-junit junit.xml
 if $fast; then exit 0; fi
 
 step "build with Address- and UndefinedBehaviorSanitizer"
-cmake --preset asan >/dev/null
+configure asan
 cmake --build --preset asan -j "$jobs"
 
 step "tests under sanitizers"
@@ -53,7 +70,7 @@ step "tests under sanitizers"
 LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp" ctest --preset asan -j "$jobs" --output-junit junit.xml
 
 step "fuzzers, $fuzz_seconds s each"
-cmake --preset fuzz >/dev/null
+configure fuzz
 cmake --build --preset fuzz -j "$jobs"
 fuzzers=0
 for fuzzer in build/fuzz/bin/fuzz_*; do

@@ -6,9 +6,11 @@
 #include "configs/base/error.h"
 #include "configs/cli.h"
 #include "configs/read.h"
+#include "data/checkpoint_folder.h"
 #include "data/files.h"
-#include "data/manifest.h"
+#include "data/json.h"
 #include "data/model_folder.h"
+#include "data/token_stream.h"
 #include "train/model/weights.h"
 #include "train/step.h"
 
@@ -21,7 +23,7 @@ namespace {
 RunState read_state(const std::string& path) {
   RunState state;
   try {
-    const json object = json::parse(read_file(path));
+    const nlohmann::json object = parse_json_object(read_file(path), path);
     state.step = object.at("step").get<int64_t>();
     state.tokens = object.at("tokens").get<int64_t>();
     state.position = object.at("sampler").at("position").get<int64_t>();
@@ -29,7 +31,7 @@ RunState read_state(const std::string& path) {
     state.bad_in_a_row = object.at("bad_in_a_row").get<int64_t>();
     state.data_fingerprint = object.at("data_fingerprint").get<std::string>();
     state.val_fingerprint = object.at("val_fingerprint").get<std::string>();
-  } catch (const json::exception& error) {
+  } catch (const nlohmann::json::exception& error) {
     throw DataError("{}: not the state of a run: {}: take another checkpoint", path, error.what());
   }
   if (state.step < 1 || state.tokens < 0 || state.position < 0)
@@ -38,8 +40,6 @@ RunState read_state(const std::string& path) {
 }
 
 }  // namespace
-
-std::string checkpoint_model_path(const std::string& folder) { return folder + "/model"; }
 
 std::string state_to_json(const TrainConfig& config, const RunState& state, int processes) {
   const json object = {
@@ -60,10 +60,7 @@ std::string state_to_json(const TrainConfig& config, const RunState& state, int 
 }
 
 RunState verify_checkpoint(const std::string& folder) {
-  const Manifest manifest = verify_manifest(folder);
-  if (manifest.kind != kCheckpointKind)
-    throw DataError("{}: the manifest is of a {}, not of a checkpoint: name a checkpoint folder", folder,
-                    manifest.kind);
+  const Manifest manifest = verify_checkpoint_folder(folder);
   RunState state = read_state(folder + "/state.json");
   if (state.step != manifest.step)
     throw DataError("{}: manifest.json says step {}, state.json step {}: take another checkpoint", folder,
@@ -86,7 +83,7 @@ void load_checkpoint(const std::string& folder, TrainingStep& step) {
 }
 
 void refuse_changes(const std::string& folder, const TrainConfig& now, const RunState& stored,
-                    const std::string& data_fingerprint) {
+                    const std::string& data_fingerprint, const std::string& val_fingerprint) {
   // Keys that do not decide which numbers come out. The data's contents are compared by fingerprint, not by
   // path.
   std::vector<std::string> free = {"output",
@@ -120,8 +117,17 @@ void refuse_changes(const std::string& folder, const TrainConfig& now, const Run
         (!accepting || after[i].first.starts_with("model.")))
       changes += fmt::format("{}{} was {}, is {}", changes.empty() ? "" : "; ", after[i].first,
                              before[i].second, after[i].second);
-  if (!accepting && stored.data_fingerprint != data_fingerprint)
-    changes += fmt::format("{}the tokens of data.train have changed", changes.empty() ? "" : "; ");
+  const auto compare = [&](const char* key, const std::string& then, const std::string& now_there) {
+    if (accepting || then == now_there) return;
+    const char* what =
+        then.starts_with(kFingerprintKind)
+            ? "the tokens of {} have changed"
+            : "the tokens of {} cannot be compared (an earlier version looked at the shards' ends only)";
+    changes += (changes.empty() ? "" : "; ") + fmt::format(fmt::runtime(what), key);
+  };
+  compare("data.train", stored.data_fingerprint, data_fingerprint);
+  if (!stored.val_fingerprint.empty() && !val_fingerprint.empty())
+    compare("data.val", stored.val_fingerprint, val_fingerprint);
   if (changes.empty()) return;
   throw ConfigError("{}: made by another run: {}: restore this, or set another output{}", folder, changes,
                     accepting ? "" : ", or set checkpoint.accept_changes: true to go on regardless");

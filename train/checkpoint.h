@@ -13,6 +13,7 @@
 #include <string>
 
 #include "configs/train_config.h"
+#include "data/checkpoint_folder.h"
 #include "train/checkpoint_tensors.h"
 
 namespace depthroute {
@@ -29,13 +30,10 @@ struct RunState {
   std::string data_fingerprint, val_fingerprint;  // "" without validation data
 };
 
-inline constexpr const char* kCheckpointKind = "depthroute checkpoint";  // in the manifest
-
 /// state.json. The number of processes is there for the reader: nothing depends on it.
 std::string state_to_json(const TrainConfig& config, const RunState& state, int processes);
-/// Verifies the manifest and reads state.json. DataError naming what is wrong.
+/// verify_checkpoint_folder(), and reads state.json. DataError naming what is wrong.
 RunState verify_checkpoint(const std::string& folder);
-std::string checkpoint_model_path(const std::string& folder);
 
 /// What of an allocated step is saved. The step must outlive it.
 CheckpointTensors checkpoint_tensors(const TrainingStep& step);
@@ -46,8 +44,8 @@ void load_checkpoint(const std::string& folder, TrainingStep& step);
 
 /// Refuses to go on with another configuration or other data than the checkpoint's: ConfigError listing every
 /// key that decides the result, with both values. checkpoint.accept_changes lets all of that pass but model.*
-/// keys.
+/// keys. Validation data may be added and left out, but not be other data under the same curve.
 void refuse_changes(const std::string& folder, const TrainConfig& now, const RunState& stored,
-                    const std::string& data_fingerprint);
+                    const std::string& data_fingerprint, const std::string& val_fingerprint);
 
 }  // namespace depthroute

@@ -2,6 +2,7 @@
 // parameter, once. Then of their contents what this process owns.
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -131,6 +132,9 @@ void read_range(Stream stream, const std::vector<StoredPart>& parts, int64_t beg
                                       static_cast<size_t>(count) * sizeof(float));
       staging.resize(static_cast<size_t>(count));
       std::memcpy(staging.data(), bytes.data(), bytes.size());
+      if (!std::all_of(staging.begin(), staging.end(), [](float value) { return std::isfinite(value); }))
+        throw DataError("{}: tensor {} holds values that are no numbers or infinite: take another checkpoint",
+                        part.file->path(), quote(part.entry->name));
       ops::copy(stream, host_tensor(staging.data(), {count}), to.slice(at - begin, at - begin + count));
       synchronize(stream);  // staging is reused
     }

@@ -35,10 +35,10 @@ class HostMemory {
   HostMemory(const HostMemory&) = delete;
   HostMemory& operator=(const HostMemory&) = delete;
 
-  bool taken() const { return block_ != nullptr; }
   void take(int64_t elements) {
     bytes_ = elements * static_cast<int64_t>(sizeof(float));
     block_ = device_allocate(Device::cpu, bytes_);
+    std::memset(block_, 0, static_cast<size_t>(bytes_));  // pages are taken when they are first written
   }
   Tensor part(int64_t begin, int64_t end) const {
     return host_tensor(static_cast<float*>(block_) + begin, {end - begin});
@@ -98,22 +98,19 @@ struct GivenUp {};
 
 /// Deletes the oldest checkpoints beyond `keep`, but never `written` nor what `latest` points at. Not being
 /// able to is no reason to end a run.
-void prune(const std::string& output, int64_t written, int64_t keep) {
+void prune(const std::string& output, int64_t written, int64_t keep) try {
   if (keep == 0) return;
   std::error_code none;
-  const std::string latest = fs::read_symlink(checkpoints_path(output) + "/latest", none).filename().string();
+  const std::string latest = fs::read_symlink(latest_path(output), none).filename().string();
   std::vector<CheckpointFolder> folders = list_checkpoints(output);
   // A folder with a later step can only be one that did not verify: it is replaced when the run gets there.
   std::erase_if(folders, [&](const CheckpointFolder& folder) { return folder.step > written; });
   for (int64_t i = 0; i + keep < static_cast<int64_t>(folders.size()); ++i) {
     const CheckpointFolder& folder = folders[static_cast<size_t>(i)];
-    if (folder.step == written || fs::path(folder.path).filename() == latest) continue;
-    try {
-      remove_folder(folder.path);
-    } catch (const std::exception& error) {
-      fmt::print(stderr, "warning: an old checkpoint stays: {}\n", error.what());
-    }
+    if (folder.step != written && fs::path(folder.path).filename() != latest) remove_folder(folder.path);
   }
+} catch (const std::exception& error) {
+  fmt::print(stderr, "warning: old checkpoints stay: {}\n", error.what());
 }
 
 }  // namespace
@@ -125,6 +122,7 @@ struct CheckpointSaver::Impl {
     if (world.rank() < static_cast<int>(runs.size())) run = runs[world.rank()].elements;
     DR_CHECK(tensors.partition.options().rank == world.rank());
     DR_CHECK(tensors.partition.options().size == world.size());
+    memory.take(run.size() + 2 * tensors.partition.shard_size());
   }
   ~Impl() {
     abandon();
@@ -163,7 +161,6 @@ struct CheckpointSaver::Impl {
           "output folder",
           checkpoint_model_path(folder));
     const int64_t shard = tensors.partition.shard_size();
-    if (!memory.taken()) memory.take(run.size() + 2 * shard);
     snapshot.parameters = memory.part(0, run.size());
     snapshot.m = memory.part(run.size(), run.size() + shard);
     snapshot.v = memory.part(run.size() + shard, run.size() + 2 * shard);
@@ -216,7 +213,7 @@ struct CheckpointSaver::Impl {
       for (ManifestFile& file : files_from_json(list, "list of files")) all.push_back(std::move(file));
     write_manifest(folder, kCheckpointKind, state.step, std::move(all));
     made->commit();
-    replace_symlink(checkpoint_name(state.step), checkpoints_path(config.output) + "/latest");
+    replace_symlink(checkpoint_name(state.step), latest_path(config.output));
   }
 
   World& world;
@@ -262,6 +259,13 @@ void CheckpointSaver::start(const RunState& state) {
       std::thread(&Impl::write, &my, state_to_json(my.config, state, my.world.size()), to_yaml(my.config));
 }
 
+int64_t CheckpointSaver::snapshot_bytes(const ParameterLayout& layout, const Partition& partition) {
+  int64_t largest = 0;
+  for (const ParameterRun& run : parameter_runs(layout, partition.options().size))
+    largest = std::max(largest, run.elements.size());
+  return (largest + 2 * partition.shard_size()) * static_cast<int64_t>(sizeof(float));
+}
+
 bool CheckpointSaver::active() const { return !impl_->folder.empty(); }
 
 void CheckpointSaver::wait_until_copied() {
@@ -276,7 +280,7 @@ void CheckpointSaver::wait_until_copied() {
 
 bool CheckpointSaver::written() const { return impl_->done; }
 
-std::string CheckpointSaver::commit() {
+std::string CheckpointSaver::commit(Earlier earlier) {
   DR_CHECK(active());
   Impl& my = *impl_;
   Impl::join(my.writer);
@@ -294,7 +298,7 @@ std::string CheckpointSaver::commit() {
   }
   my.made.reset();
   my.folder.clear();
-  if (my.world.is_first()) {
+  if (my.world.is_first() && earlier == Earlier::prune) {
     Impl::join(my.pruner);
     my.pruner = std::thread(prune, my.config.output, my.state.step, my.config.checkpoint.keep);
   }

@@ -20,8 +20,9 @@ namespace depthroute {
 
 class CheckpointSaver {
  public:
-  /// All must outlive this object, and the tensors must have their memory. Takes host memory for the copy at
-  /// the first start().
+  /// All must outlive this object, and the tensors must have their memory. Takes the host memory of the copy,
+  /// snapshot_bytes(), and touches it: a run that has no room for its checkpoints does not begin.
+  /// SystemError.
   CheckpointSaver(World& world, const TrainConfig& config, const CheckpointTensors& tensors);
   CheckpointSaver(World& world, const TrainConfig& config, const TrainingStep& step)
       : CheckpointSaver(world, config, checkpoint_tensors(step)) {}
@@ -41,9 +42,15 @@ class CheckpointSaver {
   void wait_until_copied();
   /// Whether this process's part is done, one way or the other. Does not wait.
   bool written() const;
+  /// What becomes of the checkpoints before: the oldest beyond checkpoint.keep are deleted, or none.
+  enum class Earlier { prune, keep_all };
   /// Collective, while active(): waits for all parts, makes them a checkpoint and returns its path, the same
   /// everywhere. SystemError (by World::together) if a part could not be written: nothing remains of it.
-  std::string commit();
+  std::string commit(Earlier earlier = Earlier::prune);
+
+  /// Host memory of the copy on the process that needs most: 12 bytes a parameter in all, divided among
+  /// processes.
+  static int64_t snapshot_bytes(const ParameterLayout& layout, const Partition& partition);
 
  private:
   struct Impl;

@@ -9,6 +9,7 @@
 #include "data/files.h"
 #include "data/token_stream.h"
 #include "train/batches.h"
+#include "train/checkpoint_saver.h"
 
 namespace depthroute {
 
@@ -91,17 +92,25 @@ std::string describe_parameters(const ParameterLayout& layout) {
                      grouped(count[mlp]), grouped(count[norms]), grouped(count[routing]));
 }
 
-std::string describe_memory(const Arena& arena) {
+std::string describe_memory(const TrainingStep& step) {
+  const Arena& arena = step.arena();
   std::string text;
+  const auto line = [&](const char* name, int64_t bytes, const char* remark = "") {
+    text += fmt::format("  {:<16}{:>12.1f} MiB{}\n", name, mib(bytes), remark);
+  };
   for (int p = 0; p < kNumPurposes; ++p) {
     const auto purpose = static_cast<Purpose>(p);
-    text += fmt::format("  {:<16}{:>12.1f} MiB\n", to_string(purpose), mib(arena.bytes(purpose)));
+    line(to_string(purpose), arena.bytes(purpose));
   }
   const int64_t process = process_bytes(arena.device());
-  text += fmt::format("  {:<16}{:>12.1f} MiB\n", "planned", mib(arena.total_bytes()));
-  text +=
-      fmt::format("  {:<16}{:>12.1f} MiB  (program, libraries, their buffers)\n", "process", mib(process));
-  return text + fmt::format("  {:<16}{:>12.1f} MiB\n", "total", mib(arena.total_bytes() + process));
+  const int64_t copy = CheckpointSaver::snapshot_bytes(step.layout(), step.partition());
+  const bool on_host = arena.device() == Device::cpu;
+  line("planned", arena.total_bytes());
+  if (on_host) line("checkpoint copy", copy, "  (what is written while training goes on)");
+  line("process", process, "  (program, libraries, their buffers)");
+  line("total", arena.total_bytes() + process + (on_host ? copy : 0));
+  if (!on_host) line("host memory", copy, "  (checkpoint copy: what is written while training goes on)");
+  return text;
 }
 
 /// What each choice of train.recompute needs, and what it computes twice.
@@ -147,7 +156,7 @@ std::string dry_run_report(const TrainConfig& config) {
   text +=
       describe_data("data.train", config.data.train, config, config.train.steps * config.train.global_batch);
   text += describe_data("data.val", config.data.val, config, config.validate.sequences);
-  text += "memory\n" + describe_memory(step.arena());
+  text += "memory\n" + describe_memory(step);
   return text + describe_recomputation(config, device);
 }
 

@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -16,9 +15,13 @@
 
 namespace depthroute {
 
+namespace {
+constexpr int64_t kMostMetricsBytes = int64_t{1} << 40;
+}
+
 void rewind_metrics(const std::string& path, int64_t step) {
-  if (!std::filesystem::exists(path)) return;
-  const std::string before = read_file(path);
+  if (!exists(path)) return;
+  const std::string before = read_file(path, kMostMetricsBytes);
   std::string after;
   for (size_t begin = 0; begin < before.size();) {
     const size_t end = before.find('\n', begin);

@@ -107,7 +107,7 @@ std::string describe_scale(const TrainConfig& config, const ScaleAssumptions& as
                                  assumptions.processes, micro_batches / assumptions.processes,
                                  micro_batches % assumptions.processes ? " (some one more)" : "",
                                  step.partition().buckets().size());
-  text += "memory of each process\n" + describe_memory(step.arena());
+  text += "memory of each process\n" + describe_memory(step);
   text += fmt::format(
       "sent per step and process: {:.1f} MB of gradients (reduce-scatter), {:.1f} MB of parameters "
       "(all-gather), in {} "

@@ -7,8 +7,9 @@
 #include <vector>
 
 #include "configs/base/error.h"
+#include "configs/base/regular_file.h"
 #include "configs/read.h"
-#include "data/manifest.h"
+#include "data/checkpoint_folder.h"
 #include "data/model_folder.h"
 #include "train/run_folder.h"
 
@@ -60,6 +61,8 @@ std::optional<Start> newest_whole(const std::vector<CheckpointFolder>& folders, 
   for (auto folder = folders.rbegin(); folder != folders.rend(); ++folder) {
     try {
       return resume_from(folder->path, config);
+    } catch (const AccessError&) {
+      throw;
     } catch (const InputError& error) {
       reason = error.what();
       fmt::print(stderr, "warning: checkpoint {} is damaged and skipped: {}\n", folder->path, reason);
@@ -71,18 +74,24 @@ std::optional<Start> newest_whole(const std::vector<CheckpointFolder>& folders, 
   return std::nullopt;
 }
 
+Start fresh_weights(const TrainConfig& config) {
+  Start start;
+  start.model = config.model;
+  return start;
+}
+
+Start start_from_model(const std::string& path, const TrainConfig& config) {
+  Start start;
+  start.model_folder = std::make_shared<const ModelFolder>(open_model(path));
+  refuse_contradictions(config, *start.model_folder);
+  start.model = start.model_folder->config();
+  return start;
+}
+
 }  // namespace
 
 Start fresh_start(const TrainConfig& config) {
-  Start start;
-  start.model = config.model;
-  start.state.step = 0;
-  if (!config.model_from) return start;
-  start.model_folder = find_model_folder(*config.model_from);
-  const ModelFolder folder(start.model_folder);
-  refuse_contradictions(config, folder);
-  start.model = folder.config();
-  return start;
+  return config.model_from ? start_from_model(*config.model_from, config) : fresh_weights(config);
 }
 
 Start choose_start(const TrainConfig& config) {
@@ -98,10 +107,10 @@ Start choose_start(const TrainConfig& config) {
         "{}: holds checkpoints and checkpoint.resume is never: set another output, or resume: auto",
         checkpoints_path(config.output));
   }
-  if (!std::filesystem::is_directory(resume))
+  if (!is_folder(resume))
     throw ConfigError("checkpoint.resume: {} is not a folder: use auto, never or a checkpoint folder",
                       resume);
-  Start start = resume_from(resume, config);
+  Start start = resume_from(resolve_links(resume), config);
   if (!present.empty() && present.back().step > start.state.step)
     throw ConfigError(
         "checkpoint.resume: {} is step {}, but {} already holds step {}: use resume: auto, or set "
@@ -110,23 +119,27 @@ Start choose_start(const TrainConfig& config) {
   return start;
 }
 
+// Paths are bytes, JSON is not: they travel in front of it, each with a NUL behind it.
 std::string start_to_text(const Start& start) {
   const RunState& s = start.state;
-  return nlohmann::json{{"checkpoint", start.checkpoint},
-                        {"step", s.step},
+  const std::string model = start.model_folder ? start.model_folder->path() : "";
+  return start.checkpoint + '\0' + model + '\0' +
+         nlohmann::json{{"step", s.step},
                         {"tokens", s.tokens},
                         {"position", s.position},
                         {"skipped_steps", s.skipped_steps},
                         {"bad_in_a_row", s.bad_in_a_row},
                         {"data_fingerprint", s.data_fingerprint},
                         {"val_fingerprint", s.val_fingerprint}}
-      .dump();
+             .dump();
 }
 
 Start start_from_text(const std::string& text, const TrainConfig& config) {
-  const nlohmann::json object = nlohmann::json::parse(text);
-  const std::string checkpoint = object.at("checkpoint");
-  if (checkpoint.empty()) return fresh_start(config);
+  const size_t first = text.find('\0'), second = text.find('\0', first + 1);
+  const std::string checkpoint = text.substr(0, first), model = text.substr(first + 1, second - first - 1);
+  if (!model.empty()) return start_from_model(model, config);
+  if (checkpoint.empty()) return fresh_weights(config);
+  const nlohmann::json object = nlohmann::json::parse(text.substr(second + 1));
   RunState state;
   object.at("step").get_to(state.step);
   object.at("tokens").get_to(state.tokens);

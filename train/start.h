@@ -1,16 +1,20 @@
 // How a run starts: fresh, from another model's weights, or where a checkpoint of it stopped.
 #pragma once
 
+#include <memory>
 #include <string>
 
 #include "configs/train_config.h"
+#include "data/model_folder.h"
 #include "train/checkpoint.h"
 
 namespace depthroute {
 
 struct Start {
-  std::string checkpoint;    // folder to go on from; "": step 1
-  std::string model_folder;  // model.from, resolved; "" for fresh weights or a checkpoint's
+  std::string checkpoint;  // folder to resume from; "": step 1
+  /// model.from, opened once: shape and weights are of one model, whatever its path comes to name. Null for
+  /// fresh weights or a checkpoint's.
+  std::shared_ptr<const ModelFolder> model_folder;
   ModelConfig model;  // the shape: the checkpoint's or folder's where there is one, else the configuration's
   RunState state;
 };
@@ -20,8 +24,9 @@ struct Start {
 Start fresh_start(const TrainConfig& config);
 
 /// Follows checkpoint.resume. auto: the newest checkpoint of the output that verifies; damaged ones are
-/// skipped with a warning on standard error; DataError if all are damaged. never: ConfigError if there are
-/// checkpoints. A folder: it must verify, and the output must hold nothing newer.
+/// skipped with a warning on standard error; DataError if all are damaged; AccessError if one cannot be read,
+/// since a newer one that is whole must not be trained over. never: ConfigError if there are checkpoints. A
+/// folder: it must verify, and the output must hold nothing newer.
 Start choose_start(const TrainConfig& config);
 
 /// What the first process chose, for the others: which checkpoint, and what it holds beside weights and

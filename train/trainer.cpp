@@ -18,6 +18,7 @@
 #include "train/dry_run.h"
 #include "train/metrics.h"
 #include "train/model/weights.h"
+#include "train/run_data.h"
 #include "train/run_folder.h"
 #include "train/signals.h"
 #include "train/start.h"
@@ -32,32 +33,13 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-Order order_of(const TrainConfig& config) {
-  return config.data.order == "sequential" ? Order::sequential : Order::shuffled;
-}
-
-/// What a run reads.
-struct Data {
-  explicit Data(const TrainConfig& config, int64_t vocab_size)
-      : tokens(config.data.train, vocab_size),
-        train(tokens, config.data.seq_len, order_of(config), config.seed) {
-    if (config.data.val.empty() || config.validate.every == 0) return;
-    val_tokens.emplace(config.data.val, vocab_size);
-    val.emplace(*val_tokens, config.data.seq_len, Order::sequential, config.seed);
-  }
-  TokenStream tokens;
-  Batches train;
-  std::optional<TokenStream> val_tokens;
-  std::optional<Batches> val;
-};
-
 /// What a process tells the others with each step's result (StepHooks::flag).
 constexpr int64_t kSignalMask = 0xff, kPartWritten = 0x100;
 
 class Trainer {
  public:
-  /// Collective, like everything below.
-  Trainer(World& world, const TrainConfig& config, const Start& start, const Data& data, Device device)
+  /// Collective, like everything below. Takes all memory and loads the weights; writes nothing.
+  Trainer(World& world, const TrainConfig& config, const Start& start, const RunData& data, Device device)
       : world_(world),
         config_(config),
         data_(data),
@@ -66,45 +48,48 @@ class Trainer {
                                                      .backend = config.distributed.backend,
                                                      .timeout = world.timeout()})),
         step_(with_shape(config, start.model), device, *collectives_) {
-    state_.data_fingerprint = data.tokens.fingerprint();
-    state_.val_fingerprint = data.val_tokens ? data.val_tokens->fingerprint() : "";
+    state_.data_fingerprint = data.fingerprint;
+    state_.val_fingerprint = data.val_fingerprint;
     world.together([&] {
-      if (world.is_first()) log_.emplace(metrics_path(config.output), state_.step + 1, config.train.steps);
       step_.allocate();
+      saver_.emplace(world, config_, step_);
       if (!start.checkpoint.empty())
         load_checkpoint(start.checkpoint, step_);
-      else if (!start.model_folder.empty())
-        load_parameters(step_.stream(), ModelFolder(start.model_folder), step_.layout(),
-                        step_.model().parameters());
+      else if (start.model_folder)
+        load_parameters(step_.stream(), *start.model_folder, step_.layout(), step_.model().parameters());
       else
         initialize_parameters(step_.layout(), config.seed, start.model.residual.recency_bias,
                               step_.model().parameters());
     });
-    saver_.emplace(world, config_, step_);
-    announce(start);
   }
 
-  int run() {
+  int run(const Start& start) {
+    world_.together([&] {
+      if (world_.is_first()) log_.emplace(metrics_path(config_.output), state_.step + 1, config_.train.steps);
+    });
+    announce(start);
+    bool due = false;  // a checkpoint
     while (state_.step < config_.train.steps) {
       const int signal = one_step();
       const int64_t t = state_.step;
       const bool last = t == config_.train.steps;
       if (data_.val && (last || t % config_.validate.every == 0)) validate_now();
-      if (last || signal != 0 || (config_.checkpoint.every > 0 && t % config_.checkpoint.every == 0)) {
-        finish_saving();  // of an earlier step, if that still goes on
-        step_.gather_parameters();
-        if (log_) log_->metrics.sync();
-        saver_->start(state_);
+      due = due || last || signal != 0 || (config_.checkpoint.every > 0 && t % config_.checkpoint.every == 0);
+      // Weights that gave a step without a finite loss are not worth a good checkpoint's place: what is due
+      // waits for the next good step. The last step cannot wait; it drives no earlier checkpoint out.
+      if (due && (!in_bad_streak() || last)) {
+        save();
+        due = false;
       }
-      if (signal == 0 || last) continue;
-      const std::string saved = finish_saving();
-      say(fmt::format("stopped by SIG{} after step {}; {} is complete: start the same command to go on",
-                      sigabbrev_np(signal), t, saved));
-      return kExitInterrupted;
+      if (signal != 0 && !last) return stop(signal);
     }
     finish_saving();
-    say(fmt::format("done: {} steps, {} tokens, {} skipped; {}/latest", state_.step, state_.tokens,
-                    state_.skipped_steps, checkpoints_path(config_.output)));
+    say(fmt::format("done: {} steps, {} tokens, {} skipped; {}", state_.step, state_.tokens,
+                    state_.skipped_steps, latest_path(config_.output)));
+    if (in_bad_streak())
+      say(fmt::format(
+          "warning: the last {} steps were not finite and were skipped: look at the checkpoints before",
+          state_.bad_in_a_row));
     return kExitOk;
   }
 
@@ -132,8 +117,30 @@ class Trainer {
     if (world_.size() > 1) say(collectives_->describe());
     if (!start.checkpoint.empty())
       say(fmt::format("going on after step {} of {}", state_.step, start.checkpoint));
-    else if (!start.model_folder.empty())
-      say(fmt::format("starting from the weights of {}, which also supply the shape", start.model_folder));
+    else if (start.model_folder)
+      say(fmt::format("starting from the weights of {}, which also supply the shape",
+                      start.model_folder->path()));
+  }
+
+  bool in_bad_streak() const { return state_.bad_in_a_row > 0; }
+
+  void save() {
+    finish_saving();  // of an earlier step, if that still goes on
+    step_.gather_parameters();
+    if (log_) log_->metrics.sync();
+    saver_->start(state_);
+  }
+
+  int stop(int signal) {
+    const std::string saved = finish_saving();
+    const std::string when = fmt::format("stopped by SIG{} after step {}", sigabbrev_np(signal), state_.step);
+    if (in_bad_streak())
+      say(fmt::format(
+          "{}, the {}th in a row that was not finite: not saved; start the same command to go on from {}",
+          when, state_.bad_in_a_row, latest_path(config_.output)));
+    else
+      say(fmt::format("{}; {} is complete: start the same command to go on", when, saved));
+    return kExitInterrupted;
   }
 
   /// Returns the signal that any process got, or 0: the same everywhere, so that all stop at the same step.
@@ -192,8 +199,13 @@ class Trainer {
         state_.step, result.loss, result.grad_norm, state_.bad_in_a_row, checkpoints_path(config_.output)));
   }
 
-  /// Makes the parts that are being written a checkpoint; its path, or "" if there are none.
-  std::string finish_saving() { return saver_->active() ? saver_->commit() : ""; }
+  /// Makes the parts that are being written a checkpoint; its path, or "" if there are none. While steps are
+  /// not finite nobody knows which checkpoint was the last good one: none is deleted.
+  std::string finish_saving() {
+    if (!saver_->active()) return "";
+    return saver_->commit(in_bad_streak() ? CheckpointSaver::Earlier::keep_all
+                                          : CheckpointSaver::Earlier::prune);
+  }
 
   void validate_now() {
     const Clock::time_point begin = Clock::now();
@@ -208,7 +220,7 @@ class Trainer {
 
   World& world_;
   TrainConfig config_;
-  const Data& data_;
+  const RunData& data_;
   RunState state_;
   std::unique_ptr<Collectives> collectives_;
   TrainingStep step_;
@@ -218,15 +230,18 @@ class Trainer {
   int64_t timed_tokens_ = 0;
 };
 
-/// Where the run starts, decided and locked by the first process for all.
+/// Where the run starts, decided by the first process for all, with the lock held where there is anything of
+/// an earlier run.
 Start agree_on_start(World& world, const TrainConfig& config, std::optional<RunLock>& lock) {
   Start start;
   world.together([&] {
     if (!world.is_first()) return;
-    // A run may only look for its checkpoints with the lock held; a new run takes it when its input is known
-    // to be good.
-    if (!list_checkpoints(config.output).empty()) lock.emplace(config.output);
+    // A new run takes the lock when its input is known to be good: until then nothing is written.
+    if (!lock && has_checkpoints(config.output)) lock.emplace(config.output);
+    if (lock) restore_latest_folder(config.output);
     start = choose_start(config);
+    const std::string parent = std::filesystem::path(start.checkpoint).parent_path().string();
+    if (lock && parent == checkpoints_path(config.output)) mend_latest(config.output, start.checkpoint);
   });
   const std::string chosen = world.broadcast(world.is_first() ? start_to_text(start) : "");
   world.together([&] {
@@ -235,13 +250,54 @@ Start agree_on_start(World& world, const TrainConfig& config, std::optional<RunL
   return start;
 }
 
+/// Takes the lock if it is not held. True if another run has left checkpoints between the look for them and
+/// the lock: what was decided without it does not hold.
+bool lock_finds_checkpoints(World& world, const TrainConfig& config, std::optional<RunLock>& lock) {
+  bool found = false;
+  world.together([&] {
+    if (!world.is_first() || lock) return;
+    lock.emplace(config.output);
+    found = has_checkpoints(config.output);
+  });
+  return world.broadcast(found ? "found" : "") == "found";
+}
+
 /// The folder as the first process leaves it for the run.
-void prepare_output(const TrainConfig& config, const Start& start) {
+void prepare_output(const TrainConfig& config, const Start& start, const ContentsCache& cache) {
   std::error_code error;
   std::filesystem::create_directories(checkpoints_path(config.output), error);
   if (error) throw SystemError("{}: cannot be made: {}", checkpoints_path(config.output), error.message());
   clean_leftovers(config.output);
+  cache.save();
   rewind_metrics(metrics_path(config.output), start.state.step);
+}
+
+/// From wherever the run starts to its end; nothing if it must be begun again with the lock that is now held.
+std::optional<int> train_once(World& world, const TrainConfig& config, Device device,
+                              std::optional<RunLock>& lock) {
+  const Start start = agree_on_start(world, config, lock);
+  std::optional<RunData> data;
+  world.together([&] { data.emplace(config, start.model.vocab_size); });
+  world.require_equal("the tokens of data.train", data->tokens.outline());
+  world.require_equal("the tokens of data.val", data->val_tokens ? data->val_tokens->outline() : "none");
+  ContentsCache cache(contents_path(config.output));
+  read_contents(world, *data, world.is_first() ? &cache : nullptr, {});
+  world.together([&] {
+    if (world.is_first() && !start.checkpoint.empty())
+      refuse_changes(start.checkpoint, config, start.state, data->fingerprint, data->val_fingerprint);
+  });
+  if (start.state.step >= config.train.steps) {
+    if (world.is_first())
+      fmt::print("nothing to do: {} is at step {} of {}\n", start.checkpoint, start.state.step,
+                 config.train.steps);
+    return kExitOk;
+  }
+  Trainer trainer(world, config, start, *data, device);
+  if (lock_finds_checkpoints(world, config, lock)) return std::nullopt;
+  world.together([&] {
+    if (world.is_first()) prepare_output(config, start, cache);
+  });
+  return trainer.run(start);
 }
 
 }  // namespace
@@ -260,27 +316,8 @@ int train(World& world, const TrainConfig& config) {
   world.require_equal("the device", to_string(device));
   make_independent_of_threads(config.deterministic);
   std::optional<RunLock> lock;
-  const Start start = agree_on_start(world, config, lock);
-  std::optional<Data> data;
-  world.together([&] {
-    data.emplace(config, start.model.vocab_size);
-    if (!world.is_first()) return;
-    if (!start.checkpoint.empty())
-      refuse_changes(start.checkpoint, config, start.state, data->tokens.fingerprint());
-    if (!lock) lock.emplace(config.output);
-  });
-  world.require_equal("the tokens of data.train", data->tokens.fingerprint());
-  world.require_equal("the tokens of data.val", data->val_tokens ? data->val_tokens->fingerprint() : "none");
-  if (start.state.step >= config.train.steps) {
-    if (world.is_first())
-      fmt::print("nothing to do: {} is at step {} of {}\n", start.checkpoint, start.state.step,
-                 config.train.steps);
-    return kExitOk;
-  }
-  world.together([&] {
-    if (world.is_first()) prepare_output(config, start);
-  });
-  return Trainer(world, config, start, *data, device).run();
+  while (true)
+    if (const std::optional<int> status = train_once(world, config, device, lock)) return *status;
 }
 
 }  // namespace depthroute

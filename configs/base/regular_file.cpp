@@ -22,6 +22,20 @@ const char* kind_of(mode_t mode) {
   return "a device";
 }
 
+/// False where nothing is there.
+bool look_at(const std::string& path, struct stat& status) {
+  if (::stat(path.c_str(), &status) == 0) return true;
+  if (means_absent(errno)) return false;
+  throw_unreadable(path, "cannot be looked at", errno);
+}
+
+int64_t nanoseconds(const timespec& time) { return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
+
+FileIdentity identity_of(const struct stat& status) {
+  return {status.st_dev, status.st_ino, status.st_size, nanoseconds(status.st_mtim),
+          nanoseconds(status.st_ctim)};
+}
+
 }  // namespace
 
 std::string errno_text(int error) {
@@ -43,9 +57,18 @@ void throw_unreadable(const std::string& path, const std::string& action, int er
 
 bool exists(const std::string& path) {
   struct stat status;
-  if (::stat(path.c_str(), &status) == 0) return true;
-  if (means_absent(errno)) return false;
-  throw_unreadable(path, "cannot be looked at", errno);
+  return look_at(path, status);
+}
+
+bool is_folder(const std::string& path) {
+  struct stat status;
+  return look_at(path, status) && S_ISDIR(status.st_mode);
+}
+
+std::optional<FileIdentity> identify(const std::string& path) {
+  struct stat status;
+  if (!look_at(path, status)) return std::nullopt;
+  return identity_of(status);
 }
 
 RegularFile::RegularFile(const std::string& path) : path_(path) {
@@ -59,7 +82,7 @@ RegularFile::RegularFile(const std::string& path) : path_(path) {
   const bool known = ::fstat(fd_, &status) == 0;
   const int error = errno;
   if (known && S_ISREG(status.st_mode)) {
-    size_ = static_cast<int64_t>(status.st_size);
+    identity_ = identity_of(status);
     return;
   }
   ::close(fd_);

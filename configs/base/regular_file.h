@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -23,6 +24,18 @@ bool means_absent(int error);
 /// Whether anything is at `path`, links followed: a dangling link is nothing. AccessError where that cannot
 /// be told.
 bool exists(const std::string& path);
+/// Whether it is a folder, links followed. AccessError likewise.
+bool is_folder(const std::string& path);
+
+/// Tells a file from every other, and from itself after a change: equal where nothing has written to it in
+/// between (within the clock's resolution).
+struct FileIdentity {
+  uint64_t device = 0, inode = 0;
+  int64_t size = 0, modified_ns = 0, changed_ns = 0;
+  bool operator==(const FileIdentity&) const = default;
+};
+/// Of the file now at `path`; nothing where there is none.
+std::optional<FileIdentity> identify(const std::string& path);
 
 /// A regular file opened for reading; owns the descriptor.
 class RegularFile {
@@ -35,7 +48,8 @@ class RegularFile {
   RegularFile& operator=(const RegularFile&) = delete;
 
   int descriptor() const { return fd_; }
-  int64_t size() const { return size_; }  // bytes when it was opened
+  int64_t size() const { return identity_.size; }  // bytes when it was opened
+  const FileIdentity& identity() const { return identity_; }
   /// The next bytes, as many as there are at once; 0 at the end. AccessError if reading fails.
   size_t read(std::span<std::byte> out);
   /// All that is left. DataError if it is more than `max_bytes`: whatever this is, it is not the small file
@@ -45,7 +59,7 @@ class RegularFile {
  private:
   std::string path_;
   int fd_ = -1;
-  int64_t size_ = 0;
+  FileIdentity identity_;
 };
 
 }  // namespace depthroute

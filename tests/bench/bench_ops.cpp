@@ -144,6 +144,17 @@ void add_all() {
   if (d != 1024) add_routing(1024);
 }
 
+/// `error_occurred` until Google Benchmark 1.7, `skipped` (an enumeration, its first value is "not") from 1.8
+/// on.
+template <typename Run>
+bool failed(const Run& run) {
+  if constexpr (requires { run.error_occurred; }) {
+    return run.error_occurred;
+  } else {
+    return run.skipped != decltype(run.skipped){};
+  }
+}
+
 /// The console's table, and one JSON object a line for records.
 class Reporter : public benchmark::ConsoleReporter {
  public:
@@ -152,7 +163,7 @@ class Reporter : public benchmark::ConsoleReporter {
   void ReportRuns(const std::vector<benchmark::BenchmarkReporter::Run>& reports) override {
     ConsoleReporter::ReportRuns(reports);
     for (const auto& report : reports) {
-      if (!json_->is_open() || report.error_occurred) continue;
+      if (!json_->is_open() || failed(report)) continue;
       nlohmann::ordered_json line = {{"name", report.run_name.function_name},
                                      {"device", to_string(run.target.device)},
                                      {"precision", to_string(run.target.act)},

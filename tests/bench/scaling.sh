@@ -16,10 +16,10 @@ cores=$(nproc)
 folder=$(mktemp -d "${TMPDIR:-/tmp}/depthroute-scaling.XXXXXX")
 trap 'rm -rf "$folder"' EXIT
 
-# One machine, perhaps a container: shared memory alone, more processes than cores.
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_plm=isolated
-export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none
+set -a
+# shellcheck source=../../tools/mpi_one_machine.env
+source "$here/../../tools/mpi_one_machine.env"
+set +a
 
 # run NAME SECONDS PROCESSES THREADS [OPTIONS]: appends the job's JSON line to the results, as long as time is left.
 run() {

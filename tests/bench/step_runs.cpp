@@ -106,7 +106,7 @@ void StepBench::run_round(const TrainConfig& config, int64_t steps, StepRuns& ru
   runs.planned_bytes = step.arena().total_bytes();
   runs.device_bytes = device_bytes_in_use(target_);
   runs.peak_resident_mib = peak_resident_mib();
-  runs.memory = describe_memory(step.arena());
+  runs.memory = describe_memory(step);
 }
 
 void StepBench::run_profile(TrainConfig config, StepRuns& runs) {

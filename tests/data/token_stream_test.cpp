@@ -170,15 +170,18 @@ TEST(TokenStream, FingerprintFollowsContentsAndOrderNotTheFolder) {
   write_shard(elsewhere / "x", a, 256);
   write_shard(elsewhere / "y", b, 256);
   const auto fingerprint = [](const std::vector<std::string>& paths) {
-    return TokenStream(paths, 256).fingerprint();
+    const TokenStream stream(paths, 256);
+    std::vector<ShardContents> contents;
+    for (size_t i = 0; i < paths.size(); ++i) contents.push_back(stream.read_contents(i));
+    return stream.fingerprint(contents);
   };
   const std::string original = fingerprint({folder / "a", folder / "b"});
-  EXPECT_EQ(original.size(), 32u);
+  EXPECT_TRUE(original.starts_with(kFingerprintKind)) << original;
   EXPECT_EQ(fingerprint({elsewhere / "x", elsewhere / "y"}), original);
   EXPECT_NE(fingerprint({folder / "b", folder / "a"}), original);
   EXPECT_NE(fingerprint({folder / "b"}), original);
   EXPECT_NE(fingerprint({folder / "a", folder / "b", folder / "a"}), original);
-  for (const size_t edited : {size_t{0}, b.size() - 1}) {
+  for (const size_t edited : {size_t{0}, b.size() / 2, b.size() - 1}) {
     auto changed = b;
     changed[edited] ^= 1;
     write_shard(elsewhere / "y", changed, 256);
@@ -187,6 +190,25 @@ TEST(TokenStream, FingerprintFollowsContentsAndOrderNotTheFolder) {
   write_shard(elsewhere / "x", a, 70000);  // the same tokens, wider
   write_shard(elsewhere / "y", b, 256);
   EXPECT_NE(fingerprint({elsewhere / "x", elsewhere / "y"}), original);
+}
+
+TEST(TokenStream, ReadingAllOfAShardTellsChecksumAndLargestToken) {
+  const TempFolder folder;
+  auto tokens = random_tokens(5'000'000, 60000, 3);  // several chunks
+  tokens[4'999'999] = 60001;
+  for (const int64_t vocab : {65536, 151936}) {
+    write_shard(folder / "a", tokens, vocab);
+    int chunks = 0;
+    const TokenStream stream({folder / "a"}, 60001);
+    const ShardContents contents = stream.read_contents(0, [&] { ++chunks; });
+    EXPECT_EQ(contents.checksum, hash_file(folder / "a"));
+    EXPECT_EQ(contents.largest_token, 60001);
+    EXPECT_GT(chunks, 2);
+    EXPECT_TRUE(has(message_of([&] { stream.check_vocabulary(0, contents); }),
+                    "token 4999999 (of 5000000) is 60001, outside the vocabulary of 60001"));
+    EXPECT_NO_THROW(TokenStream({folder / "a"}, 60002).check_vocabulary(0, contents));
+    EXPECT_THROW(stream.read_contents(0, [] { throw DataError("enough"); }), DataError);
+  }
 }
 
 TEST(ShardWriter, IsInvisibleUntilCloseAndLeavesNothingWithoutIt) {

@@ -1,69 +1,21 @@
-// depthroute-tokenize through its command line.
-#include <gtest/gtest.h>
+// depthroute-tokenize through its command line: tokens, arguments, streams and signals. How a set replaces an
+// earlier one: tokenize_publish_test.cpp.
+#include <sched.h>
 #include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmath>
 
-#include "data/files.h"
-#include "data/token_stream.h"
-#include "tests/data/temp_folder.h"
-#include "tests/paths.h"
+#include "tests/data/tokenize_fixture.h"
 
 namespace depthroute {
 namespace {
-
-struct Result {
-  int status;
-  std::string output, errors;
-};
-
-class TokenizeTest : public testing::Test {
- protected:
-  Result run(const std::string& arguments, const std::string& before = "") const {
-    const std::string command = before + " " + test_paths::bin() + "/depthroute-tokenize " + arguments +
-                                " >" + (logs_ / "out") + " 2>" + (logs_ / "err") + " </dev/null";
-    // With something before it, standard input is the pipe's.
-    const int status =
-        std::system((before.empty() ? command : command.substr(0, command.rfind(" </dev"))).c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(logs_ / "out"), read_file(logs_ / "err")};
-  }
-  std::string tokens_of(const std::vector<std::string>& names, int64_t vocab_size = 256) const {
-    std::vector<std::string> paths;
-    for (const std::string& name : names) paths.push_back(out_ + "/" + name);
-    const TokenStream stream(paths, vocab_size);
-    std::vector<int32_t> tokens(static_cast<size_t>(stream.num_tokens()));
-    stream.read(0, tokens);
-    std::string text;
-    for (const int32_t token : tokens)
-      text += token == 256 ? std::string("<|end|>") : std::string(1, static_cast<char>(token));
-    return text;
-  }
-  std::vector<std::string> outputs() const {
-    std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(out_))
-      names.push_back(entry.path().filename());
-    std::sort(names.begin(), names.end());
-    return names;
-  }
-
-  const TempFolder folder_, logs_;
-  const std::string text_ = folder_ / "text.txt", out_ = folder_ / "made/shards";
-};
-
-std::string all_bytes(size_t size) {
-  std::string text(size, 0);
-  for (size_t i = 0; i < size; ++i) text[i] = static_cast<char>(i * 7 + i / 256);
-  return text;
-}
 
 TEST_F(TokenizeTest, TrainingThenValidationIsTheText) {
   const std::string text = all_bytes(3'000'001);
   write_raw(text_, text);
   const Result result = run(text_ + " --output " + out_);
   ASSERT_EQ(result.status, 0) << result.errors;
-  EXPECT_EQ(outputs(), (std::vector<std::string>{"train.bin", "val.bin"}));
+  EXPECT_EQ(outputs(), (std::vector<std::string>{"train.bin", "train.shards.json", "val.bin"}));
   EXPECT_EQ(tokens_of({"train.bin", "val.bin"}), text);
   EXPECT_EQ(tokens_of({"val.bin"}).size(), 30000u);
   EXPECT_TRUE(
@@ -76,7 +28,8 @@ TEST_F(TokenizeTest, ShardsAreCutWhereAskedAndNamed) {
   const Result result =
       run(text_ + " --output " + out_ + " --name part --shard-tokens 300 --val-fraction 0.1");
   ASSERT_EQ(result.status, 0) << result.errors;
-  EXPECT_EQ(outputs(), (std::vector<std::string>{"part_000.bin", "part_001.bin", "part_002.bin", "val.bin"}));
+  EXPECT_EQ(outputs(), (std::vector<std::string>{"part.shards.json", "part_000.bin", "part_001.bin",
+                                                 "part_002.bin", "val.bin"}));
   EXPECT_EQ(tokens_of({"part_000.bin"}), text.substr(0, 300));
   EXPECT_EQ(tokens_of({"part_000.bin", "part_001.bin", "part_002.bin", "val.bin"}), text);
   EXPECT_EQ(tokens_of({"val.bin"}), text.substr(900));
@@ -90,7 +43,7 @@ TEST_F(TokenizeTest, StandardInputAndPipesGiveTheSame) {
   ASSERT_EQ(result.status, 0) << result.errors;
   EXPECT_EQ(hash_file(out_ + "/train.bin"), train);
   EXPECT_EQ(hash_file(out_ + "/val.bin"), val);
-  EXPECT_EQ(outputs(), (std::vector<std::string>{"train.bin", "val.bin"}));
+  EXPECT_EQ(outputs(), (std::vector<std::string>{"train.bin", "train.shards.json", "val.bin"}));
 }
 
 TEST_F(TokenizeTest, SeparatorStandsBetweenFiles) {
@@ -112,30 +65,29 @@ TEST_F(TokenizeTest, EntropyIsThatOfTheBytes) {
   EXPECT_TRUE(has(result.output, " nats/token\n"));
 }
 
-TEST_F(TokenizeTest, EarlierShardsAreKeptUnlessToldOtherwise) {
-  write_raw(text_, all_bytes(1000));
-  ASSERT_EQ(run(text_ + " --shard-tokens 100 --output " + out_).status, 0);
-  const size_t before = outputs().size();
-  const Result refused = run(text_ + " --output " + out_);
-  EXPECT_EQ(refused.status, 2);
-  EXPECT_TRUE(has(refused.errors, "exists already")) << refused.errors;
-  EXPECT_EQ(outputs().size(), before);
-  ASSERT_EQ(run(text_ + " --overwrite --output " + out_).status, 0);
-  EXPECT_EQ(outputs(), (std::vector<std::string>{"train.bin", "val.bin"}));
-}
-
 TEST_F(TokenizeTest, BadArgumentsEndWithStatus2OneLineAndNothingWritten) {
   write_raw(text_, "some text");
   write_raw(folder_ / "empty", "");
+  write_raw(folder_ / "long", std::string(300'000, 'x'));
   const std::pair<std::string, std::string> cases[] = {
       {"", "input is required"},
       {text_, "--output is required"},
       {text_ + " --output " + out_ + " --bogus", "--bogus"},
-      {text_ + " --output " + out_ + " --val-fraction 0.9", "--val-fraction"},
+      {text_ + " --output " + out_ + " --val-fraction 0.9", "--val-fraction 0.9: must be from 0 to 0.5"},
+      {text_ + " --output " + out_ + " --val-fraction nan", "--val-fraction nan: must be from 0 to 0.5"},
+      {text_ + " --output " + out_ + " --val-fraction=-nan", "--val-fraction -nan: must be from 0 to 0.5"},
+      {text_ + " --output " + out_ + " --val-fraction inf", "--val-fraction inf"},
+      {text_ + " --output " + out_ + " --val-fraction=-0.1", "--val-fraction -0.1"},
       {text_ + " --output " + out_ + " --shard-tokens 0", "--shard-tokens"},
       {text_ + " --output " + out_ + " --shard-tokens 3000000000", "--shard-tokens"},
       {text_ + " --output " + out_ + " --name val", "--name val"},
       {text_ + " --output " + out_ + " --name ../x", "--name ../x"},
+      {text_ + " --output " + out_ + " --name a.tmp-1", "--name a.tmp-1: holds .tmp-"},
+      {text_ + " --output " + out_ + " --name $(printf '\\377')", "--name is not valid UTF-8"},
+      {text_ + " --output " + out_ + " --name \"$(printf 'a\\nb')\"", "holds a control character"},
+      {text_ + " --output " + out_ + " --name " + std::string(201, 'n'), "is longer than 200 bytes"},
+      {text_ + " --output ''", "--output is empty"},
+      {folder_ / "long" + " --output " + out_ + " --shard-tokens 1", "would make 297000 shards"},
       {text_ + " --output " + out_, "9 tokens are too few for --val-fraction 0.01"},
       {(folder_ / "absent") + " --output " + out_, "absent: cannot open: No such file"},
       {(folder_ / "empty") + " --output " + out_, "empty: empty; there is nothing to tokenise"},
@@ -144,9 +96,8 @@ TEST_F(TokenizeTest, BadArgumentsEndWithStatus2OneLineAndNothingWritten) {
   for (const auto& [arguments, part] : cases) {
     const Result result = run(arguments);
     EXPECT_EQ(result.status, 2) << arguments << "\n" << result.errors;
-    EXPECT_TRUE(has(result.errors, part)) << arguments << "\n" << result.errors;
-    EXPECT_EQ(std::count(result.errors.begin(), result.errors.end(), '\n'), 1) << result.errors;
-    EXPECT_FALSE(std::filesystem::exists(out_)) << arguments;
+    expect_one_line(result, part);
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "made")) << arguments;
   }
 }
 
@@ -182,6 +133,61 @@ TEST_F(TokenizeTest, InterruptionLeavesNothing) {
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 1);
   EXPECT_FALSE(std::filesystem::exists(folder_ / "o"));
+}
+
+// A FIFO is read to its end, and the one behind it is waited for, but not with a signal pending.
+TEST_F(TokenizeTest, WaitingForAFifosWriterEndsWithASignal) {
+  const std::string first = folder_ / "first", second = folder_ / "second";
+  ASSERT_EQ(::mkfifo(first.c_str(), 0600), 0);
+  ASSERT_EQ(::mkfifo(second.c_str(), 0600), 0);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) {
+    const pid_t child = start({first, second, "--output", out_});
+    std::ofstream(first) << "some text";  // opened once the program has opened it
+    const auto has_opened_second = [&] {
+      std::error_code gone;
+      for (const auto& entry : std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", child), gone))
+        if (std::filesystem::read_symlink(entry, gone) == second) return true;
+      return false;
+    };
+    while (!has_opened_second()) ::sched_yield();
+    ::kill(child, number);
+    const Result result = finish(child);
+    EXPECT_EQ(result.status, 1) << number;
+    expect_one_line(result, "interrupted; nothing was written");
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "made"));
+  }
+}
+
+// What is printed last may find nobody to read it; by then the set is in place.
+TEST_F(TokenizeTest, OutputThatCannotBePrintedEndsWithStatus1AndTheSetComplete) {
+  const std::string text = all_bytes(3000);
+  write_raw(text_, text);
+  int nobody_reads[2];
+  ASSERT_EQ(::pipe2(nobody_reads, O_CLOEXEC), 0);
+  ::close(nobody_reads[0]);
+  const int full = ::open("/dev/full", O_WRONLY | O_CLOEXEC);
+  for (const int output : {nobody_reads[1], full, kClosed}) {
+    const Result result = finish(start({text_, "--output", out_, "--overwrite"}, output));
+    EXPECT_EQ(result.status, 1);
+    expect_one_line(result, "is complete, but its list cannot be printed: ");
+    EXPECT_EQ(tokens_of({"train.bin", "val.bin"}), text);
+    std::filesystem::remove_all(out_);
+  }
+  ::close(nobody_reads[1]);
+  ::close(full);
+}
+
+TEST_F(TokenizeTest, ClosedStreamsAreNotTakenForFiles) {
+  const std::string text = all_bytes(3000);
+  write_raw(text_, text);
+  const std::string command = program_ + " " + text_ + " --output " + out_;
+  EXPECT_EQ(status_of(std::system((command + " <&- >&- 2>&-").c_str())), 1);
+  EXPECT_EQ(tokens_of({"train.bin", "val.bin"}), text);
+  EXPECT_EQ(status_of(std::system((command + " <&- >&- 2>&-").c_str())), 2);
+  EXPECT_EQ(status_of(std::system((command + " --overwrite >/dev/null 2>&-").c_str())), 0);
+  EXPECT_EQ(
+      status_of(std::system((program_ + " - --output " + out_ + " --overwrite <&- 2>/dev/null").c_str())), 2);
+  EXPECT_EQ(tokens_of({"train.bin", "val.bin"}), text);
 }
 
 TEST_F(TokenizeTest, HelpAndVersionEndWithStatus0) {

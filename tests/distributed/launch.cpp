@@ -27,46 +27,37 @@ namespace {
 
 const std::string kMpirun = DEPTHROUTE_MPIRUN;
 
-/// Open MPI in a container or on one machine with few cores.
-const std::vector<std::string> kSettings = {
-    "OMP_NUM_THREADS=1",
-    "OMP_WAIT_POLICY=passive",
-    "OMPI_ALLOW_RUN_AS_ROOT=1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-    // More processes than cores; several jobs side by side must not all be bound to core 0.
-    "OMPI_MCA_rmaps_base_oversubscribe=1",
-    "OMPI_MCA_hwloc_base_binding_policy=none",
-    "OMPI_MCA_mpi_yield_when_idle=1",
-    // Looks for no ssh, and warns of none.
-    "OMPI_MCA_plm=isolated",
-    // Shared memory alone: openib, UCX and libfabric would look for networks, and warn of none.
-    "OMPI_MCA_pml=ob1",
-    "OMPI_MCA_btl=self,vader",
-    // Copies from another process's memory (CMA) need a right that containers lack: it warns, then goes
-    // without.
-    "OMPI_MCA_btl_vader_single_copy_mechanism=none",
-    // Under AddressSanitizer: what Open MPI's plugins keep until the end is not ours, and has no names to
-    // suppress it by.
-    "ASAN_OPTIONS=detect_leaks=0",
-};
-
 std::string slurp(const std::string& path) {
   std::ostringstream text;
   text << std::ifstream(path, std::ios::binary).rdbuf();
   return text.str();
 }
 
+/// Open MPI on one machine with few cores, from the file that the scripts read as well.
+std::vector<std::string> settings_of_jobs() {
+  const std::string path = std::string(DEPTHROUTE_SOURCE_DIR) + "/tools/mpi_one_machine.env";
+  std::vector<std::string> result = {"OMP_NUM_THREADS=1", "OMP_WAIT_POLICY=passive",
+                                     // Under AddressSanitizer: what Open MPI's plugins keep until the end is
+                                     // not ours, and has no names to suppress it by.
+                                     "ASAN_OPTIONS=detect_leaks=0"};
+  std::istringstream text(slurp(path));
+  for (std::string line; std::getline(text, line);)
+    if (!line.empty() && line.front() != '#') result.push_back(line);
+  EXPECT_GT(result.size(), 3u) << path << " says nothing";
+  return result;
+}
+
 std::string name_of(const std::string& setting) { return setting.substr(0, setting.find('=') + 1); }
 
 /// Ours, without what another launcher may have left, and with what is to be set; the last of a name counts.
 std::vector<std::string> environment_of_job(const std::vector<std::string>& more) {
-  std::vector<std::string> settings = kSettings;
+  std::vector<std::string> settings = settings_of_jobs();
   settings.insert(settings.end(), more.begin(), more.end());
   std::vector<std::string> result;
   for (char** entry = environ; *entry; ++entry) {
     const std::string text = *entry;
     const auto starts = [&](const char* prefix) { return text.rfind(prefix, 0) == 0; };
-    if (!starts("SLURM_") && !starts("PMI") && !starts("OMPI_")) result.push_back(text);
+    if (!starts("SLURM_") && !starts("PMI") && !starts("OMPI_") && !starts("PRTE_")) result.push_back(text);
   }
   for (const std::string& setting : settings) {
     std::erase_if(result, [&](const std::string& text) { return text.rfind(name_of(setting), 0) == 0; });

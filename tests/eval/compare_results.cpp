@@ -54,13 +54,13 @@ herr_t add_attribute(hid_t object, const char* name, const H5A_info_t*, void* ou
   return 0;
 }
 
-herr_t add_object(hid_t file, const char* name, const H5O_info_t* info, void* out) {
+herr_t add_object(hid_t file, const char* name, const H5L_info_t*, void* out) {
   Contents& contents = *static_cast<Contents*>(out);
   std::pair<Contents*, std::string> target = {&contents, std::string("/") + name};
   const Hdf5Handle object(H5Oopen(file, name, H5P_DEFAULT), H5Oclose);
   Values& values = contents[target.second];
   values = {"group"};
-  if (info->type == H5O_TYPE_DATASET) {
+  if (H5Iget_type(object.get()) == H5I_DATASET) {
     const Hdf5Handle type(H5Dget_type(object.get()), H5Tclose), space(H5Dget_space(object.get()), H5Sclose);
     bool readable = true;
     values = values_of(type.get(), space.get(), [&](hid_t t, void* to) {
@@ -78,7 +78,10 @@ Contents contents_of(const std::string& path) {
   const Hdf5Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
   Contents contents;
   if (file.get() < 0) return {{"file", {"unreadable"}}};
-  H5Ovisit(file.get(), H5_INDEX_NAME, H5_ITER_INC, add_object, &contents);
+  // Not H5Ovisit, which takes one more argument since HDF5 1.12. H5Lvisit goes by links, so add the root
+  // group.
+  add_object(file.get(), ".", nullptr, &contents);
+  H5Lvisit(file.get(), H5_INDEX_NAME, H5_ITER_INC, add_object, &contents);
   for (const char* name : {"created", "command_line", "history"}) contents.erase(std::string("/.@") + name);
   return contents;
 }

@@ -35,7 +35,7 @@ EvalConfig session_config(const std::string& model, int64_t micro_batch) {
 }
 
 EvalSession::EvalSession(const EvalConfig& eval_config)
-    : config(eval_config), source(open_eval_model(eval_config)) {
+    : config(eval_config), source(open_eval_model(eval_config, eval_config.model.from)) {
   const Qwen3Options options{.micro_batch = config.micro_batch, .seq_len = config.data.seq_len};
   model = std::make_unique<Qwen3>(source.config, options, arena);
   evaluator = std::make_unique<Evaluator>(*model, arena);

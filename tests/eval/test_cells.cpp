@@ -1,6 +1,7 @@
 // Cells against the depth plan: what is touched, what is counted, what is refused.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>

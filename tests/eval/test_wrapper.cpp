@@ -96,14 +96,14 @@ TEST(Wrapper, KeepingOnlyTheCurrentStateIsAScheduleWithALargeBias) {
 
 TEST(Wrapper, WhatCannotBeWrappedIsRefused) {
   EvalConfig config = wrapped_config({1.0, 2.0});
-  EXPECT_THROW(open_eval_model(config), ConfigError);  // neither one value nor one per site
+  EXPECT_THROW(open_eval_model(config, config.model.from), ConfigError);  // neither one value nor one per site
   config = wrapped_config({30.0});
   config.model.from = golden_folder("reset");
-  EXPECT_THROW(open_eval_model(config), InputError);  // not plain
+  EXPECT_THROW(open_eval_model(config, config.model.from), InputError);  // not plain
   config = session_config("additive");
-  EXPECT_NO_THROW(open_eval_model(config));
+  EXPECT_NO_THROW(open_eval_model(config, config.model.from));
   config.cells.emplace_back();
-  EXPECT_THROW(open_eval_model(config), InputError);  // no routing to change
+  EXPECT_THROW(open_eval_model(config, config.model.from), InputError);  // no routing to change
 }
 
 }  // namespace

@@ -16,7 +16,11 @@ constexpr int64_t kVocabSize = 50000;
 void read_all(const std::string& path) {
   const depthroute::TokenStream stream({path, path}, kVocabSize);
   DR_CHECK(stream.num_tokens() == 2 * stream.shards()[0].num_tokens);
-  DR_CHECK(stream.fingerprint().size() == 32);
+  const depthroute::ShardContents contents = stream.read_contents(0);
+  DR_CHECK(contents == stream.read_contents(1));
+  DR_CHECK(stream.fingerprint(std::vector{contents, contents}) ==
+           stream.fingerprint(std::vector{contents, contents}));
+  stream.check_vocabulary(0, contents);  // passes only where read() below does
   std::vector<int32_t> whole(static_cast<size_t>(stream.num_tokens()));
   stream.read(0, whole);
   for (const int32_t token : whole) DR_CHECK(token >= 0 && token < kVocabSize);

@@ -11,10 +11,6 @@ TINY = ["deterministic=true", "data.seq_len=48", "model.hidden_size=48", "model.
         "model.num_kv_heads=1", "model.head_dim=16", "model.intermediate_size=96", "model.residual.num_blocks=3",
         "train.global_batch=8", "train.micro_batch=1", "optimizer.lr=1e-2", "optimizer.lr_min=1e-3", "optimizer.warmup=10",
         "validate.every=500", "validate.sequences=8", "log.every=1", "checkpoint.every=100", "checkpoint.keep=0"]
-# Several processes on few cores, perhaps as root, perhaps in a container that forbids reading another process's memory.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "OMPI_ALLOW_RUN_AS_ROOT": "1",
-               "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1",
-               "OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_btl_vader_single_copy_mechanism": "none"}
 
 
 def run(words, environment, check=True, **more):
@@ -22,6 +18,12 @@ def run(words, environment, check=True, **more):
     if check and result.returncode != 0:
         raise AssertionError(f"{' '.join(words)}: status {result.returncode}: {result.stderr.strip()}")
     return result
+
+
+def mpi_settings(source):
+    """Several processes on few cores, from the file that the scripts read as well."""
+    lines = read_text(f"{source}/tools/mpi_one_machine.env").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def wait_until(what, ready, seconds=120):
@@ -73,7 +75,8 @@ class Runs:
 
     def __init__(self, source, bin_folder, folder, environment):
         self.source, self.bin, self.folder = source, bin_folder, folder
-        self.environment = dict(environment, **ENVIRONMENT, DEPTHROUTE_BIN=bin_folder)
+        self.environment = dict(environment, **mpi_settings(source), OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive",
+                                DEPTHROUTE_BIN=bin_folder)
         self.run(f"{bin_folder}/depthroute-tokenize", f"{source}/LICENSE", f"{source}/README.md", "--output", f"{folder}/shards",
                  "--val-fraction", "0.25")
 

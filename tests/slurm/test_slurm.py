@@ -109,21 +109,24 @@ class Checks(support.Runs):
         os.mkdir(programs)
         with open(f"{programs}/depthroute-train", "w", encoding="utf-8",
                   opener=lambda path, flags: os.open(path, flags, 0o755)) as file:
-            file.write(f"#!/bin/sh\ncase \"$*\" in *--print-config) echo 'output: {self.folder}/stalled' ;; *) exit 3 ;; esac\n")
-        job = self.sbatch("--ntasks=1", f"{self.scripts}/train.sbatch", "any.yaml",
+            file.write(f"#!/bin/sh\ncase \"$*\" in *--print-config*) "
+                       f"printf 'output: {self.folder}/stalled\\ntrain:\\n  steps: 9\\n' ;; *) exit 3 ;; esac\n")
+        job = self.sbatch(f"{self.scripts}/train.sbatch", "any.yaml",
                           environment={"DEPTHROUTE_BIN": programs, "DEPTHROUTE_STALLED_RESTARTS": str(STALLS)})
         end = self.end_of(job)
         log = self.log(f"depthroute-train-{job}.out")
         assert end["JobState"] == "FAILED" and end["ExitCode"] == "1:0" and end["Restarts"] == str(STALLS), f"{end}: {log}"
-        assert f"{STALLS} restarts in a row made no checkpoint newer than step 0" in log, log
+        assert f"{STALLS + 1} starts in a row made no checkpoint newer than step 0" in log, log
         return f"given up after {STALLS} restarts"
 
     def wrong_configuration(self):
-        """With the scripts as an installation has them: the programs are found beside them."""
-        shutil.copytree(self.scripts, f"{self.folder}/installed/share/depthroute/slurm")
-        os.symlink(self.bin, f"{self.folder}/installed/bin")
-        job = self.sbatch("--ntasks=1", f"{self.folder}/installed/share/depthroute/slurm/train.sbatch",
-                          f"{self.source}/configs/demo.yaml", "--set", "train.stepps=3", environment={"DEPTHROUTE_BIN": ""})
+        """With the scripts as an installation has them: the programs are found beside them, whatever the folder, its path and the
+        arguments are called, and wherever the job runs."""
+        shutil.copytree(self.scripts, f"{self.folder}/installed  here/share/depthroute/slurm")
+        os.symlink(self.bin, f"{self.folder}/installed  here/bin")
+        job = self.sbatch(f"--chdir={self.source}", f"--output={self.folder}/depthroute-train-%j.out",
+                          "./installed  here/share/depthroute/slurm/train.sbatch", "configs/demo.yaml", "--set", "output=/x/train.sbatch",
+                          "--set", "checkpoint.resume=never\n   Command=/x/train.sbatch", "--set", "train.stepps=3", environment={"DEPTHROUTE_BIN": ""})
         end = self.end_of(job)
         log = self.log(f"depthroute-train-{job}.out")
         assert end["JobState"] == "FAILED" and end["ExitCode"] == "2:0", f"{end}: {log}"
@@ -144,9 +147,12 @@ class Checks(support.Runs):
         options = sets([f"model.from={self.folder}/evaluated", f"data.shards=[{self.folder}/shards/val.bin]", "data.seq_len=48",
                         "data.sequences=160", "micro_batch=4", "statistics.bootstrap=500"])
         config = f"{self.source}/configs/eval-demo.yaml"
-        # One part is killed as soon as it has loaded the model.
+        # One part stands still when it has loaded the model, and is killed.
+        with open(f"{self.folder}/setup.sh", "w", encoding="utf-8") as file:
+            file.write('[[ $SLURM_ARRAY_TASK_ID != 1 ]] || exec > >(while read -r line; do\n'
+                       '  echo "$line"; [[ $line != *Model:* ]] || kill -STOP $$\ndone)\n')
         submitted = self.run(f"{self.scripts}/submit-eval.sh", config, str(PARTS), "--ntasks=1", "--", *options, "--set",
-                             f"output={self.folder}/array.h5").stdout
+                             f"output={self.folder}/array.h5", environment={"DEPTHROUTE_SETUP": f"{self.folder}/setup.sh"}).stdout
         array, merge = re.fullmatch(r"parts: (\d+)\nmerge: (\d+)\n", submitted).groups()
         self.run(f"{self.bin}/depthroute-eval", config, *options, "--set", f"output={self.folder}/single.h5")
         wait_until("part 1 to start", lambda: "Model:" in self.log(f"depthroute-eval-{array}_1.out"))

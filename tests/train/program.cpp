@@ -50,7 +50,7 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
 Program::Program(const std::string& name, const std::vector<std::string>& arguments,
                  const std::string& folder)
     : folder_(folder), events_fd_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
-  std::vector<std::string> command = {test_paths::bin() + "/" + name};
+  std::vector<std::string> command = {name.starts_with('/') ? name : test_paths::bin() + "/" + name};
   command.insert(command.end(), arguments.begin(), arguments.end());
   std::vector<std::string> environment = child_environment();
   posix_spawn_file_actions_t actions;

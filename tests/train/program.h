@@ -16,7 +16,7 @@ struct Result {
 
 class Program {
  public:
-  /// Starts DEPTHROUTE_BIN_DIR/<name>; its output goes to files in `folder`.
+  /// Starts DEPTHROUTE_BIN_DIR/<name>, or what an absolute path names; its output goes to files in `folder`.
   Program(const std::string& name, const std::vector<std::string>& arguments, const std::string& folder);
   ~Program();  // kills it if it still runs
   Program(const Program&) = delete;

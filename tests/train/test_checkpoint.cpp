@@ -252,14 +252,14 @@ TEST_F(CheckpointForm, HowSumsAreCutMattersToDeterministicRunsAlone) {
     TrainConfig now = config_;
     now.distributed.backend = "mpi";
     now.distributed.timeout = 7;
-    EXPECT_NO_THROW(refuse_changes(folder, now, {}, ""));
+    EXPECT_NO_THROW(refuse_changes(folder, now, {}, "", ""));
     now.distributed.bucket_mib = 3;
     now.distributed.shards = 16;
     if (!deterministic) {
-      EXPECT_NO_THROW(refuse_changes(folder, now, {}, ""));
+      EXPECT_NO_THROW(refuse_changes(folder, now, {}, "", ""));
       continue;
     }
-    const std::string text = message_of<ConfigError>([&] { refuse_changes(folder, now, {}, ""); });
+    const std::string text = message_of<ConfigError>([&] { refuse_changes(folder, now, {}, "", ""); });
     EXPECT_TRUE(has(text, "distributed.shards was 8, is 16")) << text;
     EXPECT_TRUE(has(text, "distributed.bucket_mib was 32, is 3")) << text;
   }

@@ -2,15 +2,11 @@
 // --dry-run.
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <limits>
 
 #include "configs/base/error.h"
 #include "data/files.h"
 #include "data/manifest.h"
-#include "data/safetensors.h"
 #include "tests/train/tiny_run.h"
 #include "train/run_folder.h"
 
@@ -21,24 +17,7 @@ namespace fs = std::filesystem;
 using testing_support::is_one_line;
 using testing_support::Result;
 
-class TrainProgram : public testing_support::TinyRun {
- protected:
-  /// Overwrites the first value of a tensor in a safetensors file.
-  static void poison(const std::string& file, const std::string& tensor, float value) {
-    int64_t at = 0;
-    {
-      const SafetensorsFile tensors(file);
-      const TensorEntry* entry = tensors.find(tensor);
-      ASSERT_NE(entry, nullptr);
-      const auto header = static_cast<int64_t>(fs::file_size(file)) - tensors.entries().back().end;
-      at = header + entry->begin;
-    }
-    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
-    stream.seekp(at);
-    stream.write(reinterpret_cast<const char*>(&value), sizeof(value));
-    ASSERT_TRUE(stream.good());
-  }
-};
+class TrainProgram : public testing_support::TinyRun {};
 
 TEST_F(TrainProgram, BadInputIsStatusTwoOneLineAndNothingWritten) {
   struct Case {
@@ -103,25 +82,32 @@ TEST_F(TrainProgram, ModelFromGoesOnFromItsWeightsAndShape) {
   EXPECT_NE(contradiction.err.find("model.hidden_size is 48"), std::string::npos) << contradiction.err;
 }
 
-TEST_F(TrainProgram, NonFiniteStepsAreSkippedCountedAndStopTheRun) {
-  ASSERT_EQ(train(write_config("healthy", 7)).status, 0);
-  fs::copy(checkpoint("healthy", 7) + "/model", path("poisoned"), fs::copy_options::recursive);
-  poison(path("poisoned/model.safetensors"), "model.norm.weight", std::numeric_limits<float>::infinity());
-
+// A learning rate of 1e38 makes the next update the last finite thing the run computes.
+TEST_F(TrainProgram, NonFiniteStepsAreSkippedCountedAndStopTheRunWithoutDrivingOutGoodCheckpoints) {
   const std::string config = write_config("run", 20);
-  const Result result = train(config, {"--set", "model.from=" + path("poisoned"), "--set",
-                                       "train.max_bad_steps=3", "--set", "checkpoint.every=1"});
+  const std::vector<std::string> often = {
+      "--set", "train.max_bad_steps=3", "--set", "checkpoint.every=1",
+      "--set", "checkpoint.keep=2",     "--set", "optimizer.schedule=constant"};
+  std::vector<std::string> short_run = often, exploding = often;
+  short_run.insert(short_run.end(), {"--set", "train.steps=10"});
+  exploding.insert(exploding.end(),
+                   {"--set", "optimizer.lr=1e38", "--set", "checkpoint.accept_changes=true"});
+  ASSERT_EQ(train(config, short_run).status, 0);
+  const std::string good = checkpoint("run", 10) + "/model/model.safetensors", before = read_file(good);
+
+  const Result result = train(config, exploding);
   EXPECT_EQ(result.status, kExitFailure);
   EXPECT_TRUE(is_one_line(result.err));
+  EXPECT_NE(result.err.find("step 14: loss"), std::string::npos) << result.err;
   EXPECT_NE(result.err.find("3 steps in a row"), std::string::npos) << result.err;
   const std::vector<nlohmann::json> lines = metrics("run");
-  ASSERT_EQ(lines.size(), 3U);
-  for (size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i]["skipped"], i + 1);
-  ASSERT_EQ(list_checkpoints(path("run")).size(), 2U);
-  for (const CheckpointFolder& folder : list_checkpoints(path("run")))
+  EXPECT_EQ(lines.back()["skipped"], 3);
+  EXPECT_EQ(lines.back()["step"], 14);
+  for (const CheckpointFolder& folder : list_checkpoints(path("run"))) {
+    EXPECT_LE(folder.step, 11) << "saved after a step that was not finite";
     EXPECT_NO_THROW(verify_manifest(folder.path));
-  EXPECT_TRUE(read_file(path("poisoned/model.safetensors")) ==
-              read_file(checkpoint("run", 2) + "/model/model.safetensors"));
+  }
+  EXPECT_TRUE(read_file(good) == before);
 }
 
 TEST_F(TrainProgram, DryRunAndPrintConfigWriteNothing) {

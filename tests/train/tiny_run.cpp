@@ -9,6 +9,7 @@
 
 #include "configs/read.h"
 #include "data/files.h"
+#include "data/safetensors.h"
 #include "data/token_stream.h"
 #include "tests/kernels/host_tensor.h"
 #include "train/run_folder.h"
@@ -106,6 +107,21 @@ void TinyRun::flip_byte(const std::string& file, int64_t offset_from_end) {
   stream.seekp(-offset_from_end, std::ios::end);
   stream.put(static_cast<char>(byte ^ 1));
   ASSERT_TRUE(stream.good()) << file;
+}
+
+void TinyRun::poison(const std::string& file, const std::string& tensor, float value) {
+  int64_t at = 0;
+  {
+    const SafetensorsFile tensors(file);
+    const TensorEntry* entry = tensors.find(tensor);
+    ASSERT_NE(entry, nullptr);
+    const auto header = static_cast<int64_t>(fs::file_size(file)) - tensors.entries().back().end;
+    at = header + entry->begin;
+  }
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  stream.seekp(at);
+  stream.write(reinterpret_cast<const char*>(&value), sizeof(value));
+  ASSERT_TRUE(stream.good());
 }
 
 bool TinyRun::exists(const std::string& file) { return fs::exists(file); }

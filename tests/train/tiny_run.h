@@ -33,6 +33,8 @@ class TinyRun : public ::testing::Test {
   /// Same weights, moments and state after `step`, bit for bit, and the same metrics.
   void expect_same_run(const std::string& a, const std::string& b, int64_t step) const;
   static void flip_byte(const std::string& file, int64_t offset_from_end);
+  /// Overwrites the first value of a tensor in a safetensors file.
+  static void poison(const std::string& file, const std::string& tensor, float value);
   static bool exists(const std::string& file);
 
   std::string folder_;

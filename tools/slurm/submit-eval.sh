@@ -4,10 +4,10 @@
 # --only 2,5-7 runs these parts again, after others are done, and merges all. The options of sbatch are for both jobs. Prints the
 # two job ids. Where a part fails, the merging job goes away; the parts that succeeded stay.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$here/common.sh"
-program=submit-eval.sh
+program="submit-eval.sh"
 usage="usage: submit-eval.sh [--only LIST] CONFIG PARTS [OPTIONS OF sbatch] [-- OPTIONS OF depthroute-eval]"
 only=""
 if [[ ${1:-} == --only ]]; then
@@ -20,8 +20,10 @@ config=$1 parts=$2
 shift 2
 [[ -r $config && -f $config ]] || die "cannot read the configuration '$config'"
 is_count "$parts" || die "'$parts' is not a number of parts"
-for number in ${only//[-,]/ }; do
-  [[ $((10#$number)) -lt $parts ]] || die "--only $only: $parts parts are numbered 0 to $((parts - 1))"
+for range in ${only//,/ }; do
+  first=${range%-*} last=${range#*-}
+  [[ ${#first} -le 9 && ${#last} -le 9 && $((10#$first)) -le $((10#$last)) && $((10#$last)) -lt $parts ]] ||
+    die "--only $only: $parts parts are numbered 0 to $((parts - 1)), and a range begins with the lower number"
 done
 slurm=()
 while [[ $# -gt 0 && $1 != -- ]]; do
@@ -34,7 +36,10 @@ command -v sbatch >/dev/null || die "sbatch is not here: this is for machines wi
 export DEPTHROUTE_PARTS=$parts
 array=$(sbatch --parsable --export=ALL "${slurm[@]}" --array="${only:-0-$((parts - 1))}" "$here/eval-array.sbatch" "$config" "$@")
 array=${array%%;*} # the cluster's name may follow
-merge=$(sbatch --parsable --export=ALL "${slurm[@]}" --dependency="afterok:$array" --kill-on-invalid-dep=yes \
-  "$here/eval-merge.sbatch" "$parts" "$config" "$@")
 echo "parts: $array"
+if ! merge=$(sbatch --parsable --export=ALL "${slurm[@]}" --dependency="afterok:$array" --kill-on-invalid-dep=yes \
+  "$here/eval-merge.sbatch" "$parts" "$config" "$@"); then
+  complain "the parts are submitted, the job that merges them is not: submit $here/eval-merge.sbatch when job $array is done"
+  exit 1
+fi
 echo "merge: ${merge%%;*}"

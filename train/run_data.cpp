@@ -1,0 +1,167 @@
+#include "train/run_data.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "configs/base/error.h"
+
+namespace depthroute {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kReadingTimeout = 4 * 3600;  // seconds that a machine may be behind another
+constexpr int64_t kWorthSaying = int64_t{1} << 30;
+
+Order order_of(const TrainConfig& config) {
+  return config.data.order == "sequential" ? Order::sequential : Order::shuffled;
+}
+
+struct Shard {
+  const TokenStream* stream;
+  size_t index;
+  const ShardInfo& info() const { return stream->shards()[index]; }
+  int64_t bytes() const { return info().num_tokens * info().token_bytes; }
+};
+
+std::vector<Shard> all_shards(const RunData& data) {
+  std::vector<Shard> shards;
+  for (const TokenStream* stream : {&data.tokens, data.val_tokens ? &*data.val_tokens : nullptr})
+    for (size_t i = 0; stream && i < stream->shards().size(); ++i) shards.push_back({stream, i});
+  return shards;
+}
+
+/// By place in all_shards(); nothing where it is not known.
+using Known = std::vector<std::optional<ShardContents>>;
+
+std::string to_text(const Known& known) {
+  json list = json::array();
+  for (const auto& contents : known)
+    list.push_back(contents ? json{contents->checksum, contents->largest_token} : json());
+  return list.dump();
+}
+
+Known from_text(const std::string& text) {
+  Known known;
+  for (const json& entry : json::parse(text))
+    known.push_back(entry.is_null() ? std::nullopt : std::optional(ShardContents{entry.at(0), entry.at(1)}));
+  return known;
+}
+
+/// Reads those of `places` that fall to this process among the processes of its machine.
+Known read_share(const World& world, const std::vector<Shard>& shards, const std::vector<size_t>& places,
+                 const std::function<void()>& between_chunks) {
+  Known read(shards.size());
+  std::exception_ptr failure;
+  const auto step = static_cast<int64_t>(world.local_size());
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t i = world.local_rank(); i < static_cast<int64_t>(places.size()); i += step) {
+    try {
+      const Shard& shard = shards[places[static_cast<size_t>(i)]];
+      const ShardContents contents = shard.stream->read_contents(shard.index, between_chunks);
+      shard.stream->check_vocabulary(shard.index, contents);
+      read[places[static_cast<size_t>(i)]] = contents;
+    } catch (...) {
+#pragma omp critical
+      if (!failure) failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+  return read;
+}
+
+/// What all processes have read, put together on the first one.
+void merge(const std::vector<std::string>& texts, const std::vector<Shard>& shards, Known& known) {
+  for (const std::string& text : texts) {
+    const Known read = from_text(text);
+    for (size_t i = 0; i < read.size(); ++i) {
+      if (!read[i]) continue;
+      if (known[i] && *known[i] != *read[i])
+        throw DataError("{}: two machines see different bytes in it: all must see the same files",
+                        shards[i].info().path);
+      known[i] = read[i];
+    }
+  }
+}
+
+/// A shard that was changed while it was read has no contents to speak of. `began`: the clock's time then.
+void remember(ContentsCache& cache, const std::vector<Shard>& shards, const std::vector<size_t>& places,
+              const Known& known, int64_t began) {
+  for (const size_t place : places) {
+    const Shard& shard = shards[place];
+    const FileIdentity& opened = shard.stream->identity(shard.index);
+    const std::optional<FileIdentity> now = identify(shard.info().path);
+    if (now && now->inode == opened.inode && now->device == opened.device && *now != opened)
+      throw DataError("{}: changed while it was read: start again when it is complete", shard.info().path);
+    if (now == opened) cache.add(opened, *known[place], began);
+  }
+}
+
+int64_t clock_ns() {
+  return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::string fingerprint_of(const TokenStream& stream, const Known& known, size_t first) {
+  std::vector<ShardContents> contents;
+  for (size_t i = 0; i < stream.shards().size(); ++i) contents.push_back(known[first + i].value());
+  return stream.fingerprint(contents);
+}
+
+}  // namespace
+
+RunData::RunData(const TrainConfig& config, int64_t vocab_size)
+    : tokens(config.data.train, vocab_size),
+      train(tokens, config.data.seq_len, order_of(config), config.seed) {
+  if (config.data.val.empty() || config.validate.every == 0) return;
+  val_tokens.emplace(config.data.val, vocab_size);
+  val.emplace(*val_tokens, config.data.seq_len, Order::sequential, config.seed);
+}
+
+void read_contents(World& world, RunData& data, ContentsCache* cache,
+                   const std::function<void()>& between_chunks) {
+  const std::vector<Shard> shards = all_shards(data);
+  Known known(shards.size());
+  if (cache != nullptr)
+    for (size_t i = 0; i < shards.size(); ++i)
+      known[i] = cache->find(shards[i].stream->identity(shards[i].index));
+  known = from_text(world.broadcast(to_text(known)));
+  std::vector<size_t> places;
+  int64_t bytes = 0;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    if (known[i]) continue;
+    places.push_back(i);
+    bytes += shards[i].bytes();
+  }
+
+  const double timeout = world.timeout();
+  world.set_timeout(std::max(timeout, kReadingTimeout));
+  const bool say = world.is_first() && bytes >= kWorthSaying;
+  if (say)
+    fmt::print("reading all tokens once ({:.1f} GB in {} shards) for checksums and range\n",
+               static_cast<double>(bytes) / 1e9, places.size());
+  std::fflush(stdout);
+  const int64_t began = clock_ns();
+  Known mine;
+  world.together([&] { mine = read_share(world, shards, places, between_chunks); });
+  const std::vector<std::string> texts = world.gather(to_text(mine));
+  world.together([&] {
+    if (!world.is_first()) return;
+    merge(texts, shards, known);
+    if (cache != nullptr) remember(*cache, shards, places, known, began);
+    // A range that an earlier start has found may have been good for a larger vocabulary.
+    for (size_t i = 0; i < shards.size(); ++i) shards[i].stream->check_vocabulary(shards[i].index, *known[i]);
+  });
+  known = from_text(world.broadcast(to_text(known)));
+  world.set_timeout(timeout);
+  if (say) fmt::print("read in {:.1f} s\n", 1e-9 * static_cast<double>(clock_ns() - began));
+  data.fingerprint = fingerprint_of(data.tokens, known, 0);
+  if (data.val_tokens)
+    data.val_fingerprint = fingerprint_of(*data.val_tokens, known, data.tokens.shards().size());
+}
+
+}  // namespace depthroute
