@@ -11,8 +11,8 @@
 #include <string_view>
 #include <vector>
 
+#include "data/checkpoint_folder.h"
 #include "data/files.h"
-#include "data/manifest.h"
 #include "tests/fuzz/scratch_folder.h"
 
 namespace {
