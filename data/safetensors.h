@@ -31,6 +31,8 @@ class SafetensorsFile {
   const TensorEntry* find(const std::string& name) const;  // nullptr if absent
   const std::map<std::string, std::string>& metadata() const;
   std::span<const std::byte> bytes(const TensorEntry& entry) const;
+  /// Throws DataError for a dtype that read_float() cannot read.
+  void check_float(const TensorEntry& entry) const;
   /// F32, BF16 or F16 as float32; out.size() == numel. Throws DataError for any other dtype.
   void read_float(const TensorEntry& entry, std::span<float> out) const;
 
