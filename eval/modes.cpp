@@ -85,19 +85,29 @@ void measure_batches(World& world, const Job& job, Machinery& machinery, const B
     from.add_parameters_after(checksum);
 }
 
-/// The results as they grow, batch by batch.
+/// Room for all that will be measured.
+Evaluation room_for(const Job& job) {
+  Evaluation evaluation;
+  evaluation.seq_len = job.config.data.seq_len;
+  evaluation.outcomes.resize(job.comparisons().size());
+  evaluation.reserve(job.config.data.sequences);
+  return evaluation;
+}
+
+/// The results as they grow, batch by batch. All memory they and their statistics need is taken first.
 struct Growing {
-  ResultsFile file;
+  BootstrapMemory bootstrap;
   Evaluation evaluation;
   RoutingTrace trace;
 
   explicit Growing(const Job& job)
-      : file(job.config.output, job.plan, job.config.data.sequences, job.config.data.seq_len,
-             job.stores_weights()),
-        trace(job.plan) {
-    evaluation.seq_len = job.config.data.seq_len;
-    evaluation.outcomes.resize(job.comparisons().size());
-  }
+      : bootstrap(job.config.statistics.bootstrap, job.config.data.sequences,
+                  analyzed_quantities(static_cast<int64_t>(job.comparisons().size()))),
+        evaluation(room_for(job)),
+        trace(job.plan),
+        file(job.config.output, job.plan, job.config.data.sequences, job.config.data.seq_len,
+  ResultsFile file;
+             job.stores_weights()) {}
   void add(const BatchRecord& record) {
     evaluation.append(record);
     trace.add(record.routing);
@@ -132,7 +142,7 @@ int finish(const CommandLine& command, const Job& job, const Provenance& from, G
   distribute(grown.evaluation, results);
   if (job.source.wrapped()) results.wrapper = check_wrapper(grown.trace, job.source.recency_bias);
   const StatisticsConfig& statistics = job.config.statistics;
-  analyze(results, {statistics.bootstrap, statistics.alpha, statistics.seed});
+  analyze(results, {statistics.bootstrap, statistics.alpha, statistics.seed}, grown.bootstrap);
   grown.file.write(results);
   grown.file.commit();
   fmt::print("{}", results_report(results, statistics.alpha, job.config.output));
