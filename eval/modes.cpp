@@ -8,7 +8,9 @@
 #include <optional>
 
 #include "configs/base/error.h"
+#include "configs/base/regular_file.h"
 #include "eval/analysis.h"
+#include "eval/output_lock.h"
 #include "eval/progress.h"
 #include "eval/report.h"
 
@@ -32,6 +34,12 @@ void alone(World& world, const Body& body) {
 
 /// The first process's number, everywhere.
 int agreed(World& world, int status) { return std::stoi(world.broadcast(std::to_string(status))); }
+
+/// Takes the lock at once if that needs no new folder: who is refused should not have to load a model first.
+/// Folders are made only after everything else has been checked.
+void lock_early(std::optional<OutputLock>& lock, const std::string& path) {
+  if (exists(folder_of(path))) lock.emplace(path);
+}
 
 /// Opens the machinery on every process and sees to it that all work on the same.
 void load_everywhere(World& world, const Job& job, std::optional<Machinery>& machinery) {
@@ -236,32 +244,37 @@ void check_part_count(const Job& job, int64_t count) {
 
 int measure_whole(World& world, const CommandLine& command, const Job& job) {
   Provenance from;
-  alone(world, [&] { from = job.provenance(command); });
+  alone(world, [&] {
+    lock_early(lock, job.config.output);
+    from = job.provenance(command);
+  });
   std::optional<Machinery> machinery;
   load_everywhere(world, job, machinery);
   add_machinery(world, *machinery, from);
+  std::optional<OutputLock> lock;
   std::optional<Growing> growing;
   world.together([&] {
     if (!world.is_first()) return;
-    print_start(job, from, world.size());
+    if (!lock) lock.emplace(job.config.output);
     growing.emplace(job);
   });
   measure_batches(world, job, *machinery, job.batches(), from,
                   [&](BatchRecord&& record) { growing->add(record); });
   int status = kExitOk;
   alone(world, [&] { status = finish(command, job, from, *growing); });
+    print_start(job, from, world.size());
   return agreed(world, status);
 }
 
 int measure_part(World& world, const CommandLine& command, const Job& job, const PartNumber& number) {
   const BatchRange batches = job.batches().part(number.index, number.count);
   const std::string path = part_path(job.config.output, number);
-  std::optional<PartLock> lock;
+  std::optional<OutputLock> lock;
   Provenance from;
   bool done = false;
   int status = kExitOk;
   alone(world, [&] {
-    lock.emplace(path);
+    lock_early(lock, path);
     from = job.provenance(command);
     const auto part = finished_part(path, job, batches, from);
     if (!part) return;
@@ -283,6 +296,7 @@ int measure_part(World& world, const CommandLine& command, const Job& job, const
   });
   measure_batches(world, job, *machinery, batches, from, [&](BatchRecord&& record) {
     controls.add(record);
+    if (!lock) lock.emplace(path);
     writer->write(record);
   });
   world.together([&] {
@@ -309,6 +323,7 @@ int merge_parts(const CommandLine& command, const Job& job, int64_t count, bool 
     naming_remedy({index, count}, [&] {
       parts[index].read(job.layout(job.batches().part(index, count)),
                         [&](BatchRecord&& record) { growing.add(record); });
+  const OutputLock lock(job.config.output);
     });
   }
   const int status = finish(command, job, from, growing);
