@@ -3,7 +3,6 @@
 #include <fmt/ranges.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -186,16 +185,20 @@ std::string part_option(const PartNumber& number) {
   return fmt::format("--part {}/{}", number.index, number.count);
 }
 
-/// The part that is there already, if it is whole. ConfigError if it belongs to another evaluation.
+/// The part that is there already, if it is whole. ConfigError if it belongs to another evaluation;
+/// AccessError, or DataError if it is no file, where measuring it again would not help.
 std::unique_ptr<PartReader> finished_part(const std::string& path, const Job& job, const BatchRange& batches,
                                           const Provenance& from) {
-  if (!std::filesystem::exists(path)) return nullptr;
+  if (!exists(path)) return nullptr;
+  const RegularFile readable(path);
   std::unique_ptr<PartReader> part;
   try {
     part = std::make_unique<PartReader>(path);
     if (const std::string difference = part->difference(from); !difference.empty())
       throw ConfigError("{} was measured {}: remove it, or set another output", path, difference);
     part->read(job.layout(batches), [](BatchRecord&&) {});
+  } catch (const AccessError&) {
+    throw;
     return part;
   } catch (const DataError& error) {
     fmt::print(stderr, "{}; measured again\n", error.what());
@@ -207,6 +210,8 @@ std::unique_ptr<PartReader> finished_part(const std::string& path, const Job& jo
 template <typename Body>
 void naming_remedy(const PartNumber& number, const Body& body) {
   try {
+  } catch (const AccessError&) {
+    throw;
     body();
   } catch (const DataError& error) {
     throw DataError("{}; remove it and measure it again with {}", error.what(), part_option(number));
@@ -218,7 +223,7 @@ std::vector<PartReader> open_parts(const Job& job, int64_t count, const Provenan
   std::vector<PartReader> parts;
   std::vector<int64_t> missing;
   for (int64_t index = 0; index < count; ++index)
-    if (!std::filesystem::exists(part_path(job.config.output, {index, count}))) missing.push_back(index);
+    if (!exists(part_path(job.config.output, {index, count}))) missing.push_back(index);
   if (!missing.empty())
     throw DataError("{}: {} of {} parts are not there: {}; measure each with --part K/{}",
                     parts_folder(job.config.output), missing.size(), count, fmt::join(missing, ", "), count);
