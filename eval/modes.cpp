@@ -72,9 +72,9 @@ void add_machinery(World& world, const Machinery& machinery, Provenance& from) {
 }
 
 void print_start(const Job& job, const Provenance& from, int processes) {
-  fmt::print("Model: {}\n  {}\nDevice: {}{}\n\n", job.source.folder.path(), job.source.describe(),
-             fmt::join(from.devices, "; "), processes > 1 ? fmt::format(", {} processes", processes) : "");
-  std::fflush(stdout);
+  say(stdout, fmt::format("Model: {}\n  {}\nDevice: {}{}\n\n", job.source.folder.path(),
+                          job.source.describe(), fmt::join(from.devices, "; "),
+                          processes > 1 ? fmt::format(", {} processes", processes) : ""));
 }
 
 /// Measures `batches` with all processes; `sink` is called on the first. Afterwards `from` has what the
@@ -106,6 +106,7 @@ struct Growing {
   BootstrapMemory bootstrap;
   Evaluation evaluation;
   RoutingTrace trace;
+  ResultsFile file;
 
   explicit Growing(const Job& job)
       : bootstrap(job.config.statistics.bootstrap, job.config.data.sequences,
@@ -113,7 +114,6 @@ struct Growing {
         evaluation(room_for(job)),
         trace(job.plan),
         file(job.config.output, job.plan, job.config.data.sequences, job.config.data.seq_len,
-  ResultsFile file;
              job.stores_weights()) {}
   void add(const BatchRecord& record) {
     evaluation.append(record);
@@ -133,8 +133,7 @@ void distribute(Evaluation& evaluation, Results& results) {
 }
 
 int fail_controls(const CommandLine& command, const std::string& where) {
-  std::fflush(stdout);
-  fmt::print(stderr, "{}: error: a control failed ({}\n", command.program, where);
+  say(stderr, fmt::format("{}: error: a control failed ({}\n", command.program, where));
   return kExitFailure;
 }
 
@@ -152,7 +151,7 @@ int finish(const CommandLine& command, const Job& job, const Provenance& from, G
   analyze(results, {statistics.bootstrap, statistics.alpha, statistics.seed}, grown.bootstrap);
   grown.file.write(results);
   grown.file.commit();
-  fmt::print("{}", results_report(results, statistics.alpha, job.config.output));
+  say(stdout, results_report(results, statistics.alpha, job.config.output));
   if (results.controls_pass()) return kExitOk;
   return fail_controls(
       command, fmt::format("see the table above): the numbers in {} cannot be trusted", job.config.output));
@@ -197,22 +196,22 @@ std::unique_ptr<PartReader> finished_part(const std::string& path, const Job& jo
     if (const std::string difference = part->difference(from); !difference.empty())
       throw ConfigError("{} was measured {}: remove it, or set another output", path, difference);
     part->read(job.layout(batches), [](BatchRecord&&) {});
+    return part;
   } catch (const AccessError&) {
     throw;
-    return part;
   } catch (const DataError& error) {
-    fmt::print(stderr, "{}; measured again\n", error.what());
+    say(stderr, fmt::format("{}; measured again\n", error.what()));
     return nullptr;
   }
 }
 
-/// Says of what is wrong with a part what to do about it.
+/// Says of what is wrong with a part what to do about it; but a part that cannot be read may be whole.
 template <typename Body>
 void naming_remedy(const PartNumber& number, const Body& body) {
   try {
+    body();
   } catch (const AccessError&) {
     throw;
-    body();
   } catch (const DataError& error) {
     throw DataError("{}; remove it and measure it again with {}", error.what(), part_option(number));
   }
@@ -248,6 +247,7 @@ void check_part_count(const Job& job, int64_t count) {
 }
 
 int measure_whole(World& world, const CommandLine& command, const Job& job) {
+  std::optional<OutputLock> lock;
   Provenance from;
   alone(world, [&] {
     lock_early(lock, job.config.output);
@@ -256,18 +256,17 @@ int measure_whole(World& world, const CommandLine& command, const Job& job) {
   std::optional<Machinery> machinery;
   load_everywhere(world, job, machinery);
   add_machinery(world, *machinery, from);
-  std::optional<OutputLock> lock;
   std::optional<Growing> growing;
   world.together([&] {
     if (!world.is_first()) return;
     if (!lock) lock.emplace(job.config.output);
     growing.emplace(job);
+    print_start(job, from, world.size());
   });
   measure_batches(world, job, *machinery, job.batches(), from,
                   [&](BatchRecord&& record) { growing->add(record); });
   int status = kExitOk;
   alone(world, [&] { status = finish(command, job, from, *growing); });
-    print_start(job, from, world.size());
   return agreed(world, status);
 }
 
@@ -284,7 +283,7 @@ int measure_part(World& world, const CommandLine& command, const Job& job, const
     const auto part = finished_part(path, job, batches, from);
     if (!part) return;
     done = true;
-    fmt::print("{}: nothing to do, part {} of {} is there\n", path, number.index, number.count);
+    say(stdout, fmt::format("{}: nothing to do, part {} of {} is there\n", path, number.index, number.count));
     status = part_status(command, path, part->controls_passed());
   });
   if (agreed(world, done)) return agreed(world, status);
@@ -296,20 +295,20 @@ int measure_part(World& world, const CommandLine& command, const Job& job, const
   std::unique_ptr<PartWriter> writer;
   world.together([&] {
     if (!world.is_first()) return;
+    if (!lock) lock.emplace(path);
     print_start(job, from, world.size());
     writer = std::make_unique<PartWriter>(path, job.layout(batches));
   });
   measure_batches(world, job, *machinery, batches, from, [&](BatchRecord&& record) {
     controls.add(record);
-    if (!lock) lock.emplace(path);
     writer->write(record);
   });
   world.together([&] {
     if (!world.is_first()) return;
     const bool passed = controls.passed() && from.parameters_before == from.parameters_after;
     writer->commit(number, from, passed);
-    fmt::print("{}: part {} of {}, sequences {} to {}\n", path, number.index, number.count,
-               batches.span().first, batches.span().first + batches.span().size - 1);
+    say(stdout, fmt::format("{}: part {} of {}, sequences {} to {}\n", path, number.index, number.count,
+                            batches.span().first, batches.span().first + batches.span().size - 1));
     status = part_status(command, path, passed);
   });
   return agreed(world, status);
@@ -320,19 +319,20 @@ int merge_parts(const CommandLine& command, const Job& job, int64_t count, bool 
   const std::vector<PartReader> parts = open_parts(job, count, from);
   for (const PartReader& part : parts) part.add_to(from);
   if (check_only) {
-    fmt::print("All {} parts in {} are there\n", count, parts_folder(job.config.output));
+    say(stdout, fmt::format("All {} parts in {} are there\n", count, parts_folder(job.config.output)));
     return kExitOk;
   }
+  const OutputLock lock(job.config.output);
   Growing growing(job);
   for (int64_t index = 0; index < count; ++index) {
     naming_remedy({index, count}, [&] {
       parts[index].read(job.layout(job.batches().part(index, count)),
                         [&](BatchRecord&& record) { growing.add(record); });
-  const OutputLock lock(job.config.output);
     });
   }
   const int status = finish(command, job, from, growing);
-  fmt::print("Made of {} parts; {} is not needed any more\n", count, parts_folder(job.config.output));
+  say(stdout,
+      fmt::format("Made of {} parts; {} is not needed any more\n", count, parts_folder(job.config.output)));
   return status;
 }
 
