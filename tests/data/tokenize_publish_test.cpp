@@ -262,6 +262,12 @@ TEST_F(PublishTest, LeftoversOfKilledTokenizersAreClearedAndNothingElse) {
   EXPECT_EQ(now(), old_);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr int kEveryCall = 4;  // programs start ten times as slowly; the release build tries every one
+#else
+constexpr int kEveryCall = 1;
+#endif
+
 /// Runs the program under ptrace and kills it before its `call`-th system call after it has taken its lock.
 /// -1: not permitted; 0: killed; 1: it had ended before.
 int kill_before(int call, const std::function<pid_t()>& start_traced) {
@@ -292,7 +298,7 @@ TEST_F(PublishTest, AKillAtAnySystemCallLeavesTheOldOrTheNewSet) {
   const Tree fresh = make_new();
   ASSERT_NE(inside(fresh), inside(old_));
   int seen_old = 0, seen_new = 0;
-  for (int call = 1, ended = 0; ended == 0; ++call) {
+  for (int call = 1, ended = 0; ended == 0; call += kEveryCall) {
     reset();
     ended = kill_before(call, [&] { return start(arguments(), kNowhere, true); });
     if (ended < 0) GTEST_SKIP() << "tracing a child is not permitted here";
@@ -300,12 +306,12 @@ TEST_F(PublishTest, AKillAtAnySystemCallLeavesTheOldOrTheNewSet) {
     ASSERT_TRUE(left == inside(fresh) || (left == inside(old_) && ended == 0))
         << "killed before call " << call;
     ++(left == inside(fresh) ? seen_new : seen_old);
-    if (call % 10 != 0 && ended == 0) continue;
+    if (call % 9 != 0 && ended == 0) continue;
     ASSERT_EQ(run(line()).status, 0);
     ASSERT_EQ(now(), fresh) << "the next run, after a kill before call " << call << ", does not clear up";
   }
-  EXPECT_GT(seen_old, 50);
-  EXPECT_GT(seen_new, 5);
+  EXPECT_GT(seen_old, 60 / kEveryCall);
+  EXPECT_GT(seen_new, 12 / kEveryCall);
 }
 
 /// The program under strace with something injected: "rename:error=EIO:when=3".
@@ -341,6 +347,7 @@ TEST_F(InjectionTest, AFailureOfAnySystemCallLeavesTheOldOrTheNewSet) {
       const std::string injection = fmt::format("{}:when={}", call, when);
       const Result result = run_with({injection});
       if (!injected_) break;
+      if (has(result.errors, "SanitizerTool: CHECK failed")) continue;  // the call was not the program's
       const Tree left = inside(now());
       ASSERT_TRUE(result.status >= 0 && result.status <= 2) << injection;
       ASSERT_TRUE(left == inside(fresh) || (left == inside(old_) && result.status != 0)) << injection;
