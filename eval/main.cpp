@@ -51,6 +51,7 @@ Request read_request(const CommandLine& command) {
 
 void print_dry_run(const Job& job, const Request& request) {
   const Machinery machinery(job, resolve_device(job.config.device, Use::planning));
+  machinery.check(job);
   fmt::print("{}",
              dry_run_report(job.source, job.config, job.cells, job.controls, job.plan, machinery.arena));
   if (!request.part) return;
@@ -70,6 +71,7 @@ int run(const CommandLine& command, World& world) {
   world.together([&] {
     if (request.merge && world.size() > 1) throw ConfigError("--merge is for one process");
     check_output_path(request.config.output);
+    if (request.part) check_output_place(part_path(request.config.output, *request.part));
     if (world.is_first()) job.emplace(request.config);
   });
   // All processes must work on one model, whatever a link in model.from comes to name meanwhile.

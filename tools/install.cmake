@@ -40,12 +40,12 @@ install(RUNTIME_DEPENDENCY_SET libraries
   LIBRARY DESTINATION lib
   FRAMEWORK DESTINATION lib)
 
-# Open MPI's libraries name the folder of their distribution, and with that no longer look where the program does.
+# Some libraries name folders of their distribution, as Open MPI 4's do, and with that no longer look where the program does.
 install(CODE "
   file(GLOB libraries \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/lib/lib*.so*\")
   foreach(library IN LISTS libraries)
-    if(library MATCHES \"/lib(mpi|open-rte)\" AND NOT IS_SYMLINK \"\${library}\")
-      file(RPATH_SET FILE \"\${library}\" NEW_RPATH \"\\\$ORIGIN\")
+    if(NOT IS_SYMLINK \"\${library}\")
+      file(RPATH_REMOVE FILE \"\${library}\")
     endif()
   endforeach()")
 

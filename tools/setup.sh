@@ -28,8 +28,9 @@ done
 install_packages() {
   local missing=() package status as_root=()
   for package in "$@"; do
-    status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
-    [[ "$status" == "install ok installed" ]] || missing+=("$package")
+    # Debian 13 and Ubuntu 24.04 renamed libraries whose time_t grew: libpmix2 is libpmix2t64 there.
+    status=$(dpkg-query -W -f='${Status}\n' "$package" "${package}t64" 2>/dev/null || true)
+    grep -q -x "install ok installed" <<<"$status" || missing+=("$package")
   done
   [[ ${#missing[@]} -gt 0 ]] || return 0
   if ! command -v apt-get >/dev/null; then

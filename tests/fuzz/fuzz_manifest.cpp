@@ -13,7 +13,6 @@
 
 #include "data/checkpoint_folder.h"
 #include "data/files.h"
-#include "data/manifest.h"
 #include "tests/fuzz/scratch_folder.h"
 
 namespace {

@@ -157,7 +157,9 @@ class Cluster:
             os.mkdir(f"{self.folder}/{name}")
         text = SLURM_CONF.format(host=socket.gethostname().split(".")[0], user=pwd.getpwuid(os.getuid()).pw_name,
                                  folder=self.folder, ctld_port=ports[0], slurmd_port=ports[1], node=NODE, cpus=CPUS)
-        for name, content in (("slurm.conf", text), ("plugstack.conf", ""), ("cgroup.conf", "")):
+        # Since 23.11 slurmd does not start without control groups unless told that none are wanted.
+        files = {"slurm.conf": text, "plugstack.conf": "", "cgroup.conf": "CgroupPlugin=disabled\n"}
+        for name, content in files.items():
             with open(f"{self.folder}/{name}", "w", encoding="utf-8") as file:
                 file.write(content)
         with open(f"{self.folder}/munge.key", "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
