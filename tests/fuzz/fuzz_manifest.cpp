@@ -32,6 +32,8 @@ constexpr Known kFiles[] = {{"config.yaml", "seed: 1\n"},
                             {"optimizer.safetensors", ""},
                             {"state.json", "{\"step\": 10}\n"}};
 constexpr const char* kTensors[] = {"model/model.safetensors", "optimizer.safetensors"};
+/// What a manifest must list to be a checkpoint's.
+constexpr const char* kAlways[] = {"config.yaml", "model/config.json", "state.json"};
 
 std::string hash_of(std::string_view content) {
   return depthroute::hash_bytes(std::as_bytes(std::span(content)));
@@ -75,22 +77,28 @@ void check_accepted(const std::string& folder, const depthroute::Manifest& manif
              again[i].checksum == manifest.files[i].checksum);
 }
 
-/// Whether it was accepted.
-bool try_manifest(const std::string& text) {
+enum class Verdict { refused, whole_folder, checkpoint };
+
+Verdict try_manifest(const std::string& text) {
   parent().write("step_00000010/manifest.json", text);
   const std::string folder = parent() / "step_00000010";
   try {
     check_accepted(folder, depthroute::verify_manifest(folder));
   } catch (const depthroute::InputError& error) {
     check_message(error);
-    return false;
+    return Verdict::refused;
   }
   try {
-    (void)depthroute::find_model_folder(folder);  // it may be of another kind
+    const depthroute::Manifest manifest = depthroute::verify_checkpoint_folder(folder);
+    DR_CHECK(manifest.kind == depthroute::kCheckpointKind && manifest.step == 10);
+    for (const char* path : kAlways)
+      DR_CHECK(std::any_of(manifest.files.begin(), manifest.files.end(),
+                           [&](const ManifestFile& file) { return file.path == path; }));
+    return Verdict::checkpoint;
   } catch (const depthroute::InputError& error) {
     check_message(error);
+    return Verdict::whole_folder;
   }
-  return true;
 }
 
 /// A byte says of each file whether it is listed and what is false about it.
@@ -109,9 +117,11 @@ void try_well_formed(const uint8_t* data, size_t size) {
   }
   std::string list = depthroute::files_to_json(files);
   list.front() = ',';  // of the object's brace
-  const bool accepted = try_manifest(R"({"kind": "depthroute checkpoint", "version": 1, "step": 10)" + list);
-  if (accepted) DR_CHECK(all_true);
-  if (all_true && all_listed) DR_CHECK(accepted);
+  const Verdict verdict =
+      try_manifest(R"({"kind": "depthroute checkpoint", "version": 1, "step": 10)" + list);
+  if (verdict != Verdict::refused) DR_CHECK(all_true);
+  if (verdict == Verdict::checkpoint) DR_CHECK(all_listed);
+  if (all_true && all_listed) DR_CHECK(verdict == Verdict::checkpoint);
 }
 
 void try_list(const std::string& text) {

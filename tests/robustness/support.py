@@ -110,7 +110,7 @@ class Work:
     """A folder with data and configurations. `output` is where the trainer writes, `results` the file of the evaluation."""
 
     def __init__(self, folder, bin_folder):
-        self.folder, self.bin = folder, bin_folder
+        self.folder, self.bin = folder, os.path.abspath(bin_folder)
         self.place = f"{folder}/place"  # everything a program writes is below
         self.output, self.results = f"{self.place}/run", f"{self.place}/results.h5"
         self.kept = f"{folder}/kept"  # states to come back to
