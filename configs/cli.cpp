@@ -4,46 +4,36 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
-#include <cstdio>
-#include <exception>
-#include <new>
 
 #include "configs/base/error.h"
+#include "configs/failure.h"
 #include "configs/scalar.h"
+#include "configs/standard_streams.h"
 
 namespace depthroute {
 namespace {
 
+/// A word as a shell reads it back. Bytes that no text may hold are written as escapes: results record this.
 std::string shell_quoted(const std::string& word) {
   const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-=:,+@%";
   if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
+  if (const std::string escaped = one_line(word); escaped != word) {
+    std::string quoted;
+    for (const char c : word) quoted += c == '\'' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+    return "$'" + one_line(quoted) + "'";
+  }
   std::string quoted = "'";
   for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return quoted + "'";
 }
 
-int report(const std::string& program, const std::string& message, int status) {
-  std::fflush(stdout);
-  fmt::print(stderr, "{}: error: {}\n", program, one_line(message));
-  return status;
+std::string with_line_break(const std::string& text) {
+  return !text.empty() && text.back() == '\n' ? text : text + '\n';
 }
 
-int print_text(const std::string& text) {
-  fmt::print("{}{}", text, !text.empty() && text.back() == '\n' ? "" : "\n");
-  std::fflush(stdout);
-  return kExitOk;
-}
-
-}  // namespace
-
-int run_program(int argc, char** argv, const std::string& description, const std::string& reference,
-                const std::vector<ProgramOption>& options,
-                const std::function<int(const CommandLine&)>& body) {
-  CommandLine line;
-  line.program = argc > 0 ? argv[0] : "depthroute";
-  line.program = line.program.substr(line.program.rfind('/') + 1);
-  for (int i = 0; i < argc; ++i) line.text += (i > 0 ? " " : "") + shell_quoted(argv[i]);
-
+/// Fills `line` from the arguments; true if they only asked for help, which has been printed then.
+bool parse(int argc, char** argv, const std::string& description, const std::string& reference,
+           const std::vector<ProgramOption>& options, CommandLine& line) {
   CLI::App app(description, line.program);
   app.add_option("CONFIG", line.config_path, "configuration, a YAML file")->required();
   app.add_option("--set", line.overrides, "set a key for this run; can be given several times")
@@ -71,23 +61,36 @@ int run_program(int argc, char** argv, const std::string& description, const std
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    return print_text(app.help());
+    print_result(with_line_break(app.help()));
+    return true;
   } catch (const CLI::CallForVersion& text) {
-    return print_text(text.what());
+    print_result(with_line_break(text.what()));
+    return true;
   } catch (const CLI::ParseError& error) {
-    return report(line.program, std::string(error.what()) + "; see --help", kExitBadInput);
+    throw ConfigError("{}; see --help", error.what());
   }
+  return false;
+}
 
+}  // namespace
+
+int run_program(int argc, char** argv, const std::string& description, const std::string& reference,
+                const std::vector<ProgramOption>& options,
+                const std::function<int(const CommandLine&)>& body) {
+  secure_standard_streams();
+  CommandLine line;
   try {
-    return body(line);
-  } catch (const InputError& error) {
-    return report(line.program, error.what(), kExitBadInput);
-  } catch (const std::bad_alloc&) {
-    return report(line.program, "out of memory", kExitFailure);
-  } catch (const std::exception& error) {
-    return report(line.program, error.what(), kExitFailure);
+    line.program = argc > 0 ? argv[0] : "depthroute";
+    line.program = line.program.substr(line.program.rfind('/') + 1);
+    for (int i = 0; i < argc; ++i) line.text += (i > 0 ? " " : "") + shell_quoted(argv[i]);
+    if (parse(argc, argv, description, reference, options, line)) return kExitOk;
+    const int status = body(line);
+    if (line.dry_run || line.print_config) require_printed();
+    return status;
   } catch (...) {
-    return report(line.program, "unknown failure", kExitFailure);
+    const Failure failure = current_failure();
+    report(line.program, failure);
+    return failure.status;
   }
 }
 

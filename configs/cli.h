@@ -1,5 +1,5 @@
 // The command line both programs share (SPEC §8): CONFIG.yaml [--set key.path=value]... [--dry-run]
-// [--print-config] and --help-config, --version. Also the one place where exceptions become exit statuses.
+// [--print-config] and --help-config, --version.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct CommandLine {
   std::vector<std::string> overrides;
   bool dry_run = false;
   bool print_config = false;
-  std::string text;                            // the command line as typed, for results
+  std::string text;  // the command line, to be pasted into a shell; UTF-8 whatever was typed
   std::map<std::string, std::string> options;  // the program's own that were given, by name
 };
 
@@ -25,8 +25,8 @@ struct ProgramOption {
 };
 
 /// Runs `body` after parsing; --help, --help-config (prints `reference`) and --version never reach it.
-/// Returns body's status, or 2 for InputError and bad arguments, 1 for any other exception, each with one
-/// line on standard error.
+/// Returns body's status, or that of what it throws (failure.h), with one line on standard error; 1 also if
+/// what was asked for cannot be printed. Standard streams are secured first (standard_streams.h).
 int run_program(int argc, char** argv, const std::string& description, const std::string& reference,
                 const std::vector<ProgramOption>& options,
                 const std::function<int(const CommandLine&)>& body);

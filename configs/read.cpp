@@ -1,27 +1,18 @@
 #include "configs/read.h"
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <sstream>
-
 #include "configs/base/error.h"
-#include "configs/scalar.h"
+#include "configs/base/regular_file.h"
 #include "configs/yaml_tree.h"
 
 namespace depthroute {
 namespace {
 
 std::string read_text(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw ConfigError("{}: cannot open the configuration: {}", one_line(path), std::strerror(errno));
-  std::string text(kMaxConfigBytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (file.bad())
-    throw ConfigError("{}: cannot read the configuration: {}", one_line(path), std::strerror(errno));
-  text.resize(static_cast<size_t>(file.gcount()));  // one byte over the limit: the parser refuses it
-  return text;
+  try {
+    return RegularFile(path, "cannot open the configuration").read_all(kMaxConfigBytes);
+  } catch (const InputError& error) {
+    throw ConfigError(error.what());
+  }
 }
 
 }  // namespace

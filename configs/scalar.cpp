@@ -90,14 +90,42 @@ std::string yaml_text(std::string_view text) {
 
 std::string yaml_number(double value) { return fmt::format("{}", value); }
 
+namespace {
+
+/// Bytes of the well-formed character that `text` begins with; 0 if it begins with none.
+size_t utf8_character(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  if (byte(0) < 0x80) return 1;
+  const size_t size = byte(0) >= 0xf0 ? 4 : byte(0) >= 0xe0 ? 3 : 2;
+  if (byte(0) < 0xc2 || byte(0) > 0xf4 || text.size() < size) return 0;
+  for (size_t i = 1; i < size; ++i)
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  // Overlong forms, surrogates, and what lies beyond U+10FFFF.
+  const unsigned start = byte(0) << 8 | byte(1);
+  const bool refused = (start >= 0xe080 && start < 0xe0a0) || (start >= 0xeda0 && start <= 0xedbf) ||
+                       (start >= 0xf080 && start < 0xf090) || start >= 0xf490;
+  return refused ? 0 : size;
+}
+
+}  // namespace
+
+size_t valid_utf8_prefix(std::string_view text) {
+  size_t valid = 0;
+  while (valid < text.size()) {
+    const size_t size = utf8_character(text.substr(valid));
+    if (size == 0) break;
+    valid += size;
+  }
+  return valid;
+}
+
 std::string one_line(std::string_view text) {
   std::string line;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f)
-      line += fmt::format("\\x{:02x}", byte);
-    else
-      line += c;
+  while (!text.empty()) {
+    const auto byte = static_cast<unsigned char>(text.front());
+    const size_t size = byte < 0x20 || byte == 0x7f ? 0 : utf8_character(text);
+    line += size == 0 ? fmt::format("\\x{:02x}", byte) : std::string(text.substr(0, size));
+    text.remove_prefix(std::max<size_t>(size, 1));
   }
   return line;
 }

@@ -22,7 +22,10 @@ bool is_null_word(std::string_view text);  // null, Null, NULL, ~ and nothing at
 std::string yaml_text(std::string_view text);
 std::string yaml_number(double value);  // shortest form that reads back as the same double
 
-/// One line fit for a message: control characters escaped.
+/// How many bytes of `text` come before the first that is not UTF-8 (RFC 3629).
+size_t valid_utf8_prefix(std::string_view text);
+
+/// One line fit for a message: control characters, and bytes that are not UTF-8, as \xNN.
 std::string one_line(std::string_view text);
 
 }  // namespace depthroute

@@ -99,6 +99,8 @@ class FieldReader {
   std::string text(const Key& key, const YamlNode& node, const std::string& path) const {
     if (node.kind != YamlNode::Kind::scalar) fail_type(node, path, "text");
     if (node.text.empty()) document_.fail(node.mark, path + " must not be empty");
+    if (node.text.find('\0') != std::string::npos)
+      document_.fail(node.mark, path + " holds a NUL character, which no path or name may");
     const bool other = parse_number(node.text) || parse_boolean(node.text);
     if (!node.quoted && other) fail_type(node, path, "text", "; put it in quotes if it is meant");
     if (key.choices.empty()) return node.text;

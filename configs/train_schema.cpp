@@ -1,6 +1,7 @@
 // Every key of depthroute-train: its field, its range, its meaning.
 #include <fmt/format.h>
 
+#include "configs/plan_size.h"
 #include "configs/read.h"
 #include "configs/schema.h"
 
@@ -179,6 +180,9 @@ void check_together(const TrainConfig& c, const Given& given) {
   if (sequences * static_cast<double>(c.data.seq_len) > kMostTokens)
     given.fail({"train.steps", "train.global_batch", "data.seq_len"},
                "train.steps * train.global_batch * data.seq_len is more tokens than can be counted");
+  const std::string too_large = c.model_from ? "" : size_problem(c);
+  if (!too_large.empty())
+    given.fail({"train.micro_batch", "data.seq_len", "distributed.bucket_mib", "model"}, too_large);
 
   const OptimizerConfig& o = c.optimizer;
   if (o.warmup > c.train.steps)

@@ -6,6 +6,8 @@
 #include <yaml-cpp/mark.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <sstream>
 #include <utility>
 
@@ -142,12 +144,23 @@ class TreeBuilder : public YAML::EventHandler {
   YamlNode root_;
 };
 
+void check_utf8(const std::string& text, const YamlDocument& document, int override_index) {
+  const size_t valid = valid_utf8_prefix(text);
+  if (valid == text.size()) return;
+  const int line =
+      static_cast<int>(std::count(text.begin(), text.begin() + static_cast<int64_t>(valid), '\n')) + 1;
+  document.fail(
+      override_index < 0 ? Mark{line, -1} : Mark{0, override_index},
+      fmt::format("holds the byte \\x{:02x}, which is not UTF-8", static_cast<unsigned char>(text[valid])));
+}
+
 YamlNode parse_value(const std::string& text, const YamlDocument& document, int override_index) {
   const Mark whole = {0, override_index};
   if (text.size() > kMaxConfigBytes)
     document.fail(whole, fmt::format("longer than {} bytes, too long for a configuration", kMaxConfigBytes));
   // yaml-cpp takes a NUL for the end of its input: what follows would be dropped without a word.
   if (text.find('\0') != std::string::npos) document.fail(whole, "holds a NUL byte, so it is not YAML text");
+  check_utf8(text, document, override_index);
   TreeBuilder builder(document, override_index);
   try {
     std::istringstream stream(text);
@@ -165,6 +178,7 @@ void apply_override(YamlDocument& document, int index) {
   const Mark mark = {0, index};
   const size_t equals = argument.find('=');
   if (equals == std::string::npos || equals == 0) document.fail(mark, "expected key.path=value");
+  check_utf8(argument, document, index);
   if (argument[equals - 1] == '.') document.fail(mark, "the key path has an empty part");
   std::istringstream path(argument.substr(0, equals));
   YamlNode value = parse_value(argument.substr(equals + 1), document, index);

@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <system_error>
 
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
+#include "configs/scalar.h"
 #include "data/files.h"
 #include "data/json.h"
 
@@ -109,6 +111,9 @@ Manifest verify_checkpoint_folder(const std::string& folder) {
 
 std::string resolve_links(const std::string& path) {
   const std::unique_ptr<char, void (*)(void*)> real(::realpath(path.c_str(), nullptr), ::free);
+  if (real && valid_utf8_prefix(real.get()) != std::strlen(real.get()))
+    throw DataError("{}: lies in a folder whose name is not UTF-8, which results cannot record: move it",
+                    path);
   if (real) return real.get();
   const int reason = errno;
   std::error_code none;

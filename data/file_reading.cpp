@@ -12,6 +12,7 @@
 
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
+#include "configs/scalar.h"
 #include "data/files.h"
 
 namespace depthroute {
@@ -131,6 +132,9 @@ std::vector<std::string> expand_patterns(const std::vector<std::string>& pattern
     if (found.empty())
       throw DataError("{}: no file matches this pattern; check the path or make the files", pattern);
     for (const std::string& path : found) {
+      if (valid_utf8_prefix(path) != path.size())
+        throw DataError("{}: matches a file whose name is not UTF-8, which results cannot record: rename it",
+                        pattern);
       if (std::find(paths.begin(), paths.end(), path) != paths.end())
         throw DataError(
             "{}: matched by {} and listed before; narrow the patterns so that each file comes once", path,

@@ -133,8 +133,8 @@ std::vector<std::string> ModelFolder::names() const {
   return all;
 }
 
-void ModelFolder::read(const std::string& name, const std::vector<int64_t>& shape,
-                       std::span<float> out) const {
+std::pair<const SafetensorsFile*, const TensorEntry*> ModelFolder::checked(
+    const std::string& name, const std::vector<int64_t>& shape) const {
   const SafetensorsFile* file = holder_of(files_, name);
   if (file == nullptr)
     throw DataError("{}: tensor {} is missing; the model is incomplete", path_, quote(name));
@@ -143,7 +143,18 @@ void ModelFolder::read(const std::string& name, const std::vector<int64_t>& shap
     throw DataError(
         "{}: tensor {} has shape [{}], but config.json asks for [{}]; they are of different models", path_,
         quote(name), fmt::join(entry.shape, ", "), fmt::join(shape, ", "));
-  file->read_float(entry, out);
+  file->check_float(entry);
+  return {file, &entry};
+}
+
+void ModelFolder::check(const std::string& name, const std::vector<int64_t>& shape) const {
+  checked(name, shape);
+}
+
+void ModelFolder::read(const std::string& name, const std::vector<int64_t>& shape,
+                       std::span<float> out) const {
+  const auto [file, entry] = checked(name, shape);
+  file->read_float(*entry, out);
 }
 
 void ModelFolder::check_names(const std::vector<std::string>& expected) const {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "configs/model_config.h"
@@ -27,9 +28,11 @@ class ModelFolder {
   bool is_plain() const { return config_.residual.variant == Variant::additive; }
   bool contains(const std::string& name) const;
   std::vector<std::string> names() const;
-  /// As float32. The stored shape must equal `shape` ([1,D] and [D], [] and [1] are taken as equal).
-  /// DataError naming folder, tensor and both shapes otherwise. A tied model's redundant lm_head.weight is
-  /// accepted if it equals the embedding (checked by check_names).
+  /// The stored shape must equal `shape` ([1,D] and [D], [] and [1] are taken as equal) and the values must
+  /// be readable as float32. DataError naming folder, tensor and both shapes otherwise. A tied model's
+  /// redundant lm_head.weight is accepted if it equals the embedding (checked by check_names).
+  void check(const std::string& name, const std::vector<int64_t>& shape) const;
+  /// As float32. DataError as check().
   void read(const std::string& name, const std::vector<int64_t>& shape, std::span<float> out) const;
   /// Every expected tensor is there and nothing unexpected is; otherwise DataError naming the first few.
   void check_names(const std::vector<std::string>& expected) const;
@@ -39,6 +42,9 @@ class ModelFolder {
   std::vector<ManifestFile> files() const;
 
  private:
+  /// What check() has checked.
+  std::pair<const SafetensorsFile*, const TensorEntry*> checked(const std::string& name,
+                                                                const std::vector<int64_t>& shape) const;
   std::string path_;
   ModelConfig config_;
   std::vector<ManifestFile> texts_;  // config.json and the index

@@ -92,19 +92,22 @@ std::span<const std::byte> SafetensorsFile::bytes(const TensorEntry& entry) cons
 
 std::span<const std::byte> SafetensorsFile::file_bytes() const { return impl_->file.bytes(); }
 
+void SafetensorsFile::check_float(const TensorEntry& entry) const {
+  if (entry.dtype == "F32" || entry.dtype == "BF16" || entry.dtype == "F16") return;
+  throw DataError("{}: tensor {} has dtype {}; only F32, BF16 and F16 are read as numbers: convert the model",
+                  path(), quote(entry.name), entry.dtype);
+}
+
 void SafetensorsFile::read_float(const TensorEntry& entry, std::span<float> out) const {
   DR_CHECK(static_cast<int64_t>(out.size()) == entry.numel());
+  check_float(entry);
   const std::byte* from = bytes(entry).data();
   if (entry.dtype == "F32") {
     if (!out.empty()) std::memcpy(out.data(), from, out.size_bytes());
   } else if (entry.dtype == "BF16") {
     convert_all<uint16_t>(from, out, bf16_to_float);
-  } else if (entry.dtype == "F16") {
-    convert_all<uint16_t>(from, out, f16_to_float);
   } else {
-    throw DataError(
-        "{}: tensor {} has dtype {}; only F32, BF16 and F16 are read as numbers: convert the model", path(),
-        quote(entry.name), entry.dtype);
+    convert_all<uint16_t>(from, out, f16_to_float);
   }
 }
 

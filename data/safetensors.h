@@ -33,6 +33,8 @@ class SafetensorsFile {
   std::span<const std::byte> bytes(const TensorEntry& entry) const;
   /// The whole file as it is mapped, header included.
   std::span<const std::byte> file_bytes() const;
+  /// Throws DataError for a dtype that read_float() cannot read.
+  void check_float(const TensorEntry& entry) const;
   /// F32, BF16 or F16 as float32; out.size() == numel. Throws DataError for any other dtype.
   void read_float(const TensorEntry& entry, std::span<float> out) const;
 

@@ -203,7 +203,8 @@ ShardContents TokenStream::read_contents(size_t index, const std::function<void(
 void TokenStream::check_vocabulary(size_t index, const ShardContents& contents) const {
   if (contents.largest_token < impl_->vocab_size) return;
   const Shard& shard = impl_->shards.at(index);
-  std::vector<int32_t> tokens(kScanChunkBytes);
+  std::vector<int32_t> tokens(
+      static_cast<size_t>(std::min(shard.info.num_tokens, static_cast<int64_t>(kScanChunkBytes))));
   for (int64_t at = 0; at < shard.info.num_tokens;) {  // read() names the token
     const int64_t count = std::min(static_cast<int64_t>(tokens.size()), shard.info.num_tokens - at);
     read(shard.begin + at, std::span(tokens).first(static_cast<size_t>(count)));

@@ -6,10 +6,11 @@ namespace depthroute {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr size_t kPerComparison = 3;  // delta nll, kl, flips
 
 Effect missing_effect() { return {missing_estimate(), missing_estimate(), missing_estimate(), kNan, kNan}; }
 
-void gather(const Outcome& outcome, std::vector<std::vector<double>>& quantities) {
+void gather(const Outcome& outcome, std::vector<std::span<const double>>& quantities) {
   quantities.push_back(outcome.delta_nll);
   quantities.push_back(outcome.kl);
   quantities.push_back(outcome.flips);
@@ -44,12 +45,18 @@ std::vector<double> eps_sensitivities(std::span<const Cell> cells, std::span<con
   return result;
 }
 
-void analyze(Results& results, const BootstrapOptions& options) {
-  std::vector<std::vector<double>> quantities = {clean_sums(results.evaluation)};
+int64_t analyzed_quantities(int64_t comparisons) {
+  return 1 + static_cast<int64_t>(kPerComparison) * comparisons;
+}
+
+void analyze(Results& results, const BootstrapOptions& options, BootstrapMemory& memory) {
+  const std::vector<double> clean = clean_sums(results.evaluation);
+  std::vector<std::span<const double>> quantities = {clean};
   for (const Outcome& outcome : results.cell_outcomes)
     if (!outcome.delta_nll.empty()) gather(outcome, quantities);
   for (const Outcome& outcome : results.control_outcomes) gather(outcome, quantities);
-  const std::vector<Estimate> estimates = estimate_ratios(quantities, results.evaluation.tokens, options);
+  const std::vector<Estimate> estimates =
+      estimate_ratios(quantities, results.evaluation.tokens, options, memory);
 
   results.clean = estimates[0];
   size_t next = 1;
@@ -58,12 +65,12 @@ void analyze(Results& results, const BootstrapOptions& options) {
     if (results.cell_outcomes[i].delta_nll.empty()) continue;
     results.effects[i] = effect_at(estimates, next);
     results.effects[i].mass = results.trace->mass(results.cells[i]);
-    next += 3;
+    next += kPerComparison;
   }
   const std::vector<double> sensitivities = eps_sensitivities(results.cells, results.effects);
   for (size_t i = 0; i < results.cells.size(); ++i) results.effects[i].eps_sensitivity = sensitivities[i];
   results.control_effects.clear();
-  for (size_t i = 0; i < results.controls.size(); ++i, next += 3)
+  for (size_t i = 0; i < results.controls.size(); ++i, next += kPerComparison)
     results.control_effects.push_back(effect_at(estimates, next));
 }
 

@@ -11,9 +11,13 @@
 
 namespace depthroute {
 
+/// Quantities that analyze() estimates, given so many comparisons (cells that run, and controls): a number
+/// for BootstrapMemory.
+int64_t analyzed_quantities(int64_t comparisons);
+
 /// Fills clean, effects (mass and eps_sensitivity included) and control_effects from what the evaluation
 /// measured.
-void analyze(Results& results, const BootstrapOptions& options);
+void analyze(Results& results, const BootstrapOptions& options, BootstrapMemory& memory);
 
 /// For every mask and zero cell the delta nll of mask minus that of zero on the same sources, if both ran;
 /// else NaN.

@@ -63,6 +63,14 @@ Machinery::Machinery(const Job& job, Device device)
             arena),
       evaluator(model, arena) {}
 
+void Machinery::check(const Job& job) const {
+  if (job.source.wrapped()) {
+    check_wrapped_parameters(job.source.folder, model.layout());
+  } else {
+    check_parameters(job.source.folder, model.layout());
+  }
+}
+
 void Machinery::load(const Job& job) {
   stream = make_stream(arena.device());
   arena.allocate();

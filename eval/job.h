@@ -48,6 +48,8 @@ struct Machinery {
 
   /// Plans all memory and takes none.
   Machinery(const Job& job, Device device);
+  /// Throws what load() would throw of the model's tensors, but reads no values: DataError.
+  void check(const Job& job) const;
   void load(const Job& job);
   std::string parameters() const;  // parameters_checksum()
 };

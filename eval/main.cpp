@@ -8,6 +8,7 @@
 #include "configs/base/error.h"
 #include "configs/cli.h"
 #include "configs/read.h"
+#include "configs/standard_streams.h"
 #include "eval/modes.h"
 #include "eval/report.h"
 #include "kernels/collectives/world.h"
@@ -51,25 +52,27 @@ Request read_request(const CommandLine& command) {
 
 void print_dry_run(const Job& job, const Request& request) {
   const Machinery machinery(job, resolve_device(job.config.device, Use::planning));
-  fmt::print("{}",
-             dry_run_report(job.source, job.config, job.cells, job.controls, job.plan, machinery.arena));
+  machinery.check(job);
+  print_result(dry_run_report(job.source, job.config, job.cells, job.controls, job.plan, machinery.arena));
   if (!request.part) return;
   const SequenceRange part = job.batches().part(request.part->index, request.part->count).span();
-  fmt::print("\nPart {} of {}: sequences {} to {} of {}\n", request.part->index, request.part->count,
-             part.first, part.first + part.size - 1, job.config.data.sequences);
+  print_result(fmt::format("\nPart {} of {}: sequences {} to {} of {}\n", request.part->index,
+                           request.part->count, part.first, part.first + part.size - 1,
+                           job.config.data.sequences));
 }
 
 int run(const CommandLine& command, World& world) {
   Request request;
   world.together([&] { request = read_request(command); });
   if (command.print_config) {
-    if (world.is_first()) fmt::print("{}", to_yaml(request.config));
+    if (world.is_first()) print_result(to_yaml(request.config));
     return kExitOk;
   }
   std::optional<Job> job;
   world.together([&] {
     if (request.merge && world.size() > 1) throw ConfigError("--merge is for one process");
     check_output_path(request.config.output);
+    if (request.part) check_output_place(part_path(request.config.output, *request.part));
     if (world.is_first()) job.emplace(request.config);
   });
   // All processes must work on one model, whatever a link in model.from comes to name meanwhile.

@@ -3,12 +3,13 @@
 #include <fmt/ranges.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <optional>
 
 #include "configs/base/error.h"
+#include "configs/base/regular_file.h"
 #include "eval/analysis.h"
+#include "eval/output_lock.h"
 #include "eval/progress.h"
 #include "eval/report.h"
 
@@ -32,6 +33,12 @@ void alone(World& world, const Body& body) {
 
 /// The first process's number, everywhere.
 int agreed(World& world, int status) { return std::stoi(world.broadcast(std::to_string(status))); }
+
+/// Takes the lock at once if that needs no new folder: who is refused should not have to load a model first.
+/// Folders are made only after everything else has been checked.
+void lock_early(std::optional<OutputLock>& lock, const std::string& path) {
+  if (exists(folder_of(path))) lock.emplace(path);
+}
 
 /// Opens the machinery on every process and sees to it that all work on the same.
 void load_everywhere(World& world, const Job& job, std::optional<Machinery>& machinery) {
@@ -65,9 +72,9 @@ void add_machinery(World& world, const Machinery& machinery, Provenance& from) {
 }
 
 void print_start(const Job& job, const Provenance& from, int processes) {
-  fmt::print("Model: {}\n  {}\nDevice: {}{}\n\n", job.source.folder.path(), job.source.describe(),
-             fmt::join(from.devices, "; "), processes > 1 ? fmt::format(", {} processes", processes) : "");
-  std::fflush(stdout);
+  say(stdout, fmt::format("Model: {}\n  {}\nDevice: {}{}\n\n", job.source.folder.path(),
+                          job.source.describe(), fmt::join(from.devices, "; "),
+                          processes > 1 ? fmt::format(", {} processes", processes) : ""));
 }
 
 /// Measures `batches` with all processes; `sink` is called on the first. Afterwards `from` has what the
@@ -85,19 +92,29 @@ void measure_batches(World& world, const Job& job, Machinery& machinery, const B
     from.add_parameters_after(checksum);
 }
 
-/// The results as they grow, batch by batch.
+/// Room for all that will be measured.
+Evaluation room_for(const Job& job) {
+  Evaluation evaluation;
+  evaluation.seq_len = job.config.data.seq_len;
+  evaluation.outcomes.resize(job.comparisons().size());
+  evaluation.reserve(job.config.data.sequences);
+  return evaluation;
+}
+
+/// The results as they grow, batch by batch. All memory they and their statistics need is taken first.
 struct Growing {
-  ResultsFile file;
+  BootstrapMemory bootstrap;
   Evaluation evaluation;
   RoutingTrace trace;
+  ResultsFile file;
 
   explicit Growing(const Job& job)
-      : file(job.config.output, job.plan, job.config.data.sequences, job.config.data.seq_len,
-             job.stores_weights()),
-        trace(job.plan) {
-    evaluation.seq_len = job.config.data.seq_len;
-    evaluation.outcomes.resize(job.comparisons().size());
-  }
+      : bootstrap(job.config.statistics.bootstrap, job.config.data.sequences,
+                  analyzed_quantities(static_cast<int64_t>(job.comparisons().size()))),
+        evaluation(room_for(job)),
+        trace(job.plan),
+        file(job.config.output, job.plan, job.config.data.sequences, job.config.data.seq_len,
+             job.stores_weights()) {}
   void add(const BatchRecord& record) {
     evaluation.append(record);
     trace.add(record.routing);
@@ -116,8 +133,7 @@ void distribute(Evaluation& evaluation, Results& results) {
 }
 
 int fail_controls(const CommandLine& command, const std::string& where) {
-  std::fflush(stdout);
-  fmt::print(stderr, "{}: error: a control failed ({}\n", command.program, where);
+  say(stderr, fmt::format("{}: error: a control failed ({}\n", command.program, where));
   return kExitFailure;
 }
 
@@ -132,10 +148,10 @@ int finish(const CommandLine& command, const Job& job, const Provenance& from, G
   distribute(grown.evaluation, results);
   if (job.source.wrapped()) results.wrapper = check_wrapper(grown.trace, job.source.recency_bias);
   const StatisticsConfig& statistics = job.config.statistics;
-  analyze(results, {statistics.bootstrap, statistics.alpha, statistics.seed});
+  analyze(results, {statistics.bootstrap, statistics.alpha, statistics.seed}, grown.bootstrap);
   grown.file.write(results);
   grown.file.commit();
-  fmt::print("{}", results_report(results, statistics.alpha, job.config.output));
+  say(stdout, results_report(results, statistics.alpha, job.config.output));
   if (results.controls_pass()) return kExitOk;
   return fail_controls(
       command, fmt::format("see the table above): the numbers in {} cannot be trusted", job.config.output));
@@ -168,10 +184,12 @@ std::string part_option(const PartNumber& number) {
   return fmt::format("--part {}/{}", number.index, number.count);
 }
 
-/// The part that is there already, if it is whole. ConfigError if it belongs to another evaluation.
+/// The part that is there already, if it is whole. ConfigError if it belongs to another evaluation;
+/// AccessError, or DataError if it is no file, where measuring it again would not help.
 std::unique_ptr<PartReader> finished_part(const std::string& path, const Job& job, const BatchRange& batches,
                                           const Provenance& from) {
-  if (!std::filesystem::exists(path)) return nullptr;
+  if (!exists(path)) return nullptr;
+  const RegularFile readable(path);
   std::unique_ptr<PartReader> part;
   try {
     part = std::make_unique<PartReader>(path);
@@ -179,17 +197,21 @@ std::unique_ptr<PartReader> finished_part(const std::string& path, const Job& jo
       throw ConfigError("{} was measured {}: remove it, or set another output", path, difference);
     part->read(job.layout(batches), [](BatchRecord&&) {});
     return part;
+  } catch (const AccessError&) {
+    throw;
   } catch (const DataError& error) {
-    fmt::print(stderr, "{}; measured again\n", error.what());
+    say(stderr, fmt::format("{}; measured again\n", error.what()));
     return nullptr;
   }
 }
 
-/// Says of what is wrong with a part what to do about it.
+/// Says of what is wrong with a part what to do about it; but a part that cannot be read may be whole.
 template <typename Body>
 void naming_remedy(const PartNumber& number, const Body& body) {
   try {
     body();
+  } catch (const AccessError&) {
+    throw;
   } catch (const DataError& error) {
     throw DataError("{}; remove it and measure it again with {}", error.what(), part_option(number));
   }
@@ -200,7 +222,7 @@ std::vector<PartReader> open_parts(const Job& job, int64_t count, const Provenan
   std::vector<PartReader> parts;
   std::vector<int64_t> missing;
   for (int64_t index = 0; index < count; ++index)
-    if (!std::filesystem::exists(part_path(job.config.output, {index, count}))) missing.push_back(index);
+    if (!exists(part_path(job.config.output, {index, count}))) missing.push_back(index);
   if (!missing.empty())
     throw DataError("{}: {} of {} parts are not there: {}; measure each with --part K/{}",
                     parts_folder(job.config.output), missing.size(), count, fmt::join(missing, ", "), count);
@@ -225,16 +247,21 @@ void check_part_count(const Job& job, int64_t count) {
 }
 
 int measure_whole(World& world, const CommandLine& command, const Job& job) {
+  std::optional<OutputLock> lock;
   Provenance from;
-  alone(world, [&] { from = job.provenance(command); });
+  alone(world, [&] {
+    lock_early(lock, job.config.output);
+    from = job.provenance(command);
+  });
   std::optional<Machinery> machinery;
   load_everywhere(world, job, machinery);
   add_machinery(world, *machinery, from);
   std::optional<Growing> growing;
   world.together([&] {
     if (!world.is_first()) return;
-    print_start(job, from, world.size());
+    if (!lock) lock.emplace(job.config.output);
     growing.emplace(job);
+    print_start(job, from, world.size());
   });
   measure_batches(world, job, *machinery, job.batches(), from,
                   [&](BatchRecord&& record) { growing->add(record); });
@@ -246,17 +273,17 @@ int measure_whole(World& world, const CommandLine& command, const Job& job) {
 int measure_part(World& world, const CommandLine& command, const Job& job, const PartNumber& number) {
   const BatchRange batches = job.batches().part(number.index, number.count);
   const std::string path = part_path(job.config.output, number);
-  std::optional<PartLock> lock;
+  std::optional<OutputLock> lock;
   Provenance from;
   bool done = false;
   int status = kExitOk;
   alone(world, [&] {
-    lock.emplace(path);
+    lock_early(lock, path);
     from = job.provenance(command);
     const auto part = finished_part(path, job, batches, from);
     if (!part) return;
     done = true;
-    fmt::print("{}: nothing to do, part {} of {} is there\n", path, number.index, number.count);
+    say(stdout, fmt::format("{}: nothing to do, part {} of {} is there\n", path, number.index, number.count));
     status = part_status(command, path, part->controls_passed());
   });
   if (agreed(world, done)) return agreed(world, status);
@@ -268,6 +295,7 @@ int measure_part(World& world, const CommandLine& command, const Job& job, const
   std::unique_ptr<PartWriter> writer;
   world.together([&] {
     if (!world.is_first()) return;
+    if (!lock) lock.emplace(path);
     print_start(job, from, world.size());
     writer = std::make_unique<PartWriter>(path, job.layout(batches));
   });
@@ -279,8 +307,8 @@ int measure_part(World& world, const CommandLine& command, const Job& job, const
     if (!world.is_first()) return;
     const bool passed = controls.passed() && from.parameters_before == from.parameters_after;
     writer->commit(number, from, passed);
-    fmt::print("{}: part {} of {}, sequences {} to {}\n", path, number.index, number.count,
-               batches.span().first, batches.span().first + batches.span().size - 1);
+    say(stdout, fmt::format("{}: part {} of {}, sequences {} to {}\n", path, number.index, number.count,
+                            batches.span().first, batches.span().first + batches.span().size - 1));
     status = part_status(command, path, passed);
   });
   return agreed(world, status);
@@ -291,9 +319,10 @@ int merge_parts(const CommandLine& command, const Job& job, int64_t count, bool 
   const std::vector<PartReader> parts = open_parts(job, count, from);
   for (const PartReader& part : parts) part.add_to(from);
   if (check_only) {
-    fmt::print("All {} parts in {} are there\n", count, parts_folder(job.config.output));
+    say(stdout, fmt::format("All {} parts in {} are there\n", count, parts_folder(job.config.output)));
     return kExitOk;
   }
+  const OutputLock lock(job.config.output);
   Growing growing(job);
   for (int64_t index = 0; index < count; ++index) {
     naming_remedy({index, count}, [&] {
@@ -302,7 +331,8 @@ int merge_parts(const CommandLine& command, const Job& job, int64_t count, bool 
     });
   }
   const int status = finish(command, job, from, growing);
-  fmt::print("Made of {} parts; {} is not needed any more\n", count, parts_folder(job.config.output));
+  say(stdout,
+      fmt::format("Made of {} parts; {} is not needed any more\n", count, parts_folder(job.config.output)));
   return status;
 }
 

@@ -22,21 +22,6 @@ struct PartNumber {
 std::string parts_folder(const std::string& output);
 std::string part_path(const std::string& output, const PartNumber& number);
 
-/// Keeps a second task from the same part for as long as it lives; the kernel releases it with the process.
-class PartLock {
- public:
-  /// Makes the folder, takes `<part>.lock` and removes what killed tasks left of this part. ConfigError if
-  /// another process measures it.
-  explicit PartLock(const std::string& part);
-  ~PartLock();
-  PartLock(const PartLock&) = delete;
-  PartLock& operator=(const PartLock&) = delete;
-
- private:
-  std::string path_;
-  int fd_ = -1;
-};
-
 /// What all files of an evaluation share.
 struct PartLayout {
   const DepthPlan& plan;

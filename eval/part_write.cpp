@@ -1,11 +1,8 @@
 #include <fcntl.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <limits>
 #include <numeric>
 
@@ -18,8 +15,6 @@
 
 namespace depthroute {
 namespace {
-
-namespace fs = std::filesystem;
 
 std::vector<int64_t> counting(int64_t first, int64_t count) {
   std::vector<int64_t> values(static_cast<size_t>(count));
@@ -47,15 +42,6 @@ std::vector<double> spread(const RoutingRecord& routing, const DepthPlan& plan,
   return values;
 }
 
-void remove_leftovers(const std::string& part) {
-  std::error_code error;
-  const std::string start = fs::path(part).filename().string() + ".tmp-";
-  std::vector<fs::path> leftovers;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder_of(part), error))
-    if (entry.path().filename().string().starts_with(start)) leftovers.push_back(entry.path());
-  for (const fs::path& path : leftovers) fs::remove(path, error);
-}
-
 void write_seal(const std::string& path) {
   const std::string seal = seal_of(path);
   const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
@@ -66,40 +52,12 @@ void write_seal(const std::string& path) {
   if (!written) throw SystemError("{}: cannot be written: {}", path, std::strerror(reason));
 }
 
-/// Whether the open file is still the one of that name.
-bool is_at(int fd, const std::string& path) {
-  struct stat opened, named;
-  return fstat(fd, &opened) == 0 && stat(path.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
-         opened.st_dev == named.st_dev;
-}
-
 }  // namespace
 
 std::string parts_folder(const std::string& output) { return output + ".parts"; }
 
 std::string part_path(const std::string& output, const PartNumber& number) {
   return fmt::format("{}/part_{:05}_of_{:05}.h5", parts_folder(output), number.index, number.count);
-}
-
-PartLock::PartLock(const std::string& part) : path_(part + ".lock") {
-  make_folder_of(part);
-  do {  // the lock file goes with the task that held it: what was opened may not be there any more
-    if (fd_ >= 0) close(fd_);
-    fd_ = open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd_ < 0) throw SystemError("{}: cannot be opened: {}", path_, std::strerror(errno));
-    if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-      const int reason = errno;
-      close(fd_);
-      if (reason != EWOULDBLOCK) throw SystemError("{}: cannot be locked: {}", path_, std::strerror(reason));
-      throw ConfigError("{}: another process is measuring this part: wait for it", path_);
-    }
-  } while (!is_at(fd_, path_));
-  remove_leftovers(part);
-}
-
-PartLock::~PartLock() {
-  unlink(path_.c_str());
-  close(fd_);
 }
 
 PartWriter::PartWriter(const std::string& path, PartLayout layout)

@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <string>
 
 namespace depthroute {
 namespace {
@@ -21,21 +19,21 @@ std::string duration(double seconds) {
 
 }  // namespace
 
+void say(std::FILE* to, const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), to);
+  std::fflush(to);
+}
+
 Progress::Progress() : terminal_(isatty(STDERR_FILENO) == 1) {}
 
 Progress::~Progress() {
-  if (terminal_ && printed_) fmt::print(stderr, "\n");
+  if (terminal_ && printed_) say(stderr, "\n");
 }
 
 void Progress::print(double share, double elapsed) {
   const std::string line = fmt::format("{:5.1f} % done, {} so far, about {} to go", 100 * share,
                                        duration(elapsed), duration(elapsed * (1 - share) / share));
-  if (terminal_) {
-    fmt::print(stderr, "\r{:<60}", line);
-  } else {
-    fmt::print(stderr, "{}\n", line);
-  }
-  std::fflush(stderr);
+  say(stderr, terminal_ ? fmt::format("\r{:<60}", line) : line + "\n");
   printed_ = true;
 }
 

@@ -1,6 +1,7 @@
 #include "eval/record.h"
 
 #include <cstring>
+#include <new>
 #include <type_traits>
 
 #include "configs/base/check.h"
@@ -119,6 +120,27 @@ BatchRecord record_from_bytes(const std::string& bytes) {
   record.routing.weights = from.array<uint16_t>();
   from.end();
   return record;
+}
+
+int64_t Evaluation::bytes(int64_t sequences, int64_t seq_len, int64_t comparisons) {
+  constexpr int64_t kPerOutcome = 3 * sizeof(double);
+  return sequences * (seq_len * static_cast<int64_t>(sizeof(float)) + static_cast<int64_t>(sizeof(int64_t)) +
+                      comparisons * kPerOutcome);
+}
+
+void Evaluation::reserve(int64_t count) {
+  try {
+    clean_nll.reserve(static_cast<size_t>(count * seq_len));
+    tokens.reserve(static_cast<size_t>(count));
+    for (Outcome& outcome : outcomes)
+      for (std::vector<double>* values : {&outcome.delta_nll, &outcome.kl, &outcome.flips})
+        values->reserve(static_cast<size_t>(count));
+  } catch (const std::bad_alloc&) {
+    const int64_t needed = bytes(count, seq_len, static_cast<int64_t>(outcomes.size()));
+    throw SystemError(
+        "data.sequences: results of {} sequences need {} MiB of memory, more than there is: set fewer", count,
+        needed >> 20);
+  }
 }
 
 void Evaluation::append(const BatchRecord& record) {

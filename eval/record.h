@@ -29,11 +29,15 @@ BatchRecord record_from_bytes(const std::string& bytes);
 
 /// All batches, in order.
 struct Evaluation {
-  int64_t sequences = 0, seq_len = 0;
-  std::vector<float> clean_nll;   // [sequence, token] nats
-  std::vector<int64_t> tokens;    // [sequence] targets that count
-  std::vector<Outcome> outcomes;  // one per comparison, in its order
+  int64_t sequences = 0, seq_len = 0;  // sequences: so far
+  std::vector<float> clean_nll;        // [sequence, token] nats
+  std::vector<int64_t> tokens;         // [sequence] targets that count
+  std::vector<Outcome> outcomes;       // one per comparison, in its order
 
+  /// For so many sequences. SystemError naming data.sequences where the memory for them is not to be had.
+  void reserve(int64_t sequences);
+  /// What reserve() takes.
+  static int64_t bytes(int64_t sequences, int64_t seq_len, int64_t comparisons);
   /// The next batch, complete. Programmer error if it is not the next one.
   void append(const BatchRecord& record);
 };

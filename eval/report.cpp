@@ -6,6 +6,8 @@
 #include <cmath>
 #include <iterator>
 
+#include "eval/analysis.h"
+
 namespace depthroute {
 namespace {
 
@@ -144,6 +146,13 @@ std::string dry_run_report(const EvalModel& model, const EvalConfig& config, con
       line(text, "  {:<16}{:>12}", to_string(purpose), bytes(arena.bytes(purpose)));
   }
   line(text, "  {:<16}{:>12}", "total", bytes(arena.total_bytes()));
+  int64_t comparisons = static_cast<int64_t>(controls.size());
+  for (const Cell& cell : cells) comparisons += cell.runs();
+  line(text, "Memory for results (the first process's, on the host; not for --part)");
+  line(text, "  {:<16}{:>12}", "measured", bytes(Evaluation::bytes(sequences, seq_len, comparisons)));
+  line(text, "  {:<16}{:>12}", "bootstrap",
+       bytes(
+           BootstrapMemory::bytes(config.statistics.bootstrap, sequences, analyzed_quantities(comparisons))));
 
   double passes = Evaluator::cost(model.config, seq_len, 0);
   for (const Cell& cell : cells)

@@ -4,17 +4,22 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <climits>
 #include <ctime>
 #include <filesystem>
 #include <numeric>
 
 #include "configs/base/error.h"
+#include "configs/base/regular_file.h"
 #include "configs/cli.h"
 
 namespace depthroute {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr size_t kLongestEnding = 24;  // ".tmp-4194304" and ".lock", with room to spare
 
 std::vector<int64_t> counting(int64_t n) {
   std::vector<int64_t> values(static_cast<size_t>(n));
@@ -29,6 +34,17 @@ std::string utc_now() {
   char text[32];
   std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
   return text;
+}
+
+/// Without waiting, whatever is there.
+bool is_results_file(const std::string& path) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored)) return false;
+  const RegularFile readable(path);
+  if (!is_hdf5_file(path)) return false;
+  const Hdf5Reader file(path);
+  return file.has_attribute("/", "schema_version") && !file.has_attribute("/", "kind") &&
+         file.integer_attribute("/", "schema_version") == kResultsSchemaVersion;
 }
 
 }  // namespace
@@ -48,27 +64,28 @@ bool Results::controls_pass() const {
 }
 
 void check_output_path(const std::string& path) {
-  std::error_code error;
-  if (fs::is_directory(path, error))
-    throw InputError("output {} is a folder; name a file, for example {}/results.h5", path, path);
-  if (fs::exists(path, error)) {
-    bool ours = false;
-    if (is_hdf5_file(path)) {
-      const Hdf5Reader file(path);
-      ours = file.has_attribute("/", "schema_version") && !file.has_attribute("/", "kind") &&
-             file.integer_attribute("/", "schema_version") == kResultsSchemaVersion;
-    }
-    if (!ours)
-      throw InputError(
-          "output {} exists and is not a results file of version {}; it is left alone: name another", path,
-          kResultsSchemaVersion);
-  }
-  fs::path folder = folder_of(path);
-  while (!fs::exists(folder, error)) folder = folder.has_parent_path() ? folder.parent_path() : fs::path(".");
-  if (!fs::is_directory(folder, error))
-    throw InputError("output {}: {} is not a folder", path, folder.string());
+  const std::string name = fs::path(path).filename().string();
+  std::error_code ignored;
+  if (name.empty() || name == "." || name == ".." || fs::is_directory(path, ignored))
+    throw InputError("output {} is a folder; name a file, for example {}", path,
+                     (fs::path(path) / "results.h5").string());
+  if (exists(path) && !is_results_file(path))
+    throw InputError(
+        "output {} exists and is not a results file of version {}; it is left alone: name another", path,
+        kResultsSchemaVersion);
+  check_output_place(path);
+}
+
+void check_output_place(const std::string& path) {
+  const size_t longest = NAME_MAX - kLongestEnding;
+  if (fs::path(path).filename().string().size() > longest)
+    throw InputError("output {}: the name of the file is longer than {} bytes", path, longest);
+  std::string folder = folder_of(path);
+  while (!exists(folder)) folder = folder_of(folder);
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored)) throw InputError("output {}: {} is not a folder", path, folder);
   if (access(folder.c_str(), W_OK | X_OK) != 0)
-    throw InputError("output {}: the folder {} cannot be written", path, folder.string());
+    throw InputError("output {}: the folder {} cannot be written: {}", path, folder, errno_text(errno));
 }
 
 ResultsFile::ResultsFile(const std::string& path, const DepthPlan& plan, int64_t sequences, int64_t seq_len,

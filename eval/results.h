@@ -61,9 +61,11 @@ struct Results {
 inline constexpr const char* kWeightsLongName =
     "weight of a source, times 65535 and rounded; 0 where a site has fewer sources";
 
-/// Throws InputError if `path` cannot become a results file: a folder, something that is not a results file
-/// of ours, or no place that can be written. Creates nothing.
+/// Throws InputError if `path` cannot become a results file: it names a folder, something is there that is
+/// not a results file of ours, or its folder cannot be written or made. Creates nothing, waits for nothing.
 void check_output_path(const std::string& path);
+/// The same, but what is at `path` already is not looked at.
+void check_output_place(const std::string& path);
 
 class ResultsFile {
  public:

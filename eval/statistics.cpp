@@ -1,16 +1,25 @@
 #include "eval/statistics.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <new>
 
 #include "configs/base/check.h"
+#include "configs/base/error.h"
 #include "configs/base/random.h"
 
 namespace depthroute {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr int64_t kReplicateBytes = sizeof(double), kCountBytes = sizeof(uint32_t);
+
+int64_t group_of(int64_t draws, int64_t quantities, int64_t group_bytes) {
+  return std::clamp<int64_t>(group_bytes / (draws * kReplicateBytes), 1, std::max<int64_t>(quantities, 1));
+}
 
 /// Sums of one quantity over the sequences of one draw.
 double resampled_sum(std::span<const uint32_t> counts, std::span<const double> values) {
@@ -20,7 +29,7 @@ double resampled_sum(std::span<const uint32_t> counts, std::span<const double> v
 }
 
 /// Fills standard error and interval from the replicates, which it sorts.
-void summarize(std::vector<double>& replicates, double alpha, Estimate& estimate) {
+void summarize(std::span<double> replicates, double alpha, Estimate& estimate) {
   double mean = 0, squares = 0;
   for (double replicate : replicates) mean += replicate;
   mean /= static_cast<double>(replicates.size());
@@ -50,10 +59,44 @@ double sorted_quantile(std::span<const double> sorted, double q) {
 
 Estimate missing_estimate() { return {kNan, kNan, kNan, kNan}; }
 
-std::vector<Estimate> estimate_ratios(std::span<const std::vector<double>> quantities,
-                                      std::span<const int64_t> tokens, const BootstrapOptions& options) {
+int64_t BootstrapMemory::bytes(int64_t draws, int64_t sequences, int64_t quantities, int64_t group_bytes) {
+  return group_of(draws, quantities, group_bytes) * draws * kReplicateBytes +
+         omp_get_max_threads() * sequences * kCountBytes;
+}
+
+BootstrapMemory::BootstrapMemory(int64_t draws, int64_t sequences, int64_t quantities, int64_t group_bytes)
+    : draws_(draws),
+      sequences_(sequences),
+      group_(group_of(draws, quantities, group_bytes)),
+      threads_(omp_get_max_threads()) {
+  try {
+    // Zeros are written: memory that is promised but not there is missed now, too.
+    replicates_.resize(static_cast<size_t>(group_ * draws_));
+    counts_.resize(static_cast<size_t>(threads_ * sequences_));
+  } catch (const std::bad_alloc&) {
+    const double mib =
+        static_cast<double>(bytes(draws, sequences, quantities, group_bytes)) / static_cast<double>(1 << 20);
+    throw SystemError(
+        "statistics.bootstrap: {} draws need {:.0f} MiB of memory, more than there is: set fewer", draws,
+        std::ceil(mib));
+  }
+}
+
+std::span<double> BootstrapMemory::replicates(int64_t i) {
+  return std::span(replicates_).subspan(static_cast<size_t>(i * draws_), static_cast<size_t>(draws_));
+}
+
+std::span<uint32_t> BootstrapMemory::counts(int thread) {
+  return std::span(counts_).subspan(static_cast<size_t>(thread * sequences_),
+                                    static_cast<size_t>(sequences_));
+}
+
+std::vector<Estimate> estimate_ratios(std::span<const std::span<const double>> quantities,
+                                      std::span<const int64_t> tokens, const BootstrapOptions& options,
+                                      BootstrapMemory& memory) {
   const size_t n = tokens.size(), m = quantities.size();
   for (const auto& values : quantities) DR_CHECK(values.size() == n);
+  DR_CHECK(memory.sequences() == static_cast<int64_t>(n) && memory.draws() == options.draws);
   std::vector<Estimate> estimates(m, missing_estimate());
   const std::vector<double> weights(tokens.begin(), tokens.end());
   double total = 0;
@@ -66,21 +109,32 @@ std::vector<Estimate> estimate_ratios(std::span<const std::vector<double>> quant
   }
   if (n < 2 || options.draws < 2) return estimates;
 
-  std::vector<std::vector<double>> replicates(m, std::vector<double>(static_cast<size_t>(options.draws)));
-#pragma omp parallel
-  {
-    std::vector<uint32_t> counts(n);
+  for (size_t first = 0; first < m; first += static_cast<size_t>(memory.group())) {
+    const size_t size = std::min(static_cast<size_t>(memory.group()), m - first);
+#pragma omp parallel num_threads(memory.threads())
+    {
+      const std::span<uint32_t> counts = memory.counts(omp_get_thread_num());
 #pragma omp for schedule(static)
-    for (int64_t draw = 0; draw < options.draws; ++draw) {
-      bootstrap_counts(options.seed, draw, counts);
-      const double drawn = resampled_sum(counts, weights);
-      for (size_t k = 0; k < m; ++k)
-        replicates[k][static_cast<size_t>(draw)] =
-            drawn > 0 ? resampled_sum(counts, quantities[k]) / drawn : kNan;
+      for (int64_t draw = 0; draw < options.draws; ++draw) {
+        bootstrap_counts(options.seed, draw, counts);
+        const double drawn = resampled_sum(counts, weights);
+        for (size_t i = 0; i < size; ++i)
+          memory.replicates(static_cast<int64_t>(i))[static_cast<size_t>(draw)] =
+              drawn > 0 ? resampled_sum(counts, quantities[first + i]) / drawn : kNan;
+      }
     }
+    for (size_t i = 0; i < size; ++i)
+      summarize(memory.replicates(static_cast<int64_t>(i)), options.alpha, estimates[first + i]);
   }
-  for (size_t k = 0; k < m; ++k) summarize(replicates[k], options.alpha, estimates[k]);
   return estimates;
+}
+
+std::vector<Estimate> estimate_ratios(std::span<const std::vector<double>> quantities,
+                                      std::span<const int64_t> tokens, const BootstrapOptions& options) {
+  const std::vector<std::span<const double>> views(quantities.begin(), quantities.end());
+  BootstrapMemory memory(options.draws, static_cast<int64_t>(tokens.size()),
+                         static_cast<int64_t>(views.size()));
+  return estimate_ratios(views, tokens, options, memory);
 }
 
 }  // namespace depthroute

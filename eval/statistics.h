@@ -26,8 +26,39 @@ struct BootstrapOptions {
 /// only, so nothing depends on threads or on which quantities are resampled.
 void bootstrap_counts(uint64_t seed, int64_t draw, std::span<uint32_t> counts);
 
-/// One estimate per quantity; every quantity has one value per sequence, as `tokens` has (programmer error
-/// otherwise).
+/// What the bootstrap works in, taken before anything is measured, so that too many draws are refused at the
+/// start and not after hours. Replicates are kept for a group of quantities at a time: as many as fit into
+/// `group_bytes`, but one at least. So it does not grow with the number of cells.
+class BootstrapMemory {
+ public:
+  static constexpr int64_t kGroupBytes = int64_t{256} << 20;
+  static int64_t bytes(int64_t draws, int64_t sequences, int64_t quantities,
+                       int64_t group_bytes = kGroupBytes);
+
+  /// SystemError naming statistics.bootstrap where so much is not to be had.
+  BootstrapMemory(int64_t draws, int64_t sequences, int64_t quantities, int64_t group_bytes = kGroupBytes);
+  int64_t draws() const { return draws_; }
+  int64_t sequences() const { return sequences_; }
+  int64_t group() const { return group_; }  // quantities at a time
+  int threads() const { return threads_; }
+  /// By draw, of the i-th quantity of a group.
+  std::span<double> replicates(int64_t i);
+  /// By sequence, how often it is in a draw: one thread's.
+  std::span<uint32_t> counts(int thread);
+
+ private:
+  int64_t draws_, sequences_, group_;
+  int threads_;
+  std::vector<double> replicates_;
+  std::vector<uint32_t> counts_;
+};
+
+/// One estimate per quantity; every quantity has one value per sequence, as `tokens` has, and `memory` is for
+/// these draws and sequences (programmer error otherwise). How quantities fall into groups changes no bit.
+std::vector<Estimate> estimate_ratios(std::span<const std::span<const double>> quantities,
+                                      std::span<const int64_t> tokens, const BootstrapOptions& options,
+                                      BootstrapMemory& memory);
+/// The same in memory of its own.
 std::vector<Estimate> estimate_ratios(std::span<const std::vector<double>> quantities,
                                       std::span<const int64_t> tokens, const BootstrapOptions& options);
 

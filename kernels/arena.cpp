@@ -27,10 +27,11 @@ Arena::~Arena() {
 void Arena::plan(Purpose purpose, Tensor* slot, Shape shape, DType dtype) {
   DR_CHECK_MSG(block_ == nullptr, "Arena::plan after allocate");
   *slot = Tensor{nullptr, shape, dtype, device_};
+  const int64_t bytes = checked_round_up(slot->bytes(), kAlignment);
+  const int64_t size = checked_sum(size_, bytes);
   requests_.push_back({slot, size_});
-  const int64_t bytes = round_up(slot->bytes(), kAlignment);
   bytes_[static_cast<int>(purpose)] += bytes;
-  size_ += bytes;
+  size_ = size;
 }
 
 void Arena::allocate() {
@@ -39,6 +40,12 @@ void Arena::allocate() {
   block_ = device_allocate(device_, size_);
   for (const Request& request : requests_)
     request.slot->pointer = static_cast<std::byte*>(block_) + request.offset;
+}
+
+std::vector<Tensor> Arena::tensors() const {
+  std::vector<Tensor> tensors;
+  for (const Request& request : requests_) tensors.push_back(*request.slot);
+  return tensors;
 }
 
 int64_t Arena::total_bytes() const { return std::accumulate(bytes_.begin(), bytes_.end(), int64_t{0}); }

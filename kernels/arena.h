@@ -34,7 +34,8 @@ class Arena {
   ~Arena();
 
   /// Asks for a tensor. `*slot` gets shape, dtype and device now and its pointer in allocate(); it must stay
-  /// at its address until then. Each tensor starts on a 256-byte boundary.
+  /// at its address until then. Each tensor starts on a 256-byte boundary. ConfigError if all of them
+  /// together are more bytes than can be counted.
   void plan(Purpose purpose, Tensor* slot, Shape shape, DType dtype = DType::f32);
 
   /// Takes the memory (zero-filled) and hands out the pointers. Once. Throws SystemError if there is too
@@ -44,6 +45,8 @@ class Arena {
   Device device() const { return device_; }
   int64_t bytes(Purpose purpose) const { return bytes_[static_cast<int>(purpose)]; }
   int64_t total_bytes() const;
+  /// What was asked for, in order.
+  std::vector<Tensor> tensors() const;
 
  private:
   struct Request {

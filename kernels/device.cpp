@@ -1,5 +1,6 @@
 #include "kernels/device.h"
 
+#include <omp.h>
 #include <sys/mman.h>
 
 #include <cerrno>
@@ -7,8 +8,10 @@
 #include <limits>
 
 #include "configs/base/error.h"
+#include "kernels/cpu/blas_memory.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/process.h"
+#include "kernels/cpu/restart.h"
 #include "kernels/cuda/device.h"
 
 namespace depthroute {
@@ -44,7 +47,10 @@ void select_device(Device device, int local_rank) {
   if (device == Device::cuda) cuda::select(local_rank);
 }
 
-void make_independent_of_threads(bool on) { cpu::make_products_independent_of_threads(on); }
+void make_independent_of_threads(bool on) {
+  if (on) cpu::reserve_blas_memory(omp_get_max_threads());  // each thread makes products of its own
+  cpu::make_products_independent_of_threads(on);
+}
 
 Stream make_stream(Device device) {
   return device == Device::cuda ? cuda::make_stream() : Stream{device, nullptr};
@@ -81,7 +87,8 @@ void device_free(Device device, void* block, int64_t bytes) {
 
 void prepare_process(char** argv) {
   cpu::check_instruction_sets();
-  cpu::restart_with_better_blas(argv);
+  cpu::restart_with_better_settings(argv);
+  cpu::reserve_blas_memory(1);
 }
 
 }  // namespace depthroute

@@ -37,7 +37,8 @@ int64_t process_bytes(Device device);
 void select_device(Device device, int local_rank);
 
 /// On the CPU from now on: the same bits whatever the number of threads, at some cost in matrix products (the
-/// only op that differs). GPUs: the ops' own arguments.
+/// only op that differs). GPUs: the ops' own arguments. SystemError if there is no room for the buffers that
+/// takes.
 void make_independent_of_threads(bool on);
 
 Stream make_stream(Device device);
@@ -47,9 +48,10 @@ void synchronize(Stream stream);
 void* device_allocate(Device device, int64_t bytes);
 void device_free(Device device, void* block, int64_t bytes);
 
-/// Call first in main(): restarts the program with better settings for this processor where the BLAS library
-/// would choose badly (OpenBLAS older than the processor falls back to AVX2 kernels on AVX-512 machines: half
-/// the speed). Throws SystemError if the processor lacks an instruction set the program was built for.
+/// Call in main() before any other thread or MPI is started: may start the program again, with better
+/// settings for this machine (idle threads that sleep; OpenBLAS kernels for AVX-512 where an older OpenBLAS
+/// would choose others, at half the speed) unless the user has set them. Throws SystemError if the processor
+/// lacks an instruction set the program was built for, or if there is no room for OpenBLAS's buffers.
 void prepare_process(char** argv);
 
 }  // namespace depthroute

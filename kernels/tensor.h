@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "configs/base/check.h"
+#include "configs/base/sizes.h"
 
 namespace depthroute {
 
@@ -58,9 +59,10 @@ class Shape {
     DR_CHECK(axis >= 0 && axis < rank_);
     return extents_[axis];
   }
-  int64_t numel() const {  // a scalar (rank 0) has one element
+  /// A scalar (rank 0) has one element. ConfigError if there are more than can be counted.
+  int64_t numel() const {
     int64_t product = 1;
-    for (int axis = 0; axis < rank_; ++axis) product *= extents_[axis];
+    for (int axis = 0; axis < rank_; ++axis) product = checked_product(product, extents_[axis]);
     return product;
   }
   std::vector<int64_t> extents() const { return {extents_.begin(), extents_.begin() + rank_}; }
@@ -82,7 +84,7 @@ struct Tensor {
 
   bool defined() const { return pointer != nullptr; }
   int64_t numel() const { return shape.numel(); }
-  int64_t bytes() const { return numel() * size_of(dtype); }
+  int64_t bytes() const { return checked_product(numel(), size_of(dtype)); }
   bool contiguous() const { return row_stride_or_0 == 0 || row_stride_or_0 == shape[1]; }
   int64_t rows() const { return shape[0]; }
   int64_t cols() const { return shape[1]; }

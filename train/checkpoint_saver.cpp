@@ -14,6 +14,7 @@
 
 #include "configs/base/error.h"
 #include "configs/read.h"
+#include "configs/standard_streams.h"
 #include "data/files.h"
 #include "data/manifest.h"
 #include "kernels/ops.h"
@@ -110,7 +111,7 @@ void prune(const std::string& output, int64_t written, int64_t keep) try {
     if (folder.step != written && fs::path(folder.path).filename() != latest) remove_folder(folder.path);
   }
 } catch (const std::exception& error) {
-  fmt::print(stderr, "warning: old checkpoints stay: {}\n", error.what());
+  print_line(stderr, fmt::format("warning: old checkpoints stay: {}", error.what()));
 }
 
 }  // namespace

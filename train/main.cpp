@@ -1,13 +1,14 @@
 // depthroute-train: trains, or resumes training of, the model a configuration describes.
-#include <fmt/format.h>
-
 #include "configs/base/error.h"
 #include "configs/cli.h"
 #include "configs/read.h"
+#include "configs/standard_streams.h"
 #include "kernels/collectives/world.h"
 #include "kernels/device.h"
 #include "train/dry_run.h"
+#include "train/model/weights.h"
 #include "train/scale.h"
+#include "train/signals.h"
 #include "train/start.h"
 #include "train/trainer.h"
 
@@ -20,7 +21,7 @@ int run(const depthroute::CommandLine& line, depthroute::World& world) {
   world.together([&] { config = depthroute::read_train_config(line.config_path, line.overrides); });
   world.set_timeout(static_cast<double>(config.distributed.timeout));
   if (line.print_config) {
-    if (world.is_first()) fmt::print("{}", depthroute::to_yaml(config));
+    if (world.is_first()) depthroute::print_result(depthroute::to_yaml(config));
     return depthroute::kExitOk;
   }
   if (!line.dry_run) {
@@ -32,8 +33,13 @@ int run(const depthroute::CommandLine& line, depthroute::World& world) {
     return depthroute::train(world, config);
   }
   if (!world.is_first()) return depthroute::kExitOk;
-  config.model = depthroute::fresh_start(config).model;
-  fmt::print("{}", depthroute::dry_run_report(config));
+  const depthroute::Start start = depthroute::fresh_start(config);
+  config.model = start.model;
+  if (start.model_folder)
+    depthroute::check_parameters(
+        *start.model_folder,
+        depthroute::ParameterLayout(start.model, depthroute::make_depth_plan(start.model)));
+  depthroute::print_result(depthroute::dry_run_report(config));
   depthroute::ScaleAssumptions scale = {.processes = world.size()};
   if (line.options.count("--processes"))
     scale.processes = static_cast<int>(depthroute::option_number(line, "--processes", 1, kMostProcesses));
@@ -42,13 +48,14 @@ int run(const depthroute::CommandLine& line, depthroute::World& world) {
   if (line.options.count("--rate"))
     scale.rate = 1e12 * static_cast<double>(depthroute::option_number(line, "--rate", 1, kMostRate));
   if (scale.processes > 1 || !line.options.empty())
-    fmt::print("{}", depthroute::describe_scale(config, scale));
+    depthroute::print_result(depthroute::describe_scale(config, scale));
   return depthroute::kExitOk;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  depthroute::end_on_stop_signals();
   const auto body = [argv](const depthroute::CommandLine& line) {
     depthroute::prepare_process(argv);  // may start the program again, with better settings
     return depthroute::run_in_world([&](depthroute::World& world) { return run(line, world); });

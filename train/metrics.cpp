@@ -2,22 +2,32 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "configs/base/error.h"
+#include "configs/base/regular_file.h"
+#include "configs/standard_streams.h"
 #include "data/files.h"
+#include "train/signals.h"
 
 namespace depthroute {
 
 namespace {
+
 constexpr int64_t kMostMetricsBytes = int64_t{1} << 40;
+
+/// A stopped terminal, or a pipe whose reader is busy, must not keep the run from stopping.
+int print_unless_stopped(std::FILE* stream, std::string_view text) {
+  return print_text(stream, text, [] { return stop_requested() != 0; });
 }
+
+}  // namespace
 
 void rewind_metrics(const std::string& path, int64_t step) {
   if (!exists(path)) return;
@@ -37,8 +47,14 @@ void rewind_metrics(const std::string& path, int64_t step) {
 }
 
 MetricsLog::MetricsLog(const std::string& path) : path_(path) {
-  fd_ = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (fd_ < 0) throw SystemError("{}: cannot be opened for writing: {}", path, std::strerror(errno));
+  // O_NONBLOCK: opening a FIFO would wait for a reader.
+  fd_ = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
+  struct stat status;
+  if (fd_ >= 0 ? fstat(fd_, &status) == 0 && !S_ISREG(status.st_mode) : errno == ENXIO) {
+    if (fd_ >= 0) close(fd_);
+    throw DataError("{}: is in the place of the log, but no file: move it away", path);
+  }
+  if (fd_ < 0) throw SystemError("{}: cannot be opened for writing: {}", path, errno_text(errno));
 }
 
 MetricsLog::~MetricsLog() { close(fd_); }
@@ -48,13 +64,13 @@ void MetricsLog::write(const nlohmann::ordered_json& object) {
   for (size_t done = 0; done < line.size();) {
     const ssize_t n = ::write(fd_, line.data() + done, line.size() - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw SystemError("{}: cannot be written: {}", path_, std::strerror(errno));
+    if (n < 0) throw SystemError("{}: cannot be written: {}", path_, errno_text(errno));
     done += static_cast<size_t>(n);
   }
 }
 
 void MetricsLog::sync() {
-  if (fsync(fd_) != 0) throw SystemError("{}: cannot be written to disk: {}", path_, std::strerror(errno));
+  if (fsync(fd_) != 0) throw SystemError("{}: cannot be written to disk: {}", path_, errno_text(errno));
 }
 
 Progress::Progress(int64_t first_step, int64_t steps, bool plain)
@@ -66,6 +82,7 @@ Progress::Progress(int64_t first_step, int64_t steps, bool plain)
 void Progress::step(int64_t t, double loss, double lr, double grad_norm, double tokens_per_s, bool logged) {
   const Clock::time_point now = Clock::now();
   const bool last = t == steps_;
+  if (lost_) return;
   if (terminal_ ? !last && now - shown_ < std::chrono::milliseconds(100) : !logged) return;
   shown_ = now;
   const double per_step =
@@ -73,18 +90,24 @@ void Progress::step(int64_t t, double loss, double lr, double grad_norm, double 
   const std::string line = fmt::format(
       "step {}/{}  loss {:.4f}  lr {:.3e}  grad norm {:.3f}  {:.0f} tokens/s  {} left", t, steps_, loss, lr,
       grad_norm, tokens_per_s, format_duration(per_step * static_cast<double>(steps_ - t)));
-  if (terminal_)
-    fmt::print("\r{}\x1b[K", line);
-  else
-    fmt::print("{}\n", line);
+  print(terminal_ ? fmt::format("\r{}\x1b[K", line) : line + "\n");
   pending_ = terminal_;
-  std::fflush(stdout);
 }
 
 void Progress::message(const std::string& text) {
-  fmt::print("{}{}\n", pending_ ? "\n" : "", text);
+  if (!lost_) print(fmt::format("{}{}\n", pending_ ? "\n" : "", text));
   pending_ = false;
-  std::fflush(stdout);
+  if (lost_) print_unless_stopped(stderr, text + "\n");
+}
+
+void Progress::print(const std::string& text) {
+  const int error = print_unless_stopped(stdout, text);
+  lost_ = error != 0;
+  if (!lost_) return;
+  print_unless_stopped(
+      stderr, fmt::format("warning: standard output cannot be written: {}; metrics.jsonl holds what is not "
+                          "shown\n",
+                          print_error(error)));
 }
 
 std::string format_duration(double seconds) {

@@ -14,7 +14,7 @@ void rewind_metrics(const std::string& path, int64_t step);
 
 class MetricsLog {
  public:
-  /// Opens for appending. SystemError if it cannot.
+  /// Opens for appending. SystemError if it cannot, DataError if something else than a file is there.
   explicit MetricsLog(const std::string& path);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
@@ -30,7 +30,8 @@ class MetricsLog {
 };
 
 /// Progress on standard output: one line rewritten in place on a terminal, plain lines at logged steps
-/// elsewhere.
+/// elsewhere. Where that cannot be written, a warning says so once, steps are no longer shown, and messages
+/// go to standard error.
 class Progress {
  public:
   /// `plain`: never rewrites a line. mpirun gives its processes a terminal even where its own output is a
@@ -42,9 +43,12 @@ class Progress {
   void message(const std::string& text);
 
  private:
+  void print(const std::string& text);
+
   using Clock = std::chrono::steady_clock;
   int64_t first_step_, steps_;
   bool terminal_, pending_ = false;  // pending: the cursor stands at the end of a line to be rewritten
+  bool lost_ = false;                // standard output cannot be written
   Clock::time_point start_, shown_;
 };
 

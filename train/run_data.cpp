@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "configs/base/error.h"
+#include "configs/standard_streams.h"
 
 namespace depthroute {
 namespace {
@@ -142,9 +143,8 @@ void read_contents(World& world, RunData& data, ContentsCache* cache,
   world.set_timeout(std::max(timeout, kReadingTimeout));
   const bool say = world.is_first() && bytes >= kWorthSaying;
   if (say)
-    fmt::print("reading all tokens once ({:.1f} GB in {} shards) for checksums and range\n",
-               static_cast<double>(bytes) / 1e9, places.size());
-  std::fflush(stdout);
+    print_line(stdout, fmt::format("reading all tokens once ({:.1f} GB in {} shards) for checksums and range",
+                                   static_cast<double>(bytes) / 1e9, places.size()));
   const int64_t began = clock_ns();
   Known mine;
   world.together([&] { mine = read_share(world, shards, places, between_chunks); });
@@ -158,7 +158,8 @@ void read_contents(World& world, RunData& data, ContentsCache* cache,
   });
   known = from_text(world.broadcast(to_text(known)));
   world.set_timeout(timeout);
-  if (say) fmt::print("read in {:.1f} s\n", 1e-9 * static_cast<double>(clock_ns() - began));
+  if (say)
+    print_line(stdout, fmt::format("read in {:.1f} s", 1e-9 * static_cast<double>(clock_ns() - began)));
   data.fingerprint = fingerprint_of(data.tokens, known, 0);
   if (data.val_tokens)
     data.val_fingerprint = fingerprint_of(*data.val_tokens, known, data.tokens.shards().size());

@@ -9,6 +9,7 @@
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
 #include "configs/read.h"
+#include "configs/standard_streams.h"
 #include "data/checkpoint_folder.h"
 #include "data/model_folder.h"
 #include "train/run_folder.h"
@@ -65,7 +66,8 @@ std::optional<Start> newest_whole(const std::vector<CheckpointFolder>& folders, 
       throw;
     } catch (const InputError& error) {
       reason = error.what();
-      fmt::print(stderr, "warning: checkpoint {} is damaged and skipped: {}\n", folder->path, reason);
+      print_line(stderr,
+                 fmt::format("warning: checkpoint {} is damaged and skipped: {}", folder->path, reason));
     }
   }
   if (!folders.empty())

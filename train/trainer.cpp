@@ -10,6 +10,7 @@
 
 #include "configs/base/error.h"
 #include "configs/read.h"
+#include "configs/standard_streams.h"
 #include "data/files.h"
 #include "data/model_folder.h"
 #include "kernels/collectives/launcher.h"
@@ -281,18 +282,19 @@ std::optional<int> train_once(World& world, const TrainConfig& config, Device de
   world.require_equal("the tokens of data.train", data->tokens.outline());
   world.require_equal("the tokens of data.val", data->val_tokens ? data->val_tokens->outline() : "none");
   ContentsCache cache(contents_path(config.output));
-  read_contents(world, *data, world.is_first() ? &cache : nullptr, {});
+  read_contents(world, *data, world.is_first() ? &cache : nullptr, throw_if_stopped);
   world.together([&] {
     if (world.is_first() && !start.checkpoint.empty())
       refuse_changes(start.checkpoint, config, start.state, data->fingerprint, data->val_fingerprint);
   });
   if (start.state.step >= config.train.steps) {
     if (world.is_first())
-      fmt::print("nothing to do: {} is at step {} of {}\n", start.checkpoint, start.state.step,
-                 config.train.steps);
+      print_line(stdout, fmt::format("nothing to do: {} is at step {} of {}", start.checkpoint,
+                                     start.state.step, config.train.steps));
     return kExitOk;
   }
   Trainer trainer(world, config, start, *data, device);
+  world.together(throw_if_stopped);  // until here nothing has been written
   if (lock_finds_checkpoints(world, config, lock)) return std::nullopt;
   world.together([&] {
     if (world.is_first()) prepare_output(config, start, cache);
@@ -303,8 +305,7 @@ std::optional<int> train_once(World& world, const TrainConfig& config, Device de
 }  // namespace
 
 int train(World& world, const TrainConfig& config) {
-  install_stop_signals();  // one that comes while data and weights are read stops the run after its first
-                           // step
+  install_stop_signals();
   const std::string text = to_yaml(config);
   world.require_equal("the configuration", hash_bytes(std::as_bytes(std::span<const char>(text))));
   Device device = Device::cpu;

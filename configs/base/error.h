@@ -53,6 +53,12 @@ class SystemError : public std::runtime_error {
       : std::runtime_error(fmt::format(format, std::forward<Args>(args)...)) {}
 };
 
+/// The run was asked to stop before there was anything to keep: the same command does it all. Exit status 3.
+class Interrupted : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 /// The run cannot go on although its input was valid: too many non-finite steps in a row. Exit status 1.
 class TrainingError : public std::runtime_error {
  public:

@@ -71,13 +71,13 @@ std::optional<FileIdentity> identify(const std::string& path) {
   return identity_of(status);
 }
 
-RegularFile::RegularFile(const std::string& path) : path_(path) {
+RegularFile::RegularFile(const std::string& path, const std::string& failure) : path_(path) {
   // Without O_NONBLOCK, opening a FIFO waits for a writer.
   do {
     fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   } while (fd_ < 0 && errno == EINTR);
   if (fd_ < 0 && errno == ENXIO) throw DataError("{}: is a socket or device, not a file", path);
-  if (fd_ < 0) throw_unreadable(path, "cannot open", errno);
+  if (fd_ < 0) throw_unreadable(path, failure, errno);
   struct stat status;
   const bool known = ::fstat(fd_, &status) == 0;
   const int error = errno;
@@ -86,7 +86,7 @@ RegularFile::RegularFile(const std::string& path) : path_(path) {
     return;
   }
   ::close(fd_);
-  if (!known) throw_unreadable(path, "cannot open", error);
+  if (!known) throw_unreadable(path, failure, error);
   throw DataError("{}: is {}, not a file", path, kind_of(status.st_mode));
 }
 

@@ -41,8 +41,8 @@ std::optional<FileIdentity> identify(const std::string& path);
 class RegularFile {
  public:
   /// Never blocks. DataError if nothing is there or it is not a regular file, AccessError if it cannot be
-  /// opened.
-  explicit RegularFile(const std::string& path);
+  /// opened; `failure` is what the message says then.
+  explicit RegularFile(const std::string& path, const std::string& failure = "cannot open");
   ~RegularFile();
   RegularFile(const RegularFile&) = delete;
   RegularFile& operator=(const RegularFile&) = delete;

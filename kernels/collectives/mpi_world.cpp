@@ -7,6 +7,7 @@
 
 #include "configs/base/check.h"
 #include "configs/base/error.h"
+#include "configs/failure.h"
 #include "kernels/collectives/backends.h"
 #include "kernels/collectives/launcher.h"
 #include "kernels/collectives/mpi_calls.h"
@@ -50,7 +51,7 @@ MpiWorld::~MpiWorld() {
   try {
     barrier();
   } catch (const std::exception& error) {
-    fmt::print(stderr, "error: process {}: at the end: {}\n", rank(), error.what());
+    report("depthroute", {kExitFailure, fmt::format("process {}: at the end: {}", rank(), error.what())});
     abort(kExitFailure);
   }
   (void)MPI_Finalize();

@@ -2,13 +2,12 @@
 
 #include <errno.h>
 
-#include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <sstream>
 
 #include "configs/base/error.h"
+#include "configs/failure.h"
 #include "kernels/collectives/backends.h"
 
 namespace depthroute {
@@ -46,12 +45,7 @@ class SingleWorld : public World {
   }
 };
 
-/// What body() threw, in a form that travels.
-struct Failure {
-  std::string text;
-  int status = 0;
-};
-
+/// What body() threw, in a form that travels; `thrown` is empty if it threw nothing.
 Failure run(const std::function<void()>& body, std::exception_ptr& thrown) {
   try {
     body();
@@ -60,19 +54,17 @@ Failure run(const std::function<void()>& body, std::exception_ptr& thrown) {
     throw;  // nobody would answer
   } catch (const QuietExit& exit) {
     thrown = std::current_exception();
-    return {"ended", exit.status};
-  } catch (const InputError& error) {
+    return {exit.status, "ended"};
+  } catch (...) {
     thrown = std::current_exception();
-    return {error.what(), kExitBadInput};
-  } catch (const std::exception& error) {
-    thrown = std::current_exception();
-    return {error.what(), kExitFailure};
+    return current_failure();
   }
 }
 
 [[noreturn]] void rethrow_with_rank(const Failure& failure, int rank) {
   const std::string message = fmt::format("process {}: {}", rank, failure.text);
   if (failure.status == kExitBadInput) throw InputError(message);
+  if (failure.status == kExitInterrupted) throw Interrupted(message);
   throw SystemError(message);
 }
 
@@ -115,25 +107,16 @@ void World::require_equal(const std::string& what, const std::string& value) {
 
 namespace {
 
-/// As run_program() reports, but here: once one process of a job ends with a status, mpirun ends the others,
-/// and those may be faster at it than the caller of the one that has something to say.
-void report(const std::string& message) {
-  std::string line = message;
-  std::replace(line.begin(), line.end(), '\n', ' ');
-  std::fflush(stdout);
-  fmt::print(stderr, "{}: error: {}\n", program_invocation_short_name, line);
-  std::fflush(stderr);
-}
-
-/// What to do about an exception of run_in_world's body.
-int leave(World& world, const std::exception& error, int status) {
+/// What to do about an exception of run_in_world's body, which is being handled. It is reported here, not by
+/// the caller: once one process of a job ends with a status, mpirun ends the others, and those may be faster
+/// at it than the caller of the one that has something to say.
+int leave(World& world) {
   if (world.size() == 1) throw;
-  if (!world.leaving()) {
-    report(fmt::format("process {}: {}", world.rank(), error.what()));
-    world.abort(status);
-  }
-  report(error.what());
-  return status;
+  Failure failure = current_failure();
+  if (!world.leaving()) failure.text = fmt::format("process {}: {}", world.rank(), failure.text);
+  report(program_invocation_short_name, failure);
+  if (!world.leaving()) world.abort(failure.status);
+  return failure.status;
 }
 
 }  // namespace
@@ -144,10 +127,8 @@ int run_in_world(const std::function<int(World&)>& body) {
     return body(*world);
   } catch (const QuietExit& exit) {
     return exit.status;
-  } catch (const InputError& error) {
-    return leave(*world, error, kExitBadInput);
-  } catch (const std::exception& error) {
-    return leave(*world, error, kExitFailure);
+  } catch (...) {
+    return leave(*world);
   }
 }
 

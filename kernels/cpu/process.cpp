@@ -2,12 +2,6 @@
 
 #include <cblas.h>
 #include <omp.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <array>
-#include <cstdlib>
-#include <string_view>
 
 #include "configs/base/error.h"
 
@@ -57,41 +51,5 @@ void check_instruction_sets() {
 #endif
 #endif
 }
-
-#if defined(__x86_64__)
-namespace {
-
-constexpr const char* kCoreType = "OPENBLAS_CORETYPE";
-constexpr const char* kRestarted =
-    "DEPTHROUTE_RESTARTED";  // against a loop, should the library ignore kCoreType
-
-// OpenBLAS's names of cores whose kernels use AVX2 at most.
-bool is_narrow(std::string_view core) {
-  constexpr std::array<std::string_view, 8> kNarrow = {
-      "Haswell", "Zen", "Excavator", "Steamroller", "Piledriver", "Sandybridge", "Nehalem", "Prescott"};
-  return std::find(kNarrow.begin(), kNarrow.end(), core) != kNarrow.end();
-}
-
-bool has_skylake_avx512() {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-}
-
-}  // namespace
-
-void restart_with_better_blas(char** argv) {
-  if (std::getenv(kCoreType) || std::getenv(kRestarted)) return;
-  if (!has_skylake_avx512() || !is_narrow(openblas_get_corename())) return;
-  setenv(kCoreType, "SkylakeX", 1);
-  setenv(kRestarted, "1", 1);
-  execv("/proc/self/exe", argv);
-  // Still here: the program goes on with the slower kernels, and so do its children.
-  unsetenv(kCoreType);
-  unsetenv(kRestarted);
-}
-#else
-void restart_with_better_blas(char**) {}
-#endif
 
 }  // namespace depthroute::cpu

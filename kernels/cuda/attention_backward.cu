@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
 }  // namespace
 
 int64_t plain_attention_workspace(const ops::AttentionShape& shape) {
-  return shape.tokens() * shape.num_heads;
+  return checked_product(shape.tokens(), shape.num_heads);
 }
 
 void plain_attention_backward(Stream stream, const ops::AttentionShape& shape, const Tensor& dout,

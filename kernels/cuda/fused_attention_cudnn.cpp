@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "configs/base/error.h"
+#include "configs/base/sizes.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/fused_attention.h"
 
@@ -272,12 +273,14 @@ int64_t fused_attention_workspace(const AttentionShape& shape, bool deterministi
 int64_t fused_attention_workspace_bound(const AttentionShape& s, bool deterministic, bool training) {
   constexpr int64_t kEngineBytes = 1024, kF32 = 4, kBf16 = 2;
   if (!training) return kEngineBytes;
-  const int64_t sequences = s.batch * s.num_heads;
-  const int64_t row_sums = sequences * s.seq_len * kF32;
-  const int64_t per_head = s.num_heads == s.num_kv_heads ? 0 : 2 * sequences * s.seq_len * s.head_dim * kBf16;
+  const int64_t sequences = s.batch * s.num_heads, rows = checked_product(sequences, s.seq_len);
+  const int64_t row_sums = checked_product(rows, kF32);
+  const int64_t per_head = s.num_heads == s.num_kv_heads ? 0 : checked_product(2 * kBf16, rows, s.head_dim);
   const int64_t tiled = round_up(s.seq_len, 128);
-  const int64_t dq = sequences * (s.seq_len + round_up(s.seq_len, 8)) * s.head_dim * kF32;
-  return kEngineBytes + row_sums + per_head + (deterministic ? sequences * tiled * tiled * kBf16 : dq);
+  const int64_t gradients =
+      deterministic ? checked_product(sequences, tiled, tiled, kBf16)
+                    : checked_product(sequences, s.seq_len + round_up(s.seq_len, 8), s.head_dim, kF32);
+  return checked_sum(checked_sum(kEngineBytes, row_sums), checked_sum(per_head, gradients));
 }
 
 void fused_attention_forward(Stream stream, const AttentionShape& shape, const Tensor& q, const Tensor& k,

@@ -4,9 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <fstream>
 #include <new>
 
 #include "configs/base/error.h"
+#include "configs/scalar.h"
+#include "tests/configs/support.h"
 
 namespace depthroute {
 namespace {
@@ -58,6 +62,21 @@ TEST(CommandLine, ReachesTheBody) {
   EXPECT_EQ(run({"a.yaml"}, [] { return kExitInterrupted; }).status, 3);
 }
 
+// What a program records is UTF-8 on one line, and means the same to a shell.
+TEST(CommandLine, IsRecordedAsTextThatCanBePasted) {
+  const std::vector<std::string> words = {
+      "caf\xe9's \\.yaml", "--set", "a=caf\xc3\xa9", "--set", "b=1\n2", "--set", "c=it's"};
+  const std::string text = run(words).line.text;
+  EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+  EXPECT_EQ(valid_utf8_prefix(text), text.size()) << text;
+  const std::string script = testing::TempDir() + "depthroute_pasted.sh", printed = script + ".out";
+  std::ofstream(script) << "printf '%s|'" << text.substr(text.find(' ')) << "\n";
+  ASSERT_EQ(std::system(("bash " + script + " >" + printed).c_str()), 0);
+  std::string expected;
+  for (const std::string& word : words) expected += word + "|";
+  EXPECT_EQ(test::slurp(printed), expected) << text;
+}
+
 TEST(CommandLine, HelpNeverReachesTheBody) {
   const Outcome help = run({"--help"}), keys = run({"--help-config"}), version = run({"--version"});
   for (const Outcome* outcome : {&help, &keys, &version}) {
@@ -97,6 +116,9 @@ TEST(CommandLine, ExceptionsBecomeStatuses) {
   EXPECT_EQ(system.status, 1);
   EXPECT_EQ(system.err, "depthroute-train: error: disk full\n");
   EXPECT_EQ(thrown(TrainingError("x")).status, 1);
+  const Outcome stopped = thrown(Interrupted("stopped"));
+  EXPECT_EQ(stopped.status, 3);
+  EXPECT_EQ(stopped.err, "depthroute-train: stopped\n");
   EXPECT_EQ(thrown(std::bad_alloc()).err, "depthroute-train: error: out of memory\n");
   EXPECT_EQ(thrown(42).status, 1);
 }

@@ -129,10 +129,31 @@ TEST(Reading, Overrides) {
   EXPECT_EQ(train_error("# empty\n", {"output=o", "data.train=[a]"}), "");
 }
 
+TEST(Reading, OnlyUtf8WithoutNul) {
+  EXPECT_EQ(train_error(kTrain + "# caf\xe9\n"), "run.yaml:3: holds the byte \\xe9, which is not UTF-8");
+  EXPECT_EQ(train_error(kTrain + "output: \xed\xa0\x80"),
+            "run.yaml:3: holds the byte \\xed, which is not UTF-8");
+  EXPECT_EQ(train_error(kTrain, {"output=a\xff"}),
+            "--set output=a\\xff: holds the byte \\xff, which is not UTF-8");
+  EXPECT_EQ(train_error(kTrain, {"outp\xfft=a"}),
+            "--set outp\\xfft=a: holds the byte \\xff, which is not UTF-8");
+  EXPECT_EQ(train_error("data: {train: [a.bin]}\noutput: \"a\\0b\"\n"),
+            "run.yaml:2: output holds a NUL character, which no path or name may");
+  EXPECT_EQ(train_error(kTrain, {"data.val=[x, \"a\\0b\"]"}),
+            "--set data.val=[x, \"a\\0b\"]: data.val[1] holds a NUL character, which no path or name may");
+  EXPECT_EQ(train_error(kTrain, {"device=\"cpu\\0\""}),
+            "--set device=\"cpu\\0\": device holds a NUL character, which no path or name may");
+  EXPECT_TRUE(
+      contains(train_error(kTrain, {"train.steps=\"5\\0\""}), "must be an integer, got the text \"5\\x00\""));
+  EXPECT_EQ(parse_train_config(kTrain, "", {"output=caf\xc3\xa9/\xf0\x9f\x8e\x89"}).output,
+            "caf\xc3\xa9/\xf0\x9f\x8e\x89");
+}
+
 TEST(Reading, Files) {
   EXPECT_EQ(message_of([] { read_train_config("/nowhere/run.yaml"); }),
             "/nowhere/run.yaml: cannot open the configuration: No such file or directory");
-  EXPECT_EQ(message_of([] { read_eval_config("/"); }), "/: cannot read the configuration: Is a directory");
+  EXPECT_EQ(message_of([] { read_eval_config("/"); }), "/: is a folder, not a file");
+  EXPECT_EQ(message_of([] { read_eval_config("/dev/zero"); }), "/dev/zero: is a device, not a file");
 }
 
 }  // namespace

@@ -71,5 +71,36 @@ TEST(Scalar, TextSurvivesPrinting) {
 
 TEST(Scalar, MessagesStayOnOneLine) { EXPECT_EQ(one_line("a\nb\tc\x7f"), "a\\x0ab\\x09c\\x7f"); }
 
+std::string encoded(uint32_t c) {
+  const auto continued = [c](int shift) { return static_cast<char>(0x80 | (c >> shift & 0x3f)); };
+  if (c < 0x80) return {static_cast<char>(c)};
+  if (c < 0x800) return {static_cast<char>(0xc0 | c >> 6), continued(0)};
+  if (c < 0x10000) return {static_cast<char>(0xe0 | c >> 12), continued(6), continued(0)};
+  return {static_cast<char>(0xf0 | c >> 18), continued(12), continued(6), continued(0)};
+}
+bool is_character(uint32_t c) { return c < 0x110000 && (c < 0xd800 || c > 0xdfff); }
+
+TEST(Scalar, Utf8IsToldFromOtherBytes) {
+  for (uint32_t c = 0; c < 0x200000; ++c) {
+    const std::string text = encoded(c);
+    ASSERT_EQ(valid_utf8_prefix(text), is_character(c) ? text.size() : 0) << c;
+    for (size_t cut = 1; cut < text.size(); ++cut) ASSERT_EQ(valid_utf8_prefix(text.substr(0, cut)), 0U) << c;
+  }
+  // Every pair of bytes before two that continue, overlong forms among them: a character only if it would
+  // have been encoded so.
+  for (uint32_t pair = 0; pair < 0x10000; ++pair) {
+    const uint32_t a = pair >> 8, b = pair & 0xff;
+    const std::string text = {static_cast<char>(a), static_cast<char>(b), '\x80', '\x80'};
+    const bool first = [&] {
+      for (const uint32_t c : {a, (a & 0x1f) << 6 | (b & 0x3f), (a & 0x0f) << 12 | (b & 0x3f) << 6,
+                               (a & 0x07) << 18 | (b & 0x3f) << 12})
+        if (is_character(c) && text.rfind(encoded(c), 0) == 0) return true;
+      return false;
+    }();
+    ASSERT_EQ(valid_utf8_prefix(text) > 0, first) << pair;
+  }
+  EXPECT_EQ(one_line("\xc3\xa9\xe9\xc3"), "\xc3\xa9\\xe9\\xc3");
+}
+
 }  // namespace
 }  // namespace depthroute

@@ -254,6 +254,12 @@ TEST(Patterns, ExpandSortedAndSkipUnfinishedFiles) {
             (std::vector<std::string>{folder / "a[1].bin", folder / "a.bin", folder / "b.bin", "absent"}));
 }
 
+TEST(Patterns, NamesThatAreNoUtf8AreRefused) {
+  const TempFolder folder;
+  write_raw(folder / "a\xff.bin", "");
+  EXPECT_TRUE(has(message_of([&] { expand_patterns({folder / "*.bin"}); }), "not UTF-8"));
+}
+
 TEST(Patterns, NothingFoundAndFoundTwiceAreErrors) {
   const TempFolder folder;
   write_raw(folder / "a.bin", "");

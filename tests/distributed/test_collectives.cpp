@@ -4,6 +4,7 @@
 
 #include <csignal>
 
+#include "configs/base/error.h"
 #include "tests/data/temp_folder.h"
 #include "tests/distributed/launch.h"
 #include "tests/paths.h"
@@ -157,6 +158,18 @@ TEST_F(Processes, FailTogetherWithOneLine) {
     const Result result = run(3, {"together", "--what", who});
     EXPECT_EQ(result.status, status) << who;
     EXPECT_EQ(errors_of(result), said) << who << result.err;
+  }
+}
+
+TEST_F(Processes, StopTogetherWithOneLineThatIsNoError) {
+  for (const auto& [who, said] : std::vector<std::pair<std::string, std::string>>{
+           {"ppp", ": stopped by a test\n"}, {".p.", ": process 1: stopped by a test\n"}}) {
+    const Result result = run(3, {"together", "--what", who});
+    EXPECT_EQ(result.status, kExitInterrupted) << who;
+    EXPECT_EQ(errors_of(result), Words{}) << result.err;
+    const size_t at = result.err.find(said);
+    ASSERT_NE(at, std::string::npos) << result.err;
+    EXPECT_EQ(result.err.find(said, at + 1), std::string::npos) << result.err;
   }
 }
 

@@ -49,8 +49,8 @@ void check_control_plane(World& world, const Options&) {
   }
 }
 
-/// `what` is a letter per rank: "." succeeds, "i" InputError, "s" SystemError, "I" and "S" with the rank in
-/// it.
+/// `what` is a letter per rank: "." succeeds, "i" InputError, "s" SystemError, "p" Interrupted, "I" and "S"
+/// with the rank in it.
 void together(World& world, const Options& options) {
   world.together([] {});
   world.together([&] {
@@ -58,6 +58,7 @@ void together(World& world, const Options& options) {
     const std::string alike = "the same file is missing", own = fmt::format("own trouble {}", world.rank());
     if (kind == 'i') throw DataError(alike);
     if (kind == 's') throw SystemError(alike);
+    if (kind == 'p') throw Interrupted("stopped by a test");
     if (kind == 'I') throw ConfigError(own);
     if (kind == 'S') throw SystemError(own);
   });

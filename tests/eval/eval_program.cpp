@@ -1,6 +1,7 @@
 #include "tests/eval/eval_program.h"
 
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -17,6 +18,12 @@ const char* const kGrid =
     "late],\n"
     "           interventions: [mask, zero]}\n"
     "  - {name: steer, sources: [0], layers: [3], sublayers: [mlp], intervention: bias, value: 2.0}\n";
+
+std::string obeying_permissions() {
+  if (geteuid() != 0) return "";
+  const std::string without = "setpriv --bounding-set=-dac_override,-dac_read_search ";
+  return std::system((without + "true 2>/dev/null").c_str()) == 0 ? without : kNothingObeys;
+}
 
 std::string EvalProgram::config_text(const std::string& model, const std::string& rest) const {
   return "output: " + results() + "\nmodel: {from: " + golden_folder(model) + "}\ndata: {shards: [" +

@@ -16,6 +16,11 @@ struct Ran {
 /// 49 cells: every family at every band and sublayer, masked and zeroed, and one that steers.
 extern const char* const kGrid;
 
+/// What to put in front of a program so that permissions hold for it, which root is above; kNothingObeys if
+/// there is nothing.
+inline constexpr const char* kNothingObeys = "false ";
+std::string obeying_permissions();
+
 class EvalProgram : public testing::Test {
  protected:
   EvalProgram() { write_shard(folder_.path("val.bin"), random_tokens(100)); }

@@ -8,6 +8,7 @@
 #include "configs/base/error.h"
 #include "data/files.h"
 #include "eval/controls.h"
+#include "eval/output_lock.h"
 #include "eval/part.h"
 #include "tests/eval/eval_fixture.h"
 
@@ -121,15 +122,15 @@ TEST_F(Part, AnyDamageIsNoticed) {
 TEST_F(Part, IsLockedWhileItIsMeasuredAndLeftoversGo) {
   const std::string path = folder_.path("parts/part.h5");
   {
-    const PartLock lock(path);
-    EXPECT_THROW(PartLock second(path), ConfigError);
-    const PartLock other(folder_.path("parts/part2.h5"));
+    const OutputLock lock(path);
+    EXPECT_THROW(OutputLock second(path), ConfigError);
+    const OutputLock other(folder_.path("parts/part2.h5"));
   }
   write_file_atomically(path + ".tmp-1", "half");
   write_file_atomically(folder_.path("parts/part2.h5.tmp-1"), "of another part");
   write_file_atomically(path + ".lock", "");  // left by a killed task
   {
-    const PartLock lock(path);
+    const OutputLock lock(path);
     EXPECT_FALSE(std::filesystem::exists(path + ".tmp-1"));
   }
   std::vector<std::string> left;

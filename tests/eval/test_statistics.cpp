@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "configs/base/error.h"
 #include "configs/base/random.h"
 #include "eval/statistics.h"
 
@@ -83,6 +84,28 @@ TEST(Statistics, EveryQuantityHasTheSameDraws) {
   const Estimate other = estimate_ratios(alone, tokens, {999, 0.05, 2})[0];
   EXPECT_EQ(other.low, together[1].low);  // and does not depend on what else is asked
   EXPECT_NE(estimate_ratios(alone, tokens, {999, 0.05, 3})[0].low, other.low);
+}
+
+TEST(Statistics, GroupsBoundTheMemoryAndChangeNoBit) {
+  std::vector<std::vector<double>> values;
+  for (uint64_t k = 0; k < 7; ++k) values.push_back(normal_values(k, 19, 0.1 * static_cast<double>(k)));
+  values[3][5] = NAN;
+  const std::vector<std::span<const double>> views(values.begin(), values.end());
+  const std::vector<int64_t> tokens = {9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 4};
+  const BootstrapOptions options{501, 0.05, 4};
+  const auto bits = [](const std::vector<Estimate>& estimates) {
+    return std::string(reinterpret_cast<const char*>(estimates.data()), estimates.size() * sizeof(Estimate));
+  };
+  const std::string expected = bits(estimate_ratios(values, tokens, options));
+  for (int64_t group = 0; group <= 8; ++group) {
+    BootstrapMemory memory(501, 19, 7, group * 501 * 8 + 7);
+    EXPECT_EQ(memory.group(), std::clamp<int64_t>(group, 1, 7));
+    EXPECT_EQ(bits(estimate_ratios(views, tokens, options, memory)), expected) << group;
+    EXPECT_EQ(bits(estimate_ratios(views, tokens, options, memory)), expected) << "memory used before";
+  }
+  EXPECT_LT(BootstrapMemory::bytes(10'000, 256, 1'000'000), int64_t{1} << 29);
+  EXPECT_EQ(BootstrapMemory::bytes(100'000'000, 16, 1000), BootstrapMemory::bytes(100'000'000, 16, 1));
+  EXPECT_THROW(BootstrapMemory(int64_t{1} << 55, 1, 1), SystemError);
 }
 
 TEST(Statistics, NotANumberHasNoInterval) {

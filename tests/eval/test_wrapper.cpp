@@ -96,7 +96,8 @@ TEST(Wrapper, KeepingOnlyTheCurrentStateIsAScheduleWithALargeBias) {
 
 TEST(Wrapper, WhatCannotBeWrappedIsRefused) {
   EvalConfig config = wrapped_config({1.0, 2.0});
-  EXPECT_THROW(open_eval_model(config, config.model.from), ConfigError);  // neither one value nor one per site
+  EXPECT_THROW(open_eval_model(config, config.model.from),
+               ConfigError);  // neither one value nor one per site
   config = wrapped_config({30.0});
   config.model.from = golden_folder("reset");
   EXPECT_THROW(open_eval_model(config, config.model.from), InputError);  // not plain

@@ -1,3 +1,4 @@
+#include "configs/base/error.h"
 #include "kernels/arena.h"
 #include "tests/kernels/op_test.h"
 
@@ -29,6 +30,21 @@ TEST(Arena, PlanningAloneTakesNoMemory) {
   arena.plan(Purpose::parameters, &slot, {int64_t{1} << 40, 64});  // 256 TiB
   EXPECT_EQ(arena.total_bytes(), int64_t{1} << 48);
   EXPECT_FALSE(slot.defined());
+}
+
+// Products and sums that int64 cannot hold, and the last that it can.
+TEST(Arena, WhatCannotBeCountedIsAnErrorOfTheConfiguration) {
+  constexpr int64_t k32 = int64_t{1} << 32;
+  Arena arena(Device::cpu);
+  Tensor slot;
+  EXPECT_THROW(arena.plan(Purpose::states, &slot, {k32, k32}), ConfigError);                  // elements
+  EXPECT_THROW(arena.plan(Purpose::states, &slot, {k32, k32 / 8}, DType::f64), ConfigError);  // bytes
+  EXPECT_EQ(arena.total_bytes(), 0);
+  arena.plan(Purpose::states, &slot, {k32, k32 / 32}, DType::f64);
+  arena.plan(Purpose::states, &slot, {k32, k32 / 32});
+  EXPECT_THROW(arena.plan(Purpose::routing, &slot, {k32, k32 / 32}, DType::f64),
+               ConfigError);  // all together
+  EXPECT_EQ(arena.total_bytes(), 3 * (int64_t{1} << 61));
 }
 
 TEST(Tensor, ViewsSelectTheElementsTheirNamesSay) {

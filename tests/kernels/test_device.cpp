@@ -1,3 +1,5 @@
+#include <omp.h>
+
 #include <cstdlib>
 
 #include "configs/base/error.h"
@@ -100,19 +102,34 @@ TEST(DeviceDeathTest, PrepareProcessRestartsOnceAtMostAndOnlyUnasked) {
     prepare_process(argv);
     std::_Exit(kReturned);
   };
+  const char* const kPolicy = "OMP_WAIT_POLICY";
   if (std::getenv("DEPTHROUTE_RESTARTED")) {
-    EXPECT_NE(describe(Device::cpu).find("SkylakeX"), std::string::npos);
+    EXPECT_STREQ(std::getenv(kPolicy), "passive");
+    if (std::getenv("OPENBLAS_CORETYPE") == std::string("SkylakeX")) {
+      EXPECT_NE(describe(Device::cpu).find("SkylakeX"), std::string::npos);
+    }
     unsetenv("OPENBLAS_CORETYPE");
+    unsetenv(kPolicy);
     EXPECT_EXIT(prepare(), testing::ExitedWithCode(kReturned), "");  // not a second time
     return;
   }
   const auto restarted_or_returned = [](int status) {
     return WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == kReturned);
   };
+  setenv(kPolicy, "passive", 1);
   unsetenv("OPENBLAS_CORETYPE");
   EXPECT_EXIT(prepare(), restarted_or_returned, "");
   setenv("OPENBLAS_CORETYPE", "Haswell", 1);  // the user's choice stands
   EXPECT_EXIT(prepare(), testing::ExitedWithCode(kReturned), "");
+  unsetenv(kPolicy);
+  // A single thread waits for nobody.
+  const int restarted = omp_get_max_threads() > 1 ? 0 : kReturned;
+  EXPECT_EXIT(prepare(), testing::ExitedWithCode(restarted), "");
+  for (const char* choice : {kPolicy, "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY"}) {
+    setenv(choice, "1", 1);
+    EXPECT_EXIT(prepare(), testing::ExitedWithCode(kReturned), "") << choice;
+    unsetenv(choice);
+  }
   unsetenv("OPENBLAS_CORETYPE");
 }
 

@@ -1,5 +1,7 @@
 #include "train/model/weights.h"
 
+#include <algorithm>
+#include <bit>
 #include <vector>
 
 #include "configs/base/error.h"
@@ -11,11 +13,33 @@ namespace depthroute {
 
 namespace {
 
+/// "[3, 17]": the place of element `index` of a tensor.
+std::string place(const Shape& shape, int64_t index) {
+  std::vector<int64_t> extents = shape.extents(), indices(extents.size());
+  for (size_t axis = extents.size(); axis-- > 0; index /= extents[axis])
+    indices[axis] = index % extents[axis];
+  return fmt::format("[{}]", fmt::join(indices, ", "));
+}
+
+/// Exponent bits all set: infinite or not a number.
+bool is_finite(float value) { return (std::bit_cast<uint32_t>(value) & 0x7f800000u) != 0x7f800000u; }
+
+void require_finite(const ModelFolder& folder, const Parameter& parameter, std::span<const float> values) {
+  bool finite = true;  // without a way out of the loop, which is so vectorised
+  for (const float value : values) finite &= is_finite(value);
+  if (finite) return;
+  const auto bad = std::find_if_not(values.begin(), values.end(), is_finite);
+  throw DataError(
+      "{}: tensor \"{}\" holds {} at {}; the model is damaged or its training failed: take another",
+      folder.path(), parameter.name, *bad, place(parameter.shape, bad - values.begin()));
+}
+
 /// One parameter from the folder, through host memory.
 void load_one(Stream stream, const ModelFolder& folder, const ParameterLayout& layout,
               const Parameter& parameter, const Tensor& block, std::vector<float>& staging) {
   staging.resize(parameter.numel());
   folder.read(parameter.name, parameter.shape.extents(), staging);
+  require_finite(folder, parameter, staging);
   ops::copy(stream, host_tensor(staging.data(), parameter.shape), layout.view(block, parameter));
   synchronize(stream);  // staging is reused
 }
@@ -23,13 +47,32 @@ void load_one(Stream stream, const ModelFolder& folder, const ParameterLayout& l
 /// A parameter only routing has: not in a plain model's folder.
 bool is_routing(const Parameter& parameter) { return parameter.name.find("_res_") != std::string::npos; }
 
+/// What a folder has to hold, and nothing else.
+void check(const ModelFolder& folder, const std::vector<const Parameter*>& parameters) {
+  std::vector<std::string> names;
+  for (const Parameter* parameter : parameters) names.push_back(parameter->name);
+  folder.check_names(names);
+  for (const Parameter* parameter : parameters) folder.check(parameter->name, parameter->shape.extents());
+}
+
 }  // namespace
+
+void check_parameters(const ModelFolder& folder, const ParameterLayout& layout) {
+  std::vector<const Parameter*> parameters;
+  for (const Parameter& parameter : layout.all()) parameters.push_back(&parameter);
+  check(folder, parameters);
+}
+
+void check_wrapped_parameters(const ModelFolder& plain, const ParameterLayout& layout) {
+  std::vector<const Parameter*> parameters;
+  for (const Parameter& parameter : layout.all())
+    if (!is_routing(parameter)) parameters.push_back(&parameter);
+  check(plain, parameters);
+}
 
 void load_parameters(Stream stream, const ModelFolder& folder, const ParameterLayout& layout,
                      const Tensor& block) {
-  std::vector<std::string> names;
-  for (const Parameter& parameter : layout.all()) names.push_back(parameter.name);
-  folder.check_names(names);
+  check_parameters(folder, layout);
   ops::zero(stream, block);
   std::vector<float> staging;
   for (const Parameter& parameter : layout.all()) load_one(stream, folder, layout, parameter, block, staging);
@@ -37,17 +80,13 @@ void load_parameters(Stream stream, const ModelFolder& folder, const ParameterLa
 
 void load_wrapped_parameters(Stream stream, const ModelFolder& plain, const ParameterLayout& layout,
                              std::span<const double> recency_bias, const Tensor& block) {
-  std::vector<std::string> names;
   size_t num_sites = 0;
-  for (const Parameter& parameter : layout.all()) {
-    if (!is_routing(parameter)) names.push_back(parameter.name);
-    if (parameter.init == Init::recency_bias) ++num_sites;
-  }
+  for (const Parameter& parameter : layout.all()) num_sites += parameter.init == Init::recency_bias;
   if (recency_bias.size() != 1 && recency_bias.size() != num_sites)
     throw ConfigError(
         "model.wrap.recency_bias has {} values, but the wrapped model has {} sites: give one value or {}",
         recency_bias.size(), num_sites, num_sites);
-  plain.check_names(names);
+  check_wrapped_parameters(plain, layout);
   ops::zero(stream, block);
   std::vector<float> staging;
   size_t site = 0;  // biases stand in the layout in plan order

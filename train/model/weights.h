@@ -10,7 +10,14 @@
 
 namespace depthroute {
 
-/// Reads every parameter of the layout from the folder. DataError if names or shapes differ.
+/// Names, shapes and types of a folder's tensors against the layout; no values are read. DataError if they
+/// differ.
+void check_parameters(const ModelFolder& folder, const ParameterLayout& layout);
+/// The same for a plain Qwen3 that is to be wrapped: `layout` is that of the cumulative configuration.
+void check_wrapped_parameters(const ModelFolder& plain, const ParameterLayout& layout);
+
+/// Reads every parameter of the layout from the folder. DataError as check_parameters(), and for values that
+/// are not finite.
 void load_parameters(Stream stream, const ModelFolder& folder, const ParameterLayout& layout,
                      const Tensor& block);
 
