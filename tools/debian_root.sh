@@ -42,7 +42,7 @@ run_inside() { # ROOT COMMAND...
   local root=$1 name keep=()
   shift
   mount_system "$root"
-  for name in $(compgen -e | grep -E -i '^(https?_proxy|no_proxy|DEPTHROUTE_(FUZZ|KILLS|FLIPS).*|(OMP|OPENBLAS)_.*|TERM)$'); do
+  for name in $(compgen -e | grep -E -i '^(https?_proxy|no_proxy|DEPTHROUTE_(FUZZ|KILLS|ROBUSTNESS).*|(OMP|OPENBLAS)_.*|TERM)$'); do
     keep+=("$name=${!name}")
   done
   # shellcheck disable=SC2016  # the inner shell's words

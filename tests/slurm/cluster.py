@@ -141,7 +141,7 @@ class Cluster:
         self.environment["SLURM_CONF"] = f"{self.folder}/slurm.conf"
         self.environment["TMPDIR"] = f"{self.folder}/tmp"
         self.daemons = []
-        self._write_files()
+        self._write_files(programs["slurmd"])
         self._start(programs["munged"], "--foreground", f"--key-file={self.folder}/munge.key",
                     f"--socket={self.folder}/munge.socket", f"--pid-file={self.folder}/munged.pid",
                     f"--log-file={self.folder}/munged.log", f"--seed-file={self.folder}/munged.seed", "--num-threads=1")
@@ -151,14 +151,17 @@ class Cluster:
         self._start(programs["slurmd"], "-D", "-c", "-N", NODE)
         self._wait("slurmd", lambda: "State=IDLE " in self.command("scontrol", "-o", "show", "node", NODE, check=False).stdout)
 
-    def _write_files(self):
+    def _write_files(self, slurmd):
         ports = free_ports(2)
         for name in ("state", "spool", "tmp"):
             os.mkdir(f"{self.folder}/{name}")
         text = SLURM_CONF.format(host=socket.gethostname().split(".")[0], user=pwd.getpwuid(os.getuid()).pw_name,
                                  folder=self.folder, ctld_port=ports[0], slurmd_port=ports[1], node=NODE, cpus=CPUS)
-        # Since 23.11 slurmd does not start without control groups unless told that none are wanted.
-        files = {"slurm.conf": text, "plugstack.conf": "", "cgroup.conf": "CgroupPlugin=disabled\n"}
+        # Slurm 24.11 starts no slurmd where control groups are not mounted, unless told that none are wanted. 23.11 cannot yet be
+        # told.
+        version = re.search(r"(\d+)\.(\d+)", self.command(slurmd, "-V").stdout)
+        cgroups = "CgroupPlugin=disabled\n" if version and tuple(map(int, version.groups())) >= (24, 5) else ""
+        files = {"slurm.conf": text, "plugstack.conf": "", "cgroup.conf": cgroups}
         for name, content in files.items():
             with open(f"{self.folder}/{name}", "w", encoding="utf-8") as file:
                 file.write(content)

@@ -96,7 +96,11 @@ class Checks(support.Runs):
         self.run("sbatch", f"--ntasks={self.tasks}", f"--cpus-per-task={most}", "--output=/dev/null", "--wrap=exit 0")
         end = self.end_of(job)
         log = self.log(f"depthroute-train-{job}.out")
-        assert end["JobState"] == "COMPLETED" and end["Restarts"] == "1", f"{end['JobState']}, {end['Restarts']} restarts: {log}"
+        # Slurm 24.11, unlike 22.05, keeps the mark of a preempted job and queues it once more when it is done (its own defect, mended in
+        # 26.05). That start must find nothing to do.
+        _, _, after = log.partition("depthroute-train: done\n")
+        assert end["JobState"] == "COMPLETED" and (end["Restarts"] == "1" or end["Restarts"] == "2" and "nothing to do" in after), \
+            f"{end['JobState']}, {end['Restarts']} restarts: {log}"
         stopped = re.search(r"stopped by SIG\w+ after step (\d+)", log)
         assert stopped and f"going on after step {stopped[1]} " in log, log
         self.end_of(self.undisturbed)
