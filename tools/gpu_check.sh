@@ -226,6 +226,7 @@ if $usable && [[ -r $work/shards/train.bin ]]; then
     set -a
     source "$here/mpi_one_machine.env"
     set +a
+    export HOME=${HOME:-$work} # Open MPI 5 does not start without one
     if run 600 "$work/two.log" mpirun -n 2 "${command[@]}"; then
       finish passed "" "" ""
       compare_check "two processes: losses" losses "$work/two/metrics.jsonl" "$work/one/metrics.jsonl" --bound 0
