@@ -28,7 +28,21 @@ double resampled_sum(std::span<const uint32_t> counts, std::span<const double> v
   return sum;
 }
 
-/// Fills standard error and interval from the replicates, which it sorts.
+/// Between the k-th smallest value and the next, for a place that sorted_quantile() would look at.
+double between(double below, double above, double place) {
+  return below + (place - std::floor(place)) * (above - below);
+}
+
+/// sorted_quantile() of values in any order, which it changes: selecting is several times as fast as sorting.
+double selected_quantile(std::span<double> values, double q) {
+  const double place = q * static_cast<double>(values.size() - 1);
+  const auto below = values.begin() + static_cast<ptrdiff_t>(place);
+  std::nth_element(values.begin(), below, values.end());
+  const auto next = below + 1;
+  return between(*below, next == values.end() ? *below : *std::min_element(next, values.end()), place);
+}
+
+/// Fills standard error and interval from the replicates, which it reorders.
 void summarize(std::span<double> replicates, double alpha, Estimate& estimate) {
   double mean = 0, squares = 0;
   for (double replicate : replicates) mean += replicate;
@@ -36,9 +50,8 @@ void summarize(std::span<double> replicates, double alpha, Estimate& estimate) {
   for (double replicate : replicates) squares += (replicate - mean) * (replicate - mean);
   if (!std::isfinite(squares)) return;  // a loss that is not finite has no interval
   estimate.standard_error = std::sqrt(squares / static_cast<double>(replicates.size() - 1));
-  std::sort(replicates.begin(), replicates.end());
-  estimate.low = sorted_quantile(replicates, alpha / 2);
-  estimate.high = sorted_quantile(replicates, 1 - alpha / 2);
+  estimate.low = selected_quantile(replicates, alpha / 2);
+  estimate.high = selected_quantile(replicates, 1 - alpha / 2);
 }
 
 }  // namespace
@@ -53,8 +66,7 @@ double sorted_quantile(std::span<const double> sorted, double q) {
   DR_CHECK(!sorted.empty() && q >= 0 && q <= 1);
   const double place = q * static_cast<double>(sorted.size() - 1);
   const size_t below = static_cast<size_t>(place);
-  const size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+  return between(sorted[below], sorted[std::min(below + 1, sorted.size() - 1)], place);
 }
 
 Estimate missing_estimate() { return {kNan, kNan, kNan, kNan}; }

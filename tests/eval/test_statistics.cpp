@@ -86,6 +86,32 @@ TEST(Statistics, EveryQuantityHasTheSameDraws) {
   EXPECT_NE(estimate_ratios(alone, tokens, {999, 0.05, 3})[0].low, other.low);
 }
 
+TEST(Statistics, IntervalsAreQuantilesOfTheSortedReplicates) {
+  const std::vector<int64_t> tokens(23, 3);
+  for (uint64_t key = 0; key < 6; ++key) {
+    std::vector<double> values = normal_values(key, 23, 0.0);
+    if (key == 4) values.assign(23, 0.25);  // all alike
+    if (key == 5)
+      for (double& value : values) value = std::round(value) * 0.0625;  // many alike, zeros too
+    for (const int64_t draws : {2, 3, 41, 1000})
+      for (const double alpha : {0.05, 0.1, 0.999}) {
+        std::vector<double> sorted;
+        std::vector<uint32_t> counts(23);
+        for (int64_t draw = 0; draw < draws; ++draw) {
+          bootstrap_counts(11, draw, counts);
+          double sum = 0;
+          for (size_t i = 0; i < 23; ++i) sum = std::fma(counts[i], values[i], sum);
+          sorted.push_back(sum / 69);
+        }
+        std::sort(sorted.begin(), sorted.end());
+        const Estimate estimate =
+            estimate_ratios(std::vector<std::vector<double>>{values}, tokens, {draws, alpha, 11})[0];
+        EXPECT_DOUBLE_EQ(estimate.low, sorted_quantile(sorted, alpha / 2)) << key << " " << draws;
+        EXPECT_DOUBLE_EQ(estimate.high, sorted_quantile(sorted, 1 - alpha / 2)) << key << " " << draws;
+      }
+  }
+}
+
 TEST(Statistics, GroupsBoundTheMemoryAndChangeNoBit) {
   std::vector<std::vector<double>> values;
   for (uint64_t k = 0; k < 7; ++k) values.push_back(normal_values(k, 19, 0.1 * static_cast<double>(k)));

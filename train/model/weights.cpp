@@ -1,5 +1,7 @@
 #include "train/model/weights.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <bit>
 #include <vector>
@@ -21,13 +23,17 @@ std::string place(const Shape& shape, int64_t index) {
   return fmt::format("[{}]", fmt::join(indices, ", "));
 }
 
-/// Exponent bits all set: infinite or not a number.
-bool is_finite(float value) { return (std::bit_cast<uint32_t>(value) & 0x7f800000u) != 0x7f800000u; }
+constexpr uint32_t kInfinite = 0x7f800000;
+
+/// Without the sign: what is infinite or not a number is larger than all that is finite.
+uint32_t magnitude(float value) { return std::bit_cast<uint32_t>(value) & 0x7fffffffu; }
+bool is_finite(float value) { return magnitude(value) < kInfinite; }
 
 void require_finite(const ModelFolder& folder, const Parameter& parameter, std::span<const float> values) {
-  bool finite = true;  // without a way out of the loop, which is so vectorised
-  for (const float value : values) finite &= is_finite(value);
-  if (finite) return;
+  // The largest is looked for and not the first bad one: this loop has no way out and so is vectorised.
+  uint32_t largest = 0;
+  for (const float value : values) largest = std::max(largest, magnitude(value));
+  if (largest < kInfinite) return;
   const auto bad = std::find_if_not(values.begin(), values.end(), is_finite);
   throw DataError(
       "{}: tensor \"{}\" holds {} at {}; the model is damaged or its training failed: take another",
