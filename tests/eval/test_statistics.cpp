@@ -131,7 +131,9 @@ TEST(Statistics, GroupsBoundTheMemoryAndChangeNoBit) {
   }
   EXPECT_LT(BootstrapMemory::bytes(10'000, 256, 1'000'000), int64_t{1} << 29);
   EXPECT_EQ(BootstrapMemory::bytes(100'000'000, 16, 1000), BootstrapMemory::bytes(100'000'000, 16, 1));
+#ifndef __SANITIZE_ADDRESS__  // ends the program where others throw
   EXPECT_THROW(BootstrapMemory(int64_t{1} << 55, 1, 1), SystemError);
+#endif
 }
 
 TEST(Statistics, NotANumberHasNoInterval) {
