@@ -3,6 +3,7 @@
 # UndefinedBehaviorSanitizer, and the fuzzers for a bounded time.
 #   tools/test.sh             everything
 #   tools/test.sh --fast      style and the release build's tests only
+#   --robustness              every kill and every flip of tests/robustness, not the day's share: half an hour more
 #   --werror                  warnings of the compiler are errors, as in continuous integration
 #   --debian 12|13            all this in a minimal Debian of that version, on the last commit (tools/debian_root.sh; needs root)
 set -euo pipefail
@@ -12,13 +13,14 @@ fast=false werror=false debian="" inside=()
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --fast) fast=true inside+=("$1") ;;
+    --robustness) export DEPTHROUTE_ROBUSTNESS=all; inside+=("$1") ;;
     --werror) werror=true inside+=("$1") ;;
     --debian)
       [[ ${2:-} == 12 || ${2:-} == 13 ]] || { echo "test.sh: --debian takes 12 or 13" >&2; exit 2; }
       debian=$2
       shift
       ;;
-    *) echo "test.sh: unknown argument '$1' (there are --fast, --werror and --debian 12|13)" >&2; exit 2 ;;
+    *) echo "test.sh: unknown argument '$1' (there are --fast, --robustness, --werror and --debian 12|13)" >&2; exit 2 ;;
   esac
   shift
 done

@@ -17,7 +17,6 @@ from support import EARLIER, NEWEST, Report, Work, everything, put_copy, read_by
 
 FULL = {"checkpoint": 300, "reading": 100, "parts": 300}
 SHARE = {"checkpoint": 14, "reading": 8, "parts": 16}
-SHARE_SANITIZED = {"checkpoint": 5, "reading": 4, "parts": 8}
 PAGE = 4096
 
 
@@ -154,8 +153,7 @@ def main():
     name, bin_folder, results = sys.argv[1:4]
     report = Report(results, "flips", name)
     attack = {"checkpoint": attack_checkpoint, "reading": attack_reading, "parts": attack_parts}[name]
-    share = (SHARE_SANITIZED if "DEPTHROUTE_SANITIZED" in os.environ else SHARE)[name]
-    numbers = range(FULL[name] if everything() else share)
+    numbers = range(FULL[name] if everything() else SHARE[name])
     if len(sys.argv) > 4:
         numbers = [int(sys.argv[4])]
     with tempfile.TemporaryDirectory() as folder:

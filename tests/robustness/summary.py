@@ -16,4 +16,4 @@ for kind in ("kills", "flips"):
     each += [f"{record['name']} skipped: {record['skipped']}" for record in records if "skipped" in record]
     total = sum(record["of"] for record in ran)
     print(f"{kind}: {sum(record['done'] for record in ran)} of {total} ({', '.join(each) or 'none ran'}), "
-          f"{sum(record['failures'] for record in ran)} failures, {len(records) - len(ran)} skipped")
+          f"{sum(record['failures'] for record in ran)} failures, {len(records) - len(ran)} programs skipped")
