@@ -288,9 +288,10 @@ std::optional<int> train_once(World& world, const TrainConfig& config, Device de
       refuse_changes(start.checkpoint, config, start.state, data->fingerprint, data->val_fingerprint);
   });
   if (start.state.step >= config.train.steps) {
-    if (world.is_first())
-      print_line(stdout, fmt::format("nothing to do: {} is at step {} of {}", start.checkpoint,
-                                     start.state.step, config.train.steps));
+    if (!world.is_first()) return kExitOk;
+    if (lock) clean_leftovers(config.output);
+    print_line(stdout, fmt::format("nothing to do: {} is at step {} of {}", start.checkpoint,
+                                   start.state.step, config.train.steps));
     return kExitOk;
   }
   Trainer trainer(world, config, start, *data, device);

@@ -3,7 +3,6 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
-#include <limits>
 #include <random>
 
 #include "configs/base/error.h"
@@ -23,21 +22,20 @@ using testing_support::MpiJob;
 using testing_support::Result;
 using testing_support::run_program_to_end;
 
-/// Writes NaN over one row of the embedding.
-void poison_embedding(const std::string& file, int64_t row) {
+/// Overwrites one value of a tensor: element `column` of row `row` (0 for a vector).
+void overwrite(const std::string& file, const std::string& tensor, int64_t row, int64_t column, float value) {
   int64_t at = 0;
   {
     const SafetensorsFile tensors(file);
-    const TensorEntry* entry = tensors.find("model.embed_tokens.weight");
+    const TensorEntry* entry = tensors.find(tensor);
     ASSERT_NE(entry, nullptr);
-    at = entry->begin + row * entry->shape[1] * 4;
+    at = entry->begin + (row * entry->shape.back() + column) * 4;
   }
   std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
   uint64_t header = 0;
   stream.read(reinterpret_cast<char*>(&header), sizeof(header));
-  const float nan = std::numeric_limits<float>::quiet_NaN();
   stream.seekp(static_cast<std::streamoff>(8 + header) + at);
-  stream.write(reinterpret_cast<const char*>(&nan), sizeof(nan));
+  stream.write(reinterpret_cast<const char*>(&value), sizeof(value));
   ASSERT_TRUE(stream.good());
 }
 
@@ -198,13 +196,19 @@ TEST_F(Jobs, AProcessThatHangsEndsTheJobWithAReason) {
 }
 
 // One sequence holds a token whose embedding is NaN: one process alone computes NaN. All skip the step.
-TEST_F(Jobs, NanOnOneProcessIsSkippedByAllAndCounted) {
+// Weights are finite, or they would be refused. But the logit of token 8000 is infinite: where it is minus
+// infinity, only the sequence that has this token as a target has no finite loss. Which sign gives that
+// depends on the initial weights.
+TEST_F(Jobs, AnInfiniteLossOnOneProcessIsSkippedByAllAndCounted) {
   const std::vector<std::string> settings = {"model.tie_embeddings=false", "data.order=sequential",
-                                             "train.global_batch=8", "train.max_bad_steps=100"};
+                                             "train.global_batch=8",       "train.max_bad_steps=100",
+                                             "optimizer.lr=1e-6",          "optimizer.lr_min=1e-7"};
   ASSERT_EQ(job(1, "source", 1, settings).status, 0);
   Result result;
-  const std::string model = checkpoint("source", 1) + "/model";
-  poison_embedding(model + "/model.safetensors", 8000);
+  const std::string model = path("odd");  // a checkpoint's own model is verified against its manifest
+  std::filesystem::copy(checkpoint("source", 1) + "/model", model, std::filesystem::copy_options::recursive);
+  const std::string weights = model + "/model.safetensors";
+  overwrite(weights, "model.norm.weight", 0, 0, 1e3F);
   ShardWriter writer(path("rare.bin"), 8192);
   std::vector<int32_t> tokens(32 * 16 + 1, 5);
   tokens[32 * 3 + 7] = 8000;  // the fourth of sixteen sequences
@@ -214,6 +218,12 @@ TEST_F(Jobs, NanOnOneProcessIsSkippedByAllAndCounted) {
   for (const std::string& setting :
        {"model.from=" + model, "data.train=[" + path("rare.bin") + "]", std::string("data.val=[]")})
     poisoned.push_back(setting);
+  for (const float sign : {1.0F, -1.0F}) {
+    overwrite(weights, "lm_head.weight", 8000, 0, sign * 3e38F);
+    const std::string name = sign > 0 ? "plus" : "minus";
+    ASSERT_EQ(job(1, name, 7, poisoned).status, 0);
+    if (!metrics(name).at(1).at("loss").is_null()) break;
+  }
   for (const int processes : {1, 4}) {
     const std::string name = "n" + std::to_string(processes);
     result = job(processes, name, 7, poisoned);

@@ -18,7 +18,8 @@
 
 namespace depthroute::testing_support {
 
-/// Whole blocks, as one process would have them. Any bits, NaN included, but zero between parameters.
+/// Whole blocks, as one process would have them. Any bits that make a finite number, but zero between
+/// parameters.
 struct Numbers {
   std::vector<float> parameters, m, v;
 
@@ -28,7 +29,8 @@ struct Numbers {
       block->assign(static_cast<size_t>(layout.block_size()), 0.0F);
       for (const Parameter& parameter : layout.all())
         for (int64_t i = 0; i < parameter.numel(); ++i) {
-          const auto bits = static_cast<uint32_t>(random());
+          uint32_t bits = static_cast<uint32_t>(random());
+          if ((bits & 0x7f800000U) == 0x7f800000U) bits ^= 0x00800000U;  // else infinite or no number
           std::memcpy(&(*block)[static_cast<size_t>(parameter.offset + i)], &bits, sizeof(bits));
         }
     }
