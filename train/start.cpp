@@ -8,6 +8,7 @@
 
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
+#include "configs/plan_size.h"
 #include "configs/read.h"
 #include "configs/standard_streams.h"
 #include "data/checkpoint_folder.h"
@@ -87,6 +88,10 @@ Start start_from_model(const std::string& path, const TrainConfig& config) {
   start.model_folder = std::make_shared<const ModelFolder>(open_model(path));
   refuse_contradictions(config, *start.model_folder);
   start.model = start.model_folder->config();
+  TrainConfig taken = config;
+  taken.model = start.model;
+  if (const std::string problem = size_problem(taken); !problem.empty())
+    throw ConfigError("model.from {}: {}", path, problem);
   return start;
 }
 

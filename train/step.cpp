@@ -79,14 +79,14 @@ TrainingStep::TrainingStep(const TrainConfig& config, Device device, Collectives
   arena_.plan(Purpose::batch, &parts_, {partition_.options().pieces, 1 + buckets + 1}, DType::f64);
   if (const int64_t floats = ops::sum_of_squares_workspace(device))
     arena_.plan(Purpose::workspace, &workspace_, {floats});
-  host_tokens_.resize(static_cast<size_t>(shape.numel()));
-  host_targets_.resize(static_cast<size_t>(shape.numel()));
-  host_parts_.resize(static_cast<size_t>(parts_.numel()));
 }
 
 void TrainingStep::allocate() {
   stream_ = make_stream(arena_.device());
   arena_.allocate();
+  host_tokens_.resize(static_cast<size_t>(tokens_.numel()));
+  host_targets_.resize(static_cast<size_t>(targets_.numel()));
+  host_parts_.resize(static_cast<size_t>(parts_.numel()));
 }
 
 Tensor TrainingStep::part_value(int index, int64_t column) const {
