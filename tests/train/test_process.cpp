@@ -140,6 +140,28 @@ TEST_F(Process, AReaderThatLeavesStopsTheRunWithACheckpoint) {
   EXPECT_EQ(verify_manifest(checkpoints().front().path).step, 1);
 }
 
+TEST_F(Process, StopsAlthoughNobodyReadsItsOutput) {
+  const std::string pipe = path("stdout");
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0644), 0);
+  const int both = open(pipe.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+  const std::string page(4096, '.');
+  while (write(both, page.data(), page.size()) > 0) {
+  }
+  fs::create_directories(path("run"));
+  Program program("depthroute-train", {config_}, folder_);
+  fs::remove(pipe);
+  program.watch(path("run"));
+  while (!exists(metrics_path(path("run"))) && program.wait_for_events(1)) {
+  }
+  program.send(SIGTERM);  // while it waits to say what it trains
+  const Result result = program.wait();
+  EXPECT_EQ(result.status, kExitInterrupted) << result.err;
+  EXPECT_NE(result.err.find("standard output cannot be written: nobody reads it"), std::string::npos)
+      << result.err;
+  ASSERT_FALSE(checkpoints().empty());
+  close(both);
+}
+
 // What counts is on disk: the log lines alone are lost, and said to be.
 TEST_F(Process, ARunGoesOnWithoutItsOutput) {
   const auto full = [] { redirect(STDOUT_FILENO, "/dev/full", O_WRONLY); };
