@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
-#include <regex>
 
 #include "configs/base/error.h"
 #include "data/checkpoint_folder.h"
@@ -200,15 +199,16 @@ TEST_F(StartProgram, ARunThatFinishesBetweenLookAndLockIsNotOverwritten) {
                   "inject=openat:signal=SIGSTOP:when=1", test_paths::bin() + "/depthroute-train", config},
                  path("traced"));
   second.watch(path("traced"));
-  std::smatch stopped;
   std::string log;
-  while (!std::regex_search(log = read_file(trace), stopped, std::regex("(\\d+) +--- stopped by SIGSTOP")))
+  while ((log = read_file(trace)).find("--- stopped by SIGSTOP") == std::string::npos)
     if (!second.wait_for_events(1)) GTEST_SKIP() << "strace cannot trace here: " << second.wait().err;
+  const size_t line = log.rfind('\n', log.find("--- stopped by SIGSTOP"));
+  const pid_t stopped = std::stoi(log.substr(line == std::string::npos ? 0 : line + 1));
   const Result first = train(config);
   ASSERT_EQ(first.status, 0) << first.err;
   const std::string weights = read_file(checkpoint("run", 14) + "/model/model.safetensors");
   const auto written = fs::last_write_time(checkpoint("run", 14) + "/manifest.json");
-  kill(std::stoi(stopped[1]), SIGCONT);
+  kill(stopped, SIGCONT);
   const Result result = second.wait();
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_NE(result.out.find("nothing to do"), std::string::npos) << result.out;
