@@ -47,10 +47,7 @@ void select_device(Device device, int local_rank) {
   if (device == Device::cuda) cuda::select(local_rank);
 }
 
-void make_independent_of_threads(bool on) {
-  if (on) cpu::reserve_blas_memory(omp_get_max_threads());  // each thread makes products of its own
-  cpu::make_products_independent_of_threads(on);
-}
+void make_independent_of_threads(bool on) { cpu::make_products_independent_of_threads(on); }
 
 Stream make_stream(Device device) {
   return device == Device::cuda ? cuda::make_stream() : Stream{device, nullptr};
@@ -88,7 +85,7 @@ void device_free(Device device, void* block, int64_t bytes) {
 void prepare_process(char** argv) {
   cpu::check_instruction_sets();
   cpu::restart_with_better_settings(argv);
-  cpu::reserve_blas_memory(1);
+  cpu::reserve_blas_memory(omp_get_max_threads());  // in attention each thread makes products of its own
 }
 
 }  // namespace depthroute

@@ -37,8 +37,7 @@ int64_t process_bytes(Device device);
 void select_device(Device device, int local_rank);
 
 /// On the CPU from now on: the same bits whatever the number of threads, at some cost in matrix products (the
-/// only op that differs). GPUs: the ops' own arguments. SystemError if there is no room for the buffers that
-/// takes.
+/// only op that differs). GPUs: the ops' own arguments.
 void make_independent_of_threads(bool on);
 
 Stream make_stream(Device device);

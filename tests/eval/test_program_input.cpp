@@ -70,7 +70,8 @@ TEST_F(EvalInput, WeightsThatAreNotFiniteAreNamed) {
         tensor.values[static_cast<size_t>(3 * width + 5)] = bad;
         tensor.values.back() = bad;  // the first one is told
       });
-      const std::string said = fmt::format("{}: tensor \"{}\" holds {} at [3, 5]", model, kTensor, bad);
+      const std::string said = fmt::format("{}: tensor \"{}\" holds {} at [3, 5]",
+                                           std::filesystem::canonical(model).string(), kTensor, bad);
       expect_refused(config_text(golden), said, from(model) + place + (golden == "additive" ? wrap : ""));
       if (bad > 0) expect_refused(config_text(golden), said, from(model) + place + " --part 1/3");
     }
