@@ -18,6 +18,21 @@ constexpr std::array kStopSignals = {SIGTERM, SIGUSR1, SIGHUP, SIGINT};
 
 volatile std::sig_atomic_t requested = 0;
 
+// What was ignored when the program started is only known before libraries start: UCX, which Open MPI 5 of
+// Debian 13 links, puts a handler of its own in SIGHUP's place, ignored or not. The loader calls what
+// .preinit_array lists before any library's constructors.
+std::array<bool, kStopSignals.size()> ignored_at_start;
+
+void look_before_libraries_start(int, char**, char**) {
+  for (size_t i = 0; i < kStopSignals.size(); ++i) {
+    struct sigaction present;
+    ignored_at_start[i] = sigaction(kStopSignals[i], nullptr, &present) == 0 && present.sa_handler == SIG_IGN;
+  }
+}
+
+using AtStart = void (*)(int, char**, char**);
+[[gnu::section(".preinit_array"), gnu::used]] const AtStart look_first = look_before_libraries_start;
+
 constexpr const char* kNothingWritten =
     " before the first step; nothing was written: run the same command again";
 
@@ -36,9 +51,6 @@ extern "C" void end_at_once(int signal) {
 }
 
 void handle(int signal, void (*handler)(int), int flags) {
-  struct sigaction present = {};
-  sigaction(signal, nullptr, &present);
-  if (signal != SIGPIPE && present.sa_handler == SIG_IGN) return;
   struct sigaction action = {};
   action.sa_handler = handler;
   sigemptyset(&action.sa_mask);
@@ -46,15 +58,20 @@ void handle(int signal, void (*handler)(int), int flags) {
   sigaction(signal, &action, nullptr);
 }
 
+/// Those that were ignored are ignored again: a restarted program (kernels/cpu/restart.h) must find them so.
+void handle_stop_signals(void (*handler)(int), int flags_of_sigint) {
+  for (size_t i = 0; i < kStopSignals.size(); ++i)
+    handle(kStopSignals[i], ignored_at_start[i] ? SIG_IGN : handler,
+           kStopSignals[i] == SIGINT ? flags_of_sigint : 0);
+}
+
 }  // namespace
 
-void end_on_stop_signals() {
-  for (const int signal : kStopSignals) handle(signal, end_at_once, 0);
-}
+void end_on_stop_signals() { handle_stop_signals(end_at_once, 0); }
 
 void install_stop_signals() {
   // SA_RESETHAND: the default action comes back, so that a second one ends the process.
-  for (const int signal : kStopSignals) handle(signal, remember_signal, signal == SIGINT ? SA_RESETHAND : 0);
+  handle_stop_signals(remember_signal, SA_RESETHAND);
   handle(SIGPIPE, remember_signal, 0);
 }
 

@@ -6,7 +6,7 @@
 namespace depthroute {
 
 TemporaryFolder::TemporaryFolder() {
-  path_ = testing::TempDir() + "/depthroute-eval-XXXXXX";
+  path_ = testing::TempDir() + "depthroute-eval-XXXXXX";
   if (!mkdtemp(path_.data())) throw std::runtime_error("mkdtemp failed");
 }
 
