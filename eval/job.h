@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "configs/cli.h"
-#include "eval/controls.h"
-#include "eval/part.h"
-#include "eval/results.h"
+#include "eval/cells/known_answers.h"
+#include "eval/results/part.h"
+#include "eval/results/results_file.h"
 #include "eval/setup.h"
 
 namespace depthroute {

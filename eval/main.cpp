@@ -9,8 +9,8 @@
 #include "configs/cli.h"
 #include "configs/read.h"
 #include "configs/standard_streams.h"
-#include "eval/modes.h"
-#include "eval/report.h"
+#include "eval/results/report.h"
+#include "eval/run.h"
 #include "kernels/collectives/world.h"
 
 namespace depthroute {

@@ -1,6 +1,6 @@
 #include "kernels/host_view.h"
 
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute {
 

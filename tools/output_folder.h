@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "data/lock.h"
+#include "data/file_lock.h"
 
 namespace depthroute {
 

@@ -9,7 +9,7 @@
 #include "data/files.h"
 #include "data/token_stream.h"
 #include "train/batches.h"
-#include "train/checkpoint_saver.h"
+#include "train/checkpoint/saver.h"
 
 namespace depthroute {
 

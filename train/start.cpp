@@ -13,7 +13,7 @@
 #include "configs/standard_streams.h"
 #include "data/checkpoint_folder.h"
 #include "data/model_folder.h"
-#include "train/run_folder.h"
+#include "train/checkpoint/run_folder.h"
 
 namespace depthroute {
 

@@ -6,7 +6,7 @@
 
 #include "configs/train_config.h"
 #include "data/model_folder.h"
-#include "train/checkpoint.h"
+#include "train/checkpoint/format.h"
 
 namespace depthroute {
 

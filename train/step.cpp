@@ -5,8 +5,8 @@
 
 #include "configs/base/error.h"
 #include "kernels/collectives/world.h"
-#include "kernels/ops.h"
-#include "train/schedule.h"
+#include "kernels/ops/ops.h"
+#include "train/learning_rate.h"
 
 namespace depthroute {
 

@@ -17,10 +17,10 @@
 #include "kernels/device.h"
 #include "kernels/replay.h"
 #include "train/batches.h"
-#include "train/gradient_sum.h"
 #include "train/model/qwen3.h"
-#include "train/optimizer.h"
-#include "train/partition.h"
+#include "train/sharding/adamw.h"
+#include "train/sharding/gradient_sum.h"
+#include "train/sharding/partition.h"
 
 namespace depthroute {
 

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/collectives/patience.h"
+#include "kernels/collectives/backoff.h"
 
 namespace depthroute::mpi {
 

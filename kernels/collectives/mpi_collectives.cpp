@@ -8,10 +8,10 @@
 #include <utility>
 
 #include "configs/base/check.h"
-#include "kernels/collectives/call_queue.h"
 #include "kernels/collectives/host_exchange.h"
+#include "kernels/collectives/worker.h"
 #include "kernels/cuda/device.h"
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute {
 

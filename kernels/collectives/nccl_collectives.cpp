@@ -11,12 +11,12 @@
 #include "configs/base/check.h"
 #include "configs/base/error.h"
 #include "kernels/collectives/backends.h"
+#include "kernels/collectives/backoff.h"
 #include "kernels/collectives/nccl_library.h"
 #include "kernels/collectives/pairwise_tree.h"
-#include "kernels/collectives/patience.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/kernels.h"
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute {
 

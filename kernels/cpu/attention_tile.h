@@ -11,7 +11,7 @@
 #include <cstdint>
 
 #include "configs/base/check.h"
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute::cpu {
 

@@ -1,4 +1,4 @@
-// The CPU backend: one function per op of kernels/ops.h, on raw float32 pointers whose shapes ops.cpp has
+// The CPU backend: one function per op of kernels/ops/ops.h, on raw float32 pointers whose shapes ops.cpp has
 // checked. Threads come from OpenMP. Sums over tokens go through a fixed number of chunks (reduce.h), so
 // results do not depend on the number of threads; only GEMM's may.
 #pragma once
@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute::cpu {
 

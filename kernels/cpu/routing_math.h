@@ -11,7 +11,7 @@
 #include "configs/model_config.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/cpu/vector_math.h"
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute::cpu {
 

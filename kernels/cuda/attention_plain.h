@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute::cuda {
 

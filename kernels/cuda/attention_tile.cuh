@@ -14,7 +14,7 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/vector.cuh"
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute::cuda {
 

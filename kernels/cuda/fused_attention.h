@@ -15,7 +15,7 @@
 #include <cstdint>
 #include <string>
 
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute::cuda {
 

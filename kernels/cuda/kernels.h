@@ -1,4 +1,4 @@
-// The CUDA backend: one function per op of kernels/ops.h with the op's arguments, whose shapes, types and
+// The CUDA backend: one function per op of kernels/ops/ops.h with the op's arguments, whose shapes, types and
 // devices ops*.cpp has checked. Work is put on the stream and not waited for. absent.cpp has the same
 // functions for builds without CUDA: none of them can be reached there, since no such device resolves.
 #pragma once
@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute::cuda {
 

@@ -12,7 +12,7 @@
 #include "configs/model_config.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute::cuda {
 

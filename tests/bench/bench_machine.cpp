@@ -5,7 +5,7 @@
 #include <chrono>
 #include <vector>
 
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 #ifdef DEPTHROUTE_BENCH_CUDA
 #include <cuda_runtime_api.h>

@@ -4,7 +4,7 @@
 #include <functional>
 #include <string>
 
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 #include "tests/bench/bench_machine.h"
 
 namespace depthroute::bench {

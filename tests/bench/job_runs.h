@@ -9,7 +9,7 @@
 
 #include "configs/train_config.h"
 #include "kernels/collectives/world.h"
-#include "train/checkpoint_saver.h"
+#include "train/checkpoint/saver.h"
 #include "train/step.h"
 
 namespace depthroute::bench {

@@ -6,7 +6,7 @@
 #include <chrono>
 #include <random>
 
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 #include "train/dry_run.h"
 #include "train/step.h"
 

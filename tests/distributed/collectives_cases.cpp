@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "kernels/host_view.h"
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 #include "tests/distributed/collectives_worker.h"
 
 namespace depthroute::worker {

@@ -2,7 +2,7 @@
 
 #include "configs/read.h"
 #include "tests/kernels/host_tensor.h"
-#include "train/checkpoint.h"
+#include "train/checkpoint/format.h"
 #include "train/step.h"
 
 namespace depthroute::testing_support {

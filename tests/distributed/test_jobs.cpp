@@ -10,8 +10,8 @@
 #include "data/token_stream.h"
 #include "tests/distributed/job_run.h"
 #include "tests/paths.h"
-#include "train/checkpoint.h"
-#include "train/run_folder.h"
+#include "train/checkpoint/format.h"
+#include "train/checkpoint/run_folder.h"
 
 namespace depthroute {
 namespace {

@@ -7,10 +7,10 @@
 #include <random>
 
 #include "configs/base/error.h"
-#include "kernels/collectives/call_queue.h"
+#include "kernels/collectives/backoff.h"
 #include "kernels/collectives/launcher.h"
 #include "kernels/collectives/pairwise_tree.h"
-#include "kernels/collectives/patience.h"
+#include "kernels/collectives/worker.h"
 #include "kernels/collectives/world.h"
 #include "tests/data/temp_folder.h"
 

@@ -10,7 +10,7 @@
 #include <sstream>
 
 #include "data/files.h"
-#include "eval/hdf5.h"
+#include "eval/results/hdf5.h"
 #include "tests/data/temp_folder.h"
 #include "tests/paths.h"
 #include "tests/train/program.h"

@@ -10,7 +10,7 @@
 
 #include "configs/base/random.h"
 #include "data/token_stream.h"
-#include "eval/schedule.h"
+#include "eval/measure/work_plan.h"
 #include "eval/setup.h"
 #include "tests/kernels/host_tensor.h"
 #include "tests/paths.h"

@@ -8,10 +8,10 @@
 
 #include "configs/base/error.h"
 #include "data/files.h"
-#include "eval/part.h"
+#include "eval/results/part.h"
 #include "tests/distributed/launch.h"
-#include "tests/eval/compare_results.h"
 #include "tests/eval/eval_program.h"
+#include "tests/eval/results/compare_results.h"
 
 namespace depthroute {
 namespace {

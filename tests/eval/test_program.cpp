@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "data/files.h"
-#include "eval/hdf5.h"
+#include "eval/results/hdf5.h"
 #include "tests/eval/eval_program.h"
 #include "tests/paths.h"
 

@@ -13,7 +13,7 @@
 
 #include "data/files.h"
 #include "data/model_folder.h"
-#include "eval/part.h"
+#include "eval/results/part.h"
 #include "tests/eval/eval_program.h"
 
 namespace depthroute {

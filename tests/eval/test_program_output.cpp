@@ -14,9 +14,9 @@
 
 #include "configs/base/error.h"
 #include "data/files.h"
-#include "eval/output_lock.h"
-#include "tests/eval/compare_results.h"
+#include "eval/results/output_lock.h"
 #include "tests/eval/eval_program.h"
+#include "tests/eval/results/compare_results.h"
 #include "tests/train/program.h"
 
 namespace depthroute {

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "data/files.h"
-#include "eval/part_seal.h"
+#include "eval/results/part_seal.h"
 #include "tests/fuzz/memory_file.h"
 #include "tests/fuzz/scratch_folder.h"
 

@@ -10,7 +10,7 @@
 
 #include "configs/base/error.h"
 #include "data/files.h"
-#include "eval/hdf5.h"
+#include "eval/results/hdf5.h"
 
 namespace depthroute {
 

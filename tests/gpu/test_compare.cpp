@@ -5,7 +5,7 @@
 
 #include "configs/base/error.h"
 #include "data/files.h"
-#include "eval/hdf5.h"
+#include "eval/results/hdf5.h"
 #include "tests/data/temp_folder.h"
 #include "tests/gpu/compare.h"
 

@@ -16,7 +16,7 @@
 
 #include "kernels/device.h"
 #include "kernels/host_view.h"
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 #include "kernels/tensor.h"
 
 #ifndef DEPTHROUTE_TEST_DEVICE

@@ -175,7 +175,7 @@ TEST(CrossEntropy, Bf16MatchesFloat64) {
   }
 }
 
-// The host cannot look at targets that are on a GPU. On the CPU such a target aborts (test_op_checks).
+// The host cannot look at targets that are on a GPU. On the CPU such a target aborts (test_checks).
 TEST(CrossEntropy, ATargetThatIsNoClassGivesNaN) {
   if (!test::on_cuda()) GTEST_SKIP() << "the CPU backend aborts";
   Case c(4, 8, 97);

@@ -15,10 +15,10 @@
 #include "kernels/arena.h"
 #include "kernels/collectives/world.h"
 #include "kernels/cuda/device.h"
-#include "train/gradient_sum.h"
 #include "train/model/qwen3.h"
-#include "train/optimizer.h"
-#include "train/partition.h"
+#include "train/sharding/adamw.h"
+#include "train/sharding/gradient_sum.h"
+#include "train/sharding/partition.h"
 
 namespace depthroute {
 namespace {

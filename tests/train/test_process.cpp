@@ -20,7 +20,7 @@
 #include "data/manifest.h"
 #include "tests/paths.h"
 #include "tests/train/tiny_run.h"
-#include "train/run_folder.h"
+#include "train/checkpoint/run_folder.h"
 
 namespace depthroute {
 namespace {

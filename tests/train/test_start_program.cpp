@@ -14,7 +14,7 @@
 #include "data/token_stream.h"
 #include "tests/paths.h"
 #include "tests/train/tiny_run.h"
-#include "train/run_folder.h"
+#include "train/checkpoint/run_folder.h"
 
 namespace depthroute {
 namespace {

@@ -8,7 +8,7 @@
 #include "data/files.h"
 #include "data/manifest.h"
 #include "tests/train/tiny_run.h"
-#include "train/run_folder.h"
+#include "train/checkpoint/run_folder.h"
 
 namespace depthroute {
 namespace {

@@ -12,7 +12,7 @@
 #include "data/safetensors.h"
 #include "data/token_stream.h"
 #include "tests/kernels/host_tensor.h"
-#include "train/run_folder.h"
+#include "train/checkpoint/run_folder.h"
 
 namespace depthroute::testing_support {
 

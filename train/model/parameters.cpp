@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "configs/base/random.h"
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute {
 

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "kernels/arena.h"
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 #include "train/model/depth_plan.h"
 #include "train/model/parameters.h"
 

@@ -9,7 +9,7 @@
 #include "configs/base/error.h"
 #include "data/files.h"
 #include "kernels/host_view.h"
-#include "kernels/ops.h"
+#include "kernels/ops/ops.h"
 
 namespace depthroute {
 

@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "tests/train/tiny_run.h"
-#include "train/run_folder.h"
+#include "train/checkpoint/run_folder.h"
 
 namespace depthroute {
 namespace {

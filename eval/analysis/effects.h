@@ -1,0 +1,26 @@
+// From outcomes per sequence to effects with intervals: one set of bootstrap draws for the clean run, every
+// cell and every control.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "eval/analysis/bootstrap.h"
+#include "eval/cells/grid.h"
+#include "eval/results/results_file.h"
+
+namespace depthroute {
+
+/// Quantities that analyze() estimates, given so many comparisons (cells that run, and controls): a number
+/// for BootstrapMemory.
+int64_t analyzed_quantities(int64_t comparisons);
+
+/// Fills clean, effects (mass and eps_sensitivity included) and control_effects from what the evaluation
+/// measured.
+void analyze(Results& results, const BootstrapOptions& options, BootstrapMemory& memory);
+
+/// For every mask and zero cell the delta nll of mask minus that of zero on the same sources, if both ran;
+/// else NaN.
+std::vector<double> eps_sensitivities(std::span<const Cell> cells, std::span<const Effect> effects);
+
+}  // namespace depthroute

@@ -1,0 +1,69 @@
+// Parts of an evaluation: what each task of a job array measured, and what `--merge` makes the results file
+// of. A part is an HDF5 file <output>.parts/part_00003_of_00016.h5, readable like the results: /axis has the
+// scales all batches share, /batch_00012 one batch's record. It is there whole or not at all.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "eval/measure/work_plan.h"
+#include "eval/results/results_file.h"
+
+namespace depthroute {
+
+inline constexpr int64_t kPartSchemaVersion = 1;
+
+/// Part `index` of `count`, counted from 0 as Slurm counts the tasks of `--array=0-15`.
+struct PartNumber {
+  int64_t index = 0, count = 1;
+};
+std::string parts_folder(const std::string& output);
+std::string part_path(const std::string& output, const PartNumber& number);
+
+/// What all files of an evaluation share.
+struct PartLayout {
+  const DepthPlan& plan;
+  BatchRange batches;  // of this part
+  int64_t seq_len = 0;
+  std::vector<std::string> comparisons;  // names
+  bool all_weights = false;
+};
+
+class PartWriter {
+ public:
+  PartWriter(const std::string& path, PartLayout layout);
+  /// The next batch.
+  void write(const BatchRecord& record);
+  /// Closes, fsyncs, renames. `controls_passed`: on the sequences of this part.
+  void commit(const PartNumber& number, const Provenance& provenance, bool controls_passed);
+
+ private:
+  WholeFile place_;
+  PartLayout layout_;
+  Hdf5Writer file_;
+};
+
+class PartReader {
+ public:
+  /// DataError if `path` is not a part of this version.
+  explicit PartReader(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  /// "" if it was measured from the same configuration, checkpoint and data by the same program; otherwise
+  /// what differs, as in "with another configuration (config_hash 12ab, here 34cd)".
+  std::string difference(const Provenance& here) const;
+  /// What only the part knows: parameter checksums, device, precision.
+  void add_to(Provenance& provenance) const;
+  bool controls_passed() const;
+  /// Every batch in order. DataError if one is missing, damaged or of another shape.
+  void read(const PartLayout& layout, const RecordSink& sink) const;
+
+ private:
+  BatchRecord read_batch(const PartLayout& layout, int64_t index) const;
+  std::string path_;
+  Hdf5Reader file_;
+};
+
+}  // namespace depthroute

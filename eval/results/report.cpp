@@ -1,0 +1,169 @@
+#include "eval/results/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+
+#include "eval/analysis/effects.h"
+
+namespace depthroute {
+namespace {
+
+template <typename... Args>
+void line(std::string& text, fmt::format_string<Args...> format, Args&&... args) {
+  fmt::format_to(std::back_inserter(text), format, std::forward<Args>(args)...);
+  text += '\n';
+}
+
+/// "-" for what is not there, so that a column is never a row of nan.
+std::string number(double value, const char* format) {
+  return std::isnan(value) ? "-" : fmt::format(fmt::runtime(format), value);
+}
+
+std::string interval(const Estimate& estimate, const char* format) {
+  if (std::isnan(estimate.low)) return "";
+  return fmt::format("[{}, {}]", number(estimate.low, format), number(estimate.high, format));
+}
+
+std::string bytes(int64_t count) {
+  const double gib = static_cast<double>(count) / (1 << 30), mib = static_cast<double>(count) / (1 << 20);
+  return gib >= 1 ? fmt::format("{:.2f} GiB", gib) : fmt::format("{:.1f} MiB", mib);
+}
+
+size_t name_width(const std::vector<Cell>& cells) {
+  size_t width = 4;
+  for (const Cell& cell : cells) width = std::max(width, cell.name.size());
+  return width;
+}
+
+/// "4 (1 skipped, 2 duplicate)"
+std::string sites(const Cell& cell) {
+  std::string text = std::to_string(cell.sites_ablated), notes;
+  const auto note = [&](int count, const char* what) {
+    if (count > 0) notes += fmt::format("{}{} {}", notes.empty() ? "" : ", ", count, what);
+  };
+  note(cell.sites_skipped, "skipped");
+  note(cell.sites_duplicate, "duplicate");
+  return notes.empty() ? text : text + " (" + notes + ")";
+}
+
+void append_mass(std::string& text, const RoutingTrace& trace) {
+  constexpr Family kFamilies[] = {Family::embedding, Family::older, Family::recent, Family::current};
+  constexpr Band kBands[] = {Band::early, Band::mid, Band::late};
+  line(text, "\nRouting mass by family (mean over sites)");
+  line(text, "  {:<12}{:>10}{:>10}{:>10}{:>10}{:>12}", "", "embedding", "older", "recent", "current",
+       "sites");
+  const auto row = [&](Sublayer sublayer, Band band, const std::string& name) {
+    int64_t count = 0;
+    for (int site = 0; site < static_cast<int>(trace.plan().sites.size()); ++site)
+      count += trace.plan().sites[site].sublayer == sublayer && trace.plan().band(site) == band;
+    if (count == 0) return;
+    text += fmt::format("  {:<12}", name);
+    for (Family family : kFamilies)
+      text += fmt::format("{:>10.4f}", trace.family_mass(family, sublayer, band));
+    line(text, "{:>12}", count);
+  };
+  for (Sublayer sublayer : {Sublayer::attn, Sublayer::mlp})
+    for (Band band : kBands) row(sublayer, band, fmt::format("{} {}", to_string(sublayer), to_string(band)));
+  row(Sublayer::final, Band::none, "final");
+}
+
+void append_cells(std::string& text, const Results& results, double alpha) {
+  const size_t width = name_width(results.cells);
+  line(text, "\nCells: change against the clean run per token, {:g} % intervals over sequences",
+       100 * (1 - alpha));
+  line(text, "  {:<{}}  {:>8}  {:>10}  {:<24}{:>10}{:>9}  {}", "name", width, "mass", "dNLL", "", "KL",
+       "flips %", "sites");
+  for (size_t i = 0; i < results.cells.size(); ++i) {
+    const Cell& cell = results.cells[i];
+    const Effect& effect = results.effects[i];
+    if (!cell.runs()) {
+      line(text, "  {:<{}}  not run: no site to change ({} skipped, {} without such a source)", cell.name,
+           width, cell.sites_skipped, cell.sites_absent);
+      continue;
+    }
+    line(text, "  {:<{}}  {:>8}  {:>10}  {:<24}{:>10}{:>9}  {}", cell.name, width,
+         number(effect.mass, "{:.4f}"), number(effect.delta_nll.value, "{:+.5f}"),
+         interval(effect.delta_nll, "{:+.5f}"), number(effect.kl.value, "{:.5f}"),
+         number(100 * effect.flip_rate.value, "{:.2f}"), sites(cell));
+  }
+}
+
+void append_controls(std::string& text, const Results& results) {
+  line(text, "\nControls");
+  line(text, "  {:<22}{:>12}{:>12}{:>16}  {}", "name", "dNLL", "KL", "largest token", "expected");
+  for (size_t i = 0; i < results.controls.size(); ++i) {
+    const Control& control = results.controls[i];
+    const Effect& effect = results.control_effects[i];
+    const double largest = results.control_outcomes[i].largest_change;
+    const char* mark = !control.judged() ? "" : control.passes(largest) ? "  ok" : "  FAILED";
+    line(text, "  {:<22}{:>12}{:>12}{:>16}  {}{}", control.name, number(effect.delta_nll.value, "{:+.3g}"),
+         number(effect.kl.value, "{:.3g}"), number(largest, "{:.3g}"), control.expectation, mark);
+  }
+  const bool same = results.provenance.parameters_before == results.provenance.parameters_after;
+  line(text, "  parameters before and after: {}", same ? "equal  ok" : "DIFFERENT  FAILED");
+  if (results.provenance.wrapped)
+    line(text, "  wrapper: largest |weight - schedule| {:.3g}, largest std over tokens {:.3g}",
+         results.wrapper.largest_deviation, results.wrapper.largest_std);
+}
+
+}  // namespace
+
+std::string results_report(const Results& results, double alpha, const std::string& path) {
+  const Evaluation& evaluation = results.evaluation;
+  std::string text;
+  line(text, "Clean run: {:.5f} nats/token {}, perplexity {:.3f}, {} sequences of {} tokens",
+       results.clean.value, interval(results.clean, "{:.5f}"), std::exp(results.clean.value),
+       evaluation.sequences, evaluation.seq_len);
+  if (results.trace && !results.trace->empty()) append_mass(text, *results.trace);
+  if (!results.cells.empty()) append_cells(text, results, alpha);
+  append_controls(text, results);
+  line(text, "\nResults: {}", path);
+  return text;
+}
+
+std::string dry_run_report(const EvalModel& model, const EvalConfig& config, const std::vector<Cell>& cells,
+                           const std::vector<Control>& controls, const DepthPlan& plan, const Arena& arena) {
+  std::string text;
+  const int64_t seq_len = config.data.seq_len, sequences = config.data.sequences;
+  line(text, "Model: {}\n  {}", model.folder.path(), model.describe());
+  line(text, "Data: {} sequences of {} tokens, {} at a time", sequences, seq_len,
+       std::min(config.micro_batch, sequences));
+  line(text, "Output: {}", config.output);
+  if (!cells.empty()) {
+    const size_t width = name_width(cells);
+    line(text, "\nCells: {}\n  {:<{}}  {:<16}{}", cells.size(), "name", width, "first site", "sites");
+    for (const Cell& cell : cells)
+      line(text, "  {:<{}}  {:<16}{}", cell.name, width,
+           cell.runs() ? plan.site_name(cell.first_site) : "not run", sites(cell));
+  }
+  line(text, "\nMemory ({})", to_string(arena.device()));
+  for (int i = 0; i < kNumPurposes; ++i) {
+    const Purpose purpose = static_cast<Purpose>(i);
+    if (arena.bytes(purpose) > 0)
+      line(text, "  {:<16}{:>12}", to_string(purpose), bytes(arena.bytes(purpose)));
+  }
+  line(text, "  {:<16}{:>12}", "total", bytes(arena.total_bytes()));
+  int64_t comparisons = static_cast<int64_t>(controls.size());
+  for (const Cell& cell : cells) comparisons += cell.runs();
+  line(text, "Memory for results (the first process's, on the host; not for --part)");
+  line(text, "  {:<16}{:>12}", "measured", bytes(Evaluation::bytes(sequences, seq_len, comparisons)));
+  line(text, "  {:<16}{:>12}", "bootstrap",
+       bytes(
+           BootstrapMemory::bytes(config.statistics.bootstrap, sequences, analyzed_quantities(comparisons))));
+
+  double passes = Evaluator::cost(model.config, seq_len, 0);
+  for (const Cell& cell : cells)
+    if (cell.runs()) passes += Evaluator::cost(model.config, seq_len, cell.first_site);
+  for (const Control& control : controls)
+    passes += Evaluator::cost(model.config, seq_len, control.first_site);
+  const double flops = Qwen3::train_flops_per_token(model.config, seq_len) / 3 *
+                       static_cast<double>(sequences) * static_cast<double>(seq_len) * passes;
+  line(text, "\nCost: {:.1f} forward passes over {} tokens, {:.3g} FLOPs in matrix products", passes,
+       sequences * seq_len, flops);
+  return text;
+}
+
+}  // namespace depthroute

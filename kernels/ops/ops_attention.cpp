@@ -1,0 +1,70 @@
+#include "kernels/cpu/kernels.h"
+#include "kernels/ops/checks.h"
+#include "kernels/ops/ops.h"
+#include "kernels/profile.h"
+
+namespace depthroute::ops {
+
+int64_t attention_workspace(Device device, DType act, const AttentionShape& shape) {
+  return device == Device::cuda ? cuda::attention_workspace(act, shape) : cpu::attention_workspace(shape);
+}
+
+namespace {
+
+/// The type of the activations, everything forward and backward share checked.
+DType require_attention(const char* op, Stream stream, const AttentionShape& shape, const Tensor& q,
+                        const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+                        const Tensor& workspace) {
+  DR_CHECK_MSG(shape.num_kv_heads > 0 && shape.num_heads % shape.num_kv_heads == 0,
+               "attention: num_heads must be a multiple of num_kv_heads");
+  const int64_t n = shape.tokens();
+  const DType act = activation_type(op, "q", stream, q);
+  require(op, "q", stream, q, {n, shape.q_cols()}, act);
+  require(op, "k", stream, k, {n, shape.kv_cols()}, act);
+  require_strided(op, "v", stream, v, n, shape.kv_cols(), act);
+  require(op, "out", stream, out, {n, shape.q_cols()}, act);
+  require(op, "lse", stream, lse, {shape.batch, shape.num_heads, shape.seq_len});
+  require_workspace(op, stream, workspace, attention_workspace(stream.device, act, shape));
+  return act;
+}
+
+// A backend that needs no scratch may be given none.
+float* scratch(const Tensor& workspace) { return workspace.defined() ? workspace.data<float>() : nullptr; }
+
+}  // namespace
+
+void attention_forward(Stream stream, const AttentionShape& shape, const Tensor& q, const Tensor& k,
+                       const Tensor& v, const Tensor& out, const Tensor& lse, const Tensor& workspace) {
+  const ProfileScope profile("attention_forward");
+  require_attention("attention_forward", stream, shape, q, k, v, out, lse, workspace);
+  dispatch(
+      stream,
+      [&] {
+        cpu::attention_forward(shape, q.data<float>(), k.data<float>(), v.data<float>(), v.row_stride(),
+                               out.data<float>(), lse.data<float>(), scratch(workspace));
+      },
+      [&] { cuda::attention_forward(stream, shape, q, k, v, out, lse, workspace); });
+}
+
+void attention_backward(Stream stream, const AttentionShape& shape, const Tensor& dout, const Tensor& q,
+                        const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+                        const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& workspace) {
+  const ProfileScope profile("attention_backward");
+  constexpr const char* kOp = "attention_backward";
+  const DType act = require_attention(kOp, stream, shape, q, k, v, out, lse, workspace);
+  const int64_t n = shape.tokens();
+  require(kOp, "dout", stream, dout, {n, shape.q_cols()}, act);
+  require(kOp, "dq", stream, dq, {n, shape.q_cols()}, act);
+  require(kOp, "dk", stream, dk, {n, shape.kv_cols()}, act);
+  require_strided(kOp, "dv", stream, dv, n, shape.kv_cols(), act);
+  dispatch(
+      stream,
+      [&] {
+        cpu::attention_backward(shape, dout.data<float>(), q.data<float>(), k.data<float>(), v.data<float>(),
+                                v.row_stride(), out.data<float>(), lse.data<float>(), dq.data<float>(),
+                                dk.data<float>(), dv.data<float>(), dv.row_stride(), scratch(workspace));
+      },
+      [&] { cuda::attention_backward(stream, shape, dout, q, k, v, out, lse, dq, dk, dv, workspace); });
+}
+
+}  // namespace depthroute::ops

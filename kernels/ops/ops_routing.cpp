@@ -1,0 +1,169 @@
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/kernels.h"
+#include "kernels/ops/checks.h"
+#include "kernels/ops/ops.h"
+#include "kernels/profile.h"
+
+namespace depthroute::ops {
+
+namespace {
+
+/// N, D, n and the activations' type of one call.
+struct SiteShape {
+  int64_t n, d, sources;
+  DType act;
+};
+
+bool is_dropped(float offset) { return std::isinf(offset) && offset < 0; }
+
+/// One source that is used as it is: its mix may be the source itself.
+bool is_identity(const RoutingSite& site) {
+  return site.sources.size() == 1 && (site.scale.empty() || site.scale[0] == 1.0f);
+}
+
+void require_mix(const char* op, Stream stream, const RoutingSite& site, const SiteShape& shape) {
+  require(op, "mix", stream, site.mix, {shape.n, shape.d}, shape.act);
+  if (is_identity(site)) return;
+  for (const Tensor& source : site.sources)
+    DR_CHECK_MSG(source.pointer != site.mix.pointer, "routing: the mix is not one of several sources");
+}
+
+/// `rows` is any [N,D] tensor of the call that is not a source.
+SiteShape require_site(const char* op, Stream stream, const RoutingSite& site, const Tensor& rows) {
+  DR_CHECK_MSG(!site.sources.empty(), "routing: a site has at least one source");
+  const SiteShape shape = {rows.rows(), rows.cols(), static_cast<int64_t>(site.sources.size()),
+                           activation_type(op, "input or output", stream, rows)};
+  for (const Tensor& source : site.sources) {
+    DR_CHECK_MSG(source.shape.rank() == 2 && source.rows() > 0 && shape.n % source.rows() == 0,
+                 "routing: a source has N rows, or a divisor of N where it is replaced");
+    require(op, "source", stream, source, {source.rows(), shape.d}, shape.act);
+  }
+  DR_CHECK_MSG(site.query.defined() == site.key_norm.defined(), "routing: query and key_norm go together");
+  if (site.query.defined()) {
+    require(op, "query", stream, site.query, {shape.d});
+    require(op, "key_norm", stream, site.key_norm, {shape.d});
+  }
+  if (site.recency_bias.defined()) require(op, "recency_bias", stream, site.recency_bias, {1});
+  DR_CHECK_MSG(site.offset.empty() || site.offset.size() == site.sources.size(),
+               "routing: one offset per source");
+  DR_CHECK_MSG(site.scale.empty() || site.scale.size() == site.sources.size(),
+               "routing: one scale per source");
+  DR_CHECK_MSG(site.offset.empty() || !std::all_of(site.offset.begin(), site.offset.end(), is_dropped),
+               "routing: every source of a site is dropped");
+  require(op, "norm_weight", stream, site.norm_weight, {shape.d});
+  require(op, "weights", stream, site.weights, {shape.n, shape.sources});
+  require(op, "inv_rms", stream, site.inv_rms, {shape.n, shape.sources});
+  require(op, "dots", stream, site.dots, {shape.n, shape.sources});
+  require(op, "rstd", stream, site.rstd, {shape.n});
+  if (site.mix.defined()) require_mix(op, stream, site, shape);
+  if (site.projection.defined()) require(op, "projection", stream, site.projection, {shape.n});
+  return shape;
+}
+
+/// What both parts of backward ask of a site and its gradients.
+SiteShape require_backward(const char* op, Stream stream, const RoutingSite& site, const Tensor& doutput,
+                           const RoutingGradients& gradients) {
+  require(op, "doutput", stream, doutput, {doutput.rows(), doutput.cols()},
+          activation_type(op, "doutput", stream, doutput));
+  const SiteShape shape = require_site(op, stream, site, doutput);
+  for (const Tensor& source : site.sources)
+    DR_CHECK_MSG(source.rows() == shape.n, "routing: replaced sources have no gradients");
+  require_mix(op, stream, site, shape);
+  DR_CHECK_MSG(gradients.query.defined() == gradients.key_norm.defined() &&
+                   (!gradients.query.defined() || site.query.defined()),
+               "routing: gradients of query and key_norm go together, and only with the site's");
+  if (gradients.query.defined()) {
+    require(op, "gradient of query", stream, gradients.query, {shape.d});
+    require(op, "gradient of key_norm", stream, gradients.key_norm, {shape.d});
+  }
+  if (gradients.recency_bias.defined())
+    require(op, "gradient of recency_bias", stream, gradients.recency_bias, {1});
+  require(op, "gradient of norm_weight", stream, gradients.norm_weight, {shape.d});
+  if (gradients.logits.defined())
+    require(op, "gradient of logits", stream, gradients.logits, {shape.n, shape.sources});
+  return shape;
+}
+
+}  // namespace
+
+void routing_forward(Stream stream, const RoutingSite& site, const Tensor& add, const Tensor& output) {
+  const ProfileScope profile("routing_forward");
+  constexpr const char* kOp = "routing_forward";
+  require(kOp, "output", stream, output, {output.rows(), output.cols()},
+          activation_type(kOp, "output", stream, output));
+  const SiteShape shape = require_site(kOp, stream, site, output);
+  if (add.defined()) {
+    require(kOp, "add", stream, add, {shape.n, shape.d}, shape.act);
+    DR_CHECK_MSG(site.sources.back().rows() == shape.n, "routing: nothing is added to a replaced source");
+  }
+  dispatch(
+      stream,
+      [&] {
+        cpu::routing_forward(shape.n, shape.d, site, add.defined() ? add.data<float>() : nullptr,
+                             output.data<float>());
+      },
+      [&] { cuda::routing_forward(stream, site, add, output); });
+}
+
+int64_t routing_backward_workspace(Device device, int64_t hidden_size) {
+  return device == Device::cpu ? cpu::routing_backward_workspace(hidden_size)
+                               : cuda::routing_backward_workspace(hidden_size);
+}
+
+void routing_backward(Stream stream, const RoutingSite& site, const Tensor& doutput, const Tensor& dcurrent,
+                      const RoutingGradients& gradients, const Tensor& workspace) {
+  const ProfileScope profile("routing_backward");
+  constexpr const char* kOp = "routing_backward";
+  const SiteShape shape = require_backward(kOp, stream, site, doutput, gradients);
+  require(kOp, "gradient of the current state", stream, dcurrent, {shape.n, shape.d}, shape.act);
+  require_workspace(kOp, stream, workspace, routing_backward_workspace(stream.device, shape.d));
+  dispatch(
+      stream,
+      [&] {
+        cpu::routing_backward(shape.n, shape.d, site, doutput.data<float>(), dcurrent.data<float>(),
+                              gradients, workspace.data<float>());
+      },
+      [&] { cuda::routing_backward(stream, site, doutput, dcurrent, gradients, workspace); });
+}
+
+void routing_backward_shared(Stream stream, std::span<const RoutingSite> sites,
+                             std::span<const Tensor> doutputs, std::span<const Tensor> dsources,
+                             std::span<const RoutingGradients> gradients, const Tensor& workspace) {
+  const ProfileScope profile("routing_backward_shared");
+  constexpr const char* kOp = "routing_backward_shared";
+  DR_CHECK_MSG(!sites.empty() && doutputs.size() == sites.size() && gradients.size() == sites.size(),
+               "routing: one doutput and one set of gradients per site");
+  const std::span<const Tensor> sources = sites[0].sources;
+  DR_CHECK_MSG(!sources.empty() && dsources.size() == sources.size() - 1,
+               "routing: one gradient per source but the last");
+  const DType act = activation_type(kOp, "doutput", stream, doutputs[0]);
+  const Shape rows = doutputs[0].shape;
+  for (size_t g = 0; g < sites.size(); ++g) {
+    require(kOp, "doutput", stream, doutputs[g], rows, act);
+    require_backward(kOp, stream, sites[g], doutputs[g], gradients[g]);
+    DR_CHECK_MSG(sites[g].projection.defined(), "routing: routing_backward() left no projection");
+    DR_CHECK_MSG(sites[g].sources.size() == sources.size(), "routing: a group's sites have equal sources");
+    for (size_t j = 0; j + 1 < sources.size(); ++j)
+      DR_CHECK_MSG(sites[g].sources[j].pointer == sources[j].pointer,
+                   "routing: a group's sites share all sources but the last");
+  }
+  for (size_t j = 0; j < dsources.size(); ++j) {
+    require(kOp, "gradient of a source", stream, dsources[j], rows, act);
+    for (size_t i = 0; i < j; ++i)
+      DR_CHECK_MSG((sources[i].pointer == sources[j].pointer) <= (dsources[i].pointer == dsources[j].pointer),
+                   "routing: the same source twice has the same gradient twice");
+  }
+  require_workspace(kOp, stream, workspace, routing_backward_workspace(stream.device, rows[1]));
+  if (dsources.empty()) return;
+  dispatch(
+      stream,
+      [&] {
+        cpu::routing_backward_shared(rows[0], rows[1], sites, doutputs, dsources, gradients,
+                                     workspace.data<float>());
+      },
+      [&] { cuda::routing_backward_shared(stream, sites, doutputs, dsources, gradients, workspace); });
+}
+
+}  // namespace depthroute::ops

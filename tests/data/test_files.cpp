@@ -1,0 +1,273 @@
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <memory>
+#include <thread>
+
+#include "configs/base/regular_file.h"
+#include "data/files.h"
+#include "tests/data/temp_folder.h"
+
+namespace depthroute {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
+
+TEST(AtomicFile, IsInvisibleUntilCommitAndLeavesNothingWithoutIt) {
+  const TempFolder folder;
+  {
+    AtomicFile file(folder / "a");
+    file.write("half");
+    EXPECT_FALSE(fs::exists(folder / "a"));
+  }
+  EXPECT_TRUE(folder.names().empty());
+  AtomicFile file(folder / "a");
+  file.write("1234 written");
+  file.write_at(0, "abcd", 4);
+  file.write(", more");
+  file.commit();
+  EXPECT_EQ(read_file(folder / "a"), "abcd written, more");
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"a"});
+}
+
+TEST(AtomicFile, TwoWritersOfOneNameDoNotMeet) {
+  const TempFolder folder;
+  AtomicFile first(folder / "a"), second(folder / "a");
+  EXPECT_NE(first.temporary_path(), second.temporary_path());
+  first.write("first");
+  second.write("second");
+  first.commit();
+  second.commit();
+  EXPECT_EQ(read_file(folder / "a"), "second");
+}
+
+TEST(AtomicFile, LeftoverOfADeadProcessIsNotTouched) {
+  const TempFolder folder;
+  const std::string leftover = folder / ("a.tmp-" + std::to_string(::getpid()));
+  write_raw(leftover, "somebody's");
+  write_file_atomically(folder / "a", "mine");
+  EXPECT_EQ(read_file(folder / "a"), "mine");
+  EXPECT_EQ(read_file(leftover), "somebody's");
+}
+
+TEST(AtomicFile, UnwritableFolderIsASystemErrorNamingThePath) {
+  const TempFolder folder;
+  const std::string path = folder / "absent/a";
+  const std::string text = message_of<SystemError>([&] { write_file_atomically(path, "x"); });
+  EXPECT_TRUE(has(text, path)) << text;
+  EXPECT_TRUE(has(text, "No such file or directory")) << text;
+}
+
+TEST(AtomicFile, FolderInTheWayIsASystemErrorAndNothingIsLeft) {
+  const TempFolder folder;
+  fs::create_directories(folder / "a/inside");
+  const std::string text = message_of<SystemError>([&] { write_file_atomically(folder / "a", "x"); });
+  EXPECT_TRUE(has(text, "cannot rename")) << text;
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"a"});
+}
+
+// A file-size limit stands in for a full disk: write() fails half way, in the same place and the same manner.
+TEST(AtomicFile, FullDiskIsASystemErrorAndNothingIsLeft) {
+  const TempFolder folder;
+  write_raw(folder / "a", "old");
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit = {100, 100};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    try {
+      write_file_atomically(folder / "a", std::string(1000, 'x'));
+    } catch (const SystemError& error) {
+      ::_exit(has(error.what(), "free space") && has(error.what(), folder / "a") ? 0 : 2);
+    }
+    ::_exit(1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  EXPECT_EQ(read_file(folder / "a"), "old");
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"a"});
+}
+
+TEST(AtomicFolder, AppearsWholeReplacesWholeAndLeavesNothingWithoutCommit) {
+  const TempFolder folder;
+  const std::string path = folder / "step";
+  { const AtomicFolder abandoned(path); }
+  EXPECT_TRUE(folder.names().empty());
+  for (const std::string content : {"old", "new"}) {
+    AtomicFolder made(path + "/");  // a trailing slash is the user's habit
+    fs::create_directory(made.path() + "/sub");
+    write_raw(made.path() + "/sub/file", content);
+    made.commit();
+    EXPECT_EQ(read_file(path + "/sub/file"), content);
+    EXPECT_EQ(folder.names(), std::vector<std::string>{"step"});
+  }
+}
+
+TEST(AtomicFolder, ExceptionInBetweenLeavesTheOldOne) {
+  const TempFolder folder;
+  fs::create_directory(folder / "step");
+  write_raw(folder / "step/file", "old");
+  EXPECT_THROW(
+      {
+        const AtomicFolder made(folder / "step");
+        write_raw(made.path() + "/file", "new");
+        throw SystemError("disk full");
+      },
+      SystemError);
+  EXPECT_EQ(read_file(folder / "step/file"), "old");
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"step"});
+}
+
+// Another process does not know that the folder is given up, and goes on adding to it.
+TEST(AtomicFolder, AbandonedWhileSomebodyWritesThereLeavesNothing) {
+  const TempFolder folder;
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int> files = 0;
+    auto made = std::make_unique<AtomicFolder>(folder / "step");
+    std::thread writer([&files, path = made->path()] {
+      EXPECT_THROW(for (int i = 0;; ++i, ++files) write_file_atomically(path + "/" + std::to_string(i), "x"),
+                   SystemError);
+    });
+    while (files < 3) std::this_thread::yield();
+    made.reset();
+    writer.join();
+    ASSERT_TRUE(folder.names().empty()) << folder.names().front();
+  }
+}
+
+TEST(ReplaceSymlink, PointsElsewhereInOneStep) {
+  const TempFolder folder;
+  for (const std::string target : {"step_1", "step_2"}) {
+    replace_symlink(target, folder / "latest");
+    EXPECT_EQ(fs::read_symlink(folder / "latest"), target);
+  }
+  EXPECT_EQ(folder.names(), std::vector<std::string>{"latest"});
+  fs::create_directory(folder / "real");
+  EXPECT_THROW(replace_symlink("x", folder / "real"), SystemError);
+  EXPECT_EQ(folder.names(), (std::vector<std::string>{"latest", "real"}));
+}
+
+TEST(RemoveFolder, RemovesAllAndAcceptsAbsence) {
+  const TempFolder folder;
+  fs::create_directories(folder / "a/b/c");
+  write_raw(folder / "a/b/file", "x");
+  remove_folder(folder / "a/");
+  remove_folder(folder / "a");
+  EXPECT_TRUE(folder.names().empty());
+}
+
+TEST(Reading, AbsentFilesAndFoldersAreDataErrorsWithThePath) {
+  const TempFolder folder;
+  for (const std::string& path : {folder / "absent", folder.path()}) {
+    EXPECT_TRUE(has(message_of([&] { read_file(path); }), path));
+    EXPECT_TRUE(has(message_of([&] { hash_file(path); }), path));
+    EXPECT_TRUE(has(message_of([&] { MappedFile file(path); }), path));
+  }
+}
+
+// A FIFO that nobody writes to would keep open() waiting for ever; an endless device would fill the memory.
+TEST(Reading, OnlyRegularFilesAreReadAndNothingIsWaitedFor) {
+  const TempFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "fifo").c_str(), 0600), 0);
+  for (const std::string& path : {folder / "fifo", std::string("/dev/zero")}) {
+    EXPECT_TRUE(has(message_of([&] { read_file(path); }), path + ": is a "));
+    EXPECT_TRUE(has(message_of([&] { hash_file(path); }), path + ": is a "));
+    EXPECT_TRUE(has(message_of([&] { MappedFile file(path); }), path + ": is a "));
+  }
+}
+
+TEST(Reading, MoreThanTheLimitIsRefused) {
+  const TempFolder folder;
+  write_raw(folder / "f", "12345");
+  EXPECT_EQ(read_file(folder / "f", 5), "12345");
+  EXPECT_TRUE(has(message_of([&] { read_file(folder / "f", 4); }), "more than 4 bytes"));
+}
+
+// Root may read everything: a name that is too long stands for whatever hides a file without its being
+// absent.
+TEST(Reading, WhatCannotBeLookedAtIsNotTakenForAbsent) {
+  const TempFolder folder;
+  const std::string unreachable = folder / std::string(5000, 'n');
+  EXPECT_TRUE(has(message_of<AccessError>([&] { exists(unreachable); }), "cannot be looked at"));
+  EXPECT_TRUE(has(message_of<AccessError>([&] { list_folder(unreachable); }), "cannot be listed"));
+  EXPECT_TRUE(has(message_of<AccessError>([&] { read_file(unreachable); }), "cannot open"));
+  EXPECT_FALSE(exists(folder / "absent"));
+  EXPECT_TRUE(exists(folder.path()));
+}
+
+TEST(ListFolder, NamesEverythingInsideInOrder) {
+  const TempFolder folder;
+  for (const char* name : {"b", "a", ".hidden"}) write_raw(folder / name, "");
+  fs::create_directory(folder / "c");
+  EXPECT_EQ(list_folder(folder.path()), (std::vector<std::string>{".hidden", "a", "b", "c"}));
+  EXPECT_TRUE(list_folder(folder / "absent").empty());
+  EXPECT_TRUE(has(message_of([&] { list_folder(folder / "a"); }), "is not a folder"));
+}
+
+TEST(Reading, MapHashAndReadAgreeOnAnySize) {
+  const TempFolder folder;
+  for (const size_t size : {0, 1, 4096, 1048576, 1048577}) {
+    std::string content(size, 0);
+    for (size_t i = 0; i < size; ++i) content[i] = static_cast<char>(i * 31 + i / 251);
+    write_file_atomically(folder / "f", content);
+    EXPECT_EQ(read_file(folder / "f"), content);
+    EXPECT_EQ(hash_file(folder / "f"), hash_bytes(bytes_of(content)));
+    MappedFile first(folder / "f");
+    const MappedFile map(std::move(first));
+    EXPECT_EQ(map.size(), static_cast<int64_t>(size));
+    EXPECT_TRUE(std::equal(map.bytes().begin(), map.bytes().end(), bytes_of(content).begin(),
+                           bytes_of(content).end()));
+  }
+}
+
+TEST(Hash, PiecesMakeTheWhole) {
+  const std::string text(10000, 'h');
+  for (const size_t piece : {1, 7, 4096, 20000}) {
+    Hasher hasher;
+    for (size_t at = 0; at < text.size(); at += piece)
+      hasher.update(bytes_of(text).subspan(at, std::min(piece, text.size() - at)));
+    EXPECT_EQ(hasher.hex(), hash_bytes(bytes_of(text))) << piece;
+  }
+  EXPECT_EQ(Hasher().hex(), hash_bytes({}));
+}
+
+// xxHash's own test vector for the empty input, seed 0.
+TEST(Hash, IsXxh3OfWidth128) { EXPECT_EQ(hash_bytes({}), "99aa06d3014798d86001c324468d497f"); }
+
+TEST(Patterns, ExpandSortedAndSkipUnfinishedFiles) {
+  const TempFolder folder;
+  for (const char* name : {"b.bin", "a.bin", "a[1].bin", "a10.bin", "c.bin.tmp-12", ".hidden.bin"})
+    write_raw(folder / name, "");
+  EXPECT_EQ(expand_patterns({folder / "*.bin*"}),
+            (std::vector<std::string>{folder / "a.bin", folder / "a10.bin", folder / "a[1].bin",
+                                      folder / "b.bin"}));
+  EXPECT_EQ(expand_patterns({folder / "a[1]*", folder / "?.bin", "absent"}),
+            (std::vector<std::string>{folder / "a[1].bin", folder / "a.bin", folder / "b.bin", "absent"}));
+}
+
+TEST(Patterns, NamesThatAreNoUtf8AreRefused) {
+  const TempFolder folder;
+  write_raw(folder / "a\xff.bin", "");
+  EXPECT_TRUE(has(message_of([&] { expand_patterns({folder / "*.bin"}); }), "not UTF-8"));
+}
+
+TEST(Patterns, NothingFoundAndFoundTwiceAreErrors) {
+  const TempFolder folder;
+  write_raw(folder / "a.bin", "");
+  EXPECT_TRUE(has(message_of([&] { expand_patterns({folder / "*.txt"}); }), "no file matches"));
+  EXPECT_TRUE(has(message_of([&] {
+                    expand_patterns({folder / "a.bin", folder / "*.bin"});
+                  }),
+                  "listed before"));
+}
+
+}  // namespace
+}  // namespace depthroute

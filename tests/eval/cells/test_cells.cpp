@@ -1,0 +1,208 @@
+// Cells against the depth plan: what is touched, what is counted, what is refused.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "configs/base/error.h"
+#include "eval/cells/grid.h"
+
+namespace depthroute {
+namespace {
+
+constexpr float kDropped = -std::numeric_limits<float>::infinity();
+
+DepthPlan plan_of(Variant variant, int64_t layers = 6, int64_t block = 4) {
+  ModelConfig config;
+  config.num_layers = layers;
+  config.residual.variant = variant;
+  config.residual.sublayers_per_block = block;
+  return make_depth_plan(config);
+}
+
+CellConfig grid(std::vector<std::string> interventions) {
+  CellConfig config;
+  config.is_grid = true;
+  config.families = {"embedding", "older", "recent", "current"};
+  config.grid_sublayers = {"attn", "mlp"};
+  config.bands = {"early", "mid", "late"};
+  config.interventions = std::move(interventions);
+  return config;
+}
+
+CellConfig single(const std::string& intervention, std::vector<int64_t> positions,
+                  std::vector<int64_t> layers, std::vector<std::string> sublayers) {
+  CellConfig config;
+  config.name = "cell";
+  config.intervention = intervention;
+  config.source_positions = std::move(positions);
+  config.layers = std::move(layers);
+  config.sublayers = std::move(sublayers);
+  return config;
+}
+
+Cell resolve_one(const CellConfig& config, const DepthPlan& plan) {
+  return resolve_cells({config}, plan).at(0);
+}
+
+TEST(Cells, GridIsTheProductOfItsLists) {
+  const auto cells = resolve_cells({grid({"mask", "zero", "only"})}, plan_of(Variant::cumulative));
+  ASSERT_EQ(cells.size(), 4u * 2u * 3u * 3u);
+  EXPECT_EQ(cells.front().name, "mask/embedding/attn/early");
+  EXPECT_EQ(cells.back().name, "only/current/mlp/late");
+}
+
+TEST(Cells, EverySiteOfAGridIsCountedOnce) {
+  for (Variant variant : {Variant::cumulative, Variant::reset, Variant::kimi}) {
+    for (int64_t layers : {1, 2, 5, 7}) {
+      const DepthPlan plan = plan_of(variant, layers, 3);
+      for (const Cell& cell : resolve_cells({grid({"mask", "zero", "only", "bias"})}, plan)) {
+        int sites = 0;
+        for (int site = 0; site < plan.num_sublayers(); ++site)
+          sites += cell.sublayer == to_string(plan.sites[site].sublayer) &&
+                   cell.band == to_string(plan.band(site));
+        EXPECT_EQ(cell.sites_ablated + cell.sites_skipped + cell.sites_absent, sites) << cell.name;
+        int controlled = 0, first = static_cast<int>(plan.sites.size());
+        for (int site = static_cast<int>(plan.sites.size()) - 1; site >= 0; --site) {
+          const SiteControl& control = cell.controls.at(site);
+          if (control.offset.empty() && control.scale.empty()) continue;
+          ++controlled;
+          first = site;
+        }
+        EXPECT_EQ(controlled, cell.sites_ablated) << cell.name;
+        EXPECT_EQ(first, cell.first_site) << cell.name;
+      }
+    }
+  }
+}
+
+TEST(Cells, FamiliesTouchEverySourceExactlyOnce) {
+  for (Variant variant : {Variant::cumulative, Variant::reset, Variant::kimi}) {
+    const DepthPlan plan = plan_of(variant);
+    std::vector<Edge> touched, all;
+    for (const Cell& cell : resolve_cells({grid({"mask"})}, plan)) {
+      touched.insert(touched.end(), cell.sources.begin(), cell.sources.end());
+      touched.insert(touched.end(), cell.skipped_sources.begin(), cell.skipped_sources.end());
+    }
+    for (int site = 0; site < plan.num_sublayers(); ++site)
+      for (int j = 0; j < plan.sites[site].num_sources(); ++j) all.push_back({site, j});
+    std::sort(touched.begin(), touched.end());
+    EXPECT_EQ(touched, all);
+  }
+}
+
+TEST(Cells, EdgesAreEverySourceOfEverySite) {
+  const DepthPlan plan = plan_of(Variant::reset, 5, 4);
+  CellConfig config;
+  config.is_grid = config.edges = true;
+  config.interventions = {"mask"};
+  const auto cells = resolve_cells({config}, plan);
+  size_t edges = 0;
+  for (const Site& site : plan.sites) edges += site.sources.size();
+  ASSERT_EQ(cells.size(), edges);
+  EXPECT_EQ(cells.front().name, "mask/layers.0.attn/0");
+  EXPECT_EQ(cells.back().name, "mask/final/" + std::to_string(plan.sites.back().num_sources() - 1));
+  for (const Cell& cell : cells) EXPECT_EQ(cell.sources.size(), 1u) << cell.name;
+}
+
+TEST(Cells, InterventionsAreOffsetsAndScales) {
+  const DepthPlan plan = plan_of(Variant::reset, 6, 4);
+  const int site = 11, n = plan.sites[site].num_sources();  // layers.5.mlp
+  ASSERT_EQ(n, 4);
+  const auto control = [&](CellConfig config) { return resolve_one(config, plan).controls.at(site); };
+  EXPECT_EQ(control(single("mask", {1}, {5}, {"mlp"})).offset, (std::vector<float>{0, kDropped, 0, 0}));
+  EXPECT_EQ(control(single("only", {1}, {5}, {"mlp"})).offset,
+            (std::vector<float>{kDropped, 0, kDropped, kDropped}));
+  EXPECT_EQ(control(single("zero", {0, 3}, {5}, {"mlp"})).scale, (std::vector<float>{0, 1, 1, 0}));
+  CellConfig bias = single("bias", {2}, {5}, {"mlp"});
+  bias.value = -1.5;
+  EXPECT_EQ(control(bias).offset, (std::vector<float>{0, 0, -1.5f, 0}));
+  CellConfig schedule = single("schedule", {}, {5}, {"mlp"});
+  schedule.value = 3;
+  EXPECT_EQ(control(schedule).offset, (std::vector<float>{0, 0, 0, 3}));
+  EXPECT_FALSE(control(schedule).learned_logits);
+  EXPECT_EQ(control(single("uniform", {}, {5}, {"mlp"})).offset, (std::vector<float>{0, 0, 0, 0}));
+  EXPECT_FALSE(control(single("uniform", {}, {5}, {"mlp"})).learned_logits);
+  EXPECT_TRUE(control(single("mask", {1}, {5}, {"mlp"})).learned_logits);
+}
+
+TEST(Cells, DistinctTouchesEveryCopy) {
+  const DepthPlan plan = plan_of(Variant::cumulative, 6, 4);
+  ASSERT_EQ(plan.sites[8].sources, (std::vector<int>{0, 4, 8, 8}));
+  CellConfig config = single("mask", {3}, {}, {"attn"});
+  config.layers = {4};
+  const Cell raw = resolve_one(config, plan);
+  EXPECT_EQ(raw.sites_duplicate, 1);
+  EXPECT_EQ(raw.controls[8].offset, (std::vector<float>{0, 0, 0, kDropped}));
+  config.distinct = true;
+  const Cell distinct = resolve_one(config, plan);
+  EXPECT_EQ(distinct.sites_duplicate, 0);
+  EXPECT_EQ(distinct.controls[8].offset, (std::vector<float>{0, 0, kDropped, kDropped}));
+  // At the first site both sources are the embedding: nothing would be left.
+  config.layers = {0};
+  config.source_positions = {0};
+  EXPECT_EQ(resolve_one(config, plan).sites_skipped, 1);
+  EXPECT_FALSE(resolve_one(config, plan).runs());
+  EXPECT_EQ(resolve_one(config, plan).first_site, static_cast<int>(plan.sites.size()));
+  // `only` keeps every copy.
+  config.intervention = "only";
+  config.layers = {4};
+  config.source_positions = {2};
+  EXPECT_EQ(resolve_one(config, plan).controls[8].offset, (std::vector<float>{kDropped, kDropped, 0, 0}));
+}
+
+TEST(Cells, TheFinalSiteIsTakenByNameOnly) {
+  const DepthPlan plan = plan_of(Variant::reset, 6, 4);
+  CellConfig config = grid({"mask"});
+  config.grid_sublayers = {"attn", "mlp", "final"};
+  const auto cells = resolve_cells({config}, plan);
+  int finals = 0;
+  for (const Cell& cell : cells) {
+    const bool touches = !cell.controls.back().offset.empty();
+    EXPECT_EQ(touches, cell.sublayer == "final") << cell.name;
+    finals += cell.sublayer == "final";
+  }
+  EXPECT_EQ(finals, 4);  // one per family, not one per band
+  EXPECT_THROW(resolve_cells({config}, plan_of(Variant::cumulative)), ConfigError);
+}
+
+TEST(Cells, WholeSiteInterventionsComeOncePerGrid) {
+  CellConfig config = grid({"uniform"});
+  config.families.clear();
+  const auto cells = resolve_cells({config}, plan_of(Variant::kimi));
+  ASSERT_EQ(cells.size(), 6u);
+  EXPECT_EQ(cells[0].name, "uniform/all/attn/early");
+  EXPECT_EQ(cells[0].sites_absent, 1);  // kimi's first site has one source
+  EXPECT_EQ(cells[0].sites_ablated, 1);
+}
+
+void expect_refused(const CellConfig& config, const std::string& part, const DepthPlan& plan) {
+  try {
+    resolve_cells({config}, plan);
+    ADD_FAILURE() << "accepted: " << part;
+  } catch (const ConfigError& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find(part), std::string::npos) << text;
+    EXPECT_NE(text.find("'cell'"), std::string::npos) << text;
+    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+  }
+}
+
+TEST(Cells, WhatThePlanDoesNotHaveIsRefusedByName) {
+  const DepthPlan plan = plan_of(Variant::cumulative, 6, 4);
+  expect_refused(single("mask", {0}, {6}, {"mlp"}), "layer 6 is out of range", plan);
+  expect_refused(single("mask", {4}, {5}, {"mlp"}), "source 4 is out of range", plan);
+  expect_refused(single("mask", {-1}, {5}, {"mlp"}), "source -1 is out of range", plan);
+  expect_refused(single("mask", {0}, {}, {"final"}), "no final site", plan);
+  expect_refused(single("melt", {0}, {1}, {"mlp"}), "unknown intervention 'melt'", plan);
+  expect_refused(single("mask", {}, {1}, {"mlp"}), "needs sources", plan);
+  expect_refused(single("uniform", {0}, {1}, {"mlp"}), "remove its sources", plan);
+  EXPECT_NO_THROW(resolve_cells({single("mask", {0}, {1}, {"mlp"})}, plan));
+  const std::vector<CellConfig> twice(2, single("mask", {0}, {1}, {"mlp"}));
+  EXPECT_THROW(resolve_cells(twice, plan), ConfigError);
+}
+
+}  // namespace
+}  // namespace depthroute

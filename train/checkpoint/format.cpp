@@ -1,0 +1,136 @@
+#include "train/checkpoint/format.h"
+
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "configs/base/error.h"
+#include "configs/cli.h"
+#include "configs/read.h"
+#include "data/checkpoint_folder.h"
+#include "data/files.h"
+#include "data/json.h"
+#include "data/model_folder.h"
+#include "data/token_stream.h"
+#include "train/model/weights.h"
+#include "train/step.h"
+
+namespace depthroute {
+
+using json = nlohmann::ordered_json;
+
+namespace {
+
+RunState read_state(const std::string& path) {
+  RunState state;
+  try {
+    const nlohmann::json object = parse_json_object(read_file(path), path);
+    state.step = object.at("step").get<int64_t>();
+    state.tokens = object.at("tokens").get<int64_t>();
+    state.position = object.at("sampler").at("position").get<int64_t>();
+    state.skipped_steps = object.at("skipped_steps").get<int64_t>();
+    state.bad_in_a_row = object.at("bad_in_a_row").get<int64_t>();
+    state.data_fingerprint = object.at("data_fingerprint").get<std::string>();
+    state.val_fingerprint = object.at("val_fingerprint").get<std::string>();
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError("{}: not the state of a run: {}: take another checkpoint", path, error.what());
+  }
+  if (state.step < 1 || state.tokens < 0 || state.position < 0)
+    throw DataError("{}: step, tokens or sampler position is out of range: take another checkpoint", path);
+  return state;
+}
+
+}  // namespace
+
+std::string state_to_json(const TrainConfig& config, const RunState& state, int processes) {
+  const json object = {
+      {"step", state.step},
+      {"tokens", state.tokens},
+      {"sampler",
+       {{"position", state.position}, {"order", config.data.order}, {"seq_len", config.data.seq_len}}},
+      // Fresh weights and sample order are functions of the seed and a counter; nothing else is random.
+      {"rng", {{"kind", "counter"}, {"seed", config.seed}}},
+      {"processes", processes},
+      {"skipped_steps", state.skipped_steps},
+      {"bad_in_a_row", state.bad_in_a_row},
+      {"data_fingerprint", state.data_fingerprint},
+      {"val_fingerprint", state.val_fingerprint},
+      {"program", {{"version", program_version()}, {"commit", program_commit()}}},
+  };
+  return object.dump(2) + "\n";
+}
+
+RunState verify_checkpoint(const std::string& folder) {
+  const Manifest manifest = verify_checkpoint_folder(folder);
+  RunState state = read_state(folder + "/state.json");
+  if (state.step != manifest.step)
+    throw DataError("{}: manifest.json says step {}, state.json step {}: take another checkpoint", folder,
+                    manifest.step, state.step);
+  return state;
+}
+
+CheckpointTensors checkpoint_tensors(const TrainingStep& step) {
+  return {step.model().config(),     step.layout(),        step.partition(),    step.stream(),
+          step.model().parameters(), step.optimizer().m(), step.optimizer().v()};
+}
+
+void load_checkpoint(const std::string& folder, const CheckpointTensors& to) {
+  load_parameters(to.stream, ModelFolder(checkpoint_model_path(folder)), to.layout, to.parameters);
+  load_moments(folder, to);
+}
+
+void load_checkpoint(const std::string& folder, TrainingStep& step) {
+  load_checkpoint(folder, checkpoint_tensors(step));
+}
+
+void refuse_changes(const std::string& folder, const TrainConfig& now, const RunState& stored,
+                    const std::string& data_fingerprint, const std::string& val_fingerprint) {
+  // Keys that do not decide which numbers come out. The data's contents are compared by fingerprint, not by
+  // path.
+  std::vector<std::string> free = {"output",
+                                   "device",
+                                   "log",
+                                   "validate",
+                                   "checkpoint",
+                                   "data.train",
+                                   "data.val",
+                                   "train.max_bad_steps",
+                                   "train.recompute",
+                                   "train.cuda_graph",
+                                   "distributed.backend",
+                                   "distributed.timeout"};
+  // How sums are cut decides bits, which only deterministic runs promise; so does the number of processes.
+  if (!now.deterministic) free.insert(free.end(), {"distributed.bucket_mib", "distributed.shards"});
+  const auto is_free = [&](const std::string& key) {
+    for (const std::string& prefix : free)
+      if (key == prefix || key.starts_with(prefix + ".") || key.starts_with(prefix + "[")) return true;
+    return false;
+  };
+
+  // A checkpoint cannot become another model, so model.* is refused even under accept_changes.
+  const bool accepting = now.checkpoint.accept_changes;
+  std::string changes;
+  const auto before = flatten(read_train_config(folder + "/config.yaml"));
+  const auto after = flatten(now);
+  DR_CHECK(before.size() == after.size());
+  for (size_t i = 0; i < after.size(); ++i)
+    if (before[i].second != after[i].second && !is_free(after[i].first) &&
+        (!accepting || after[i].first.starts_with("model.")))
+      changes += fmt::format("{}{} was {}, is {}", changes.empty() ? "" : "; ", after[i].first,
+                             before[i].second, after[i].second);
+  const auto compare = [&](const char* key, const std::string& then, const std::string& now_there) {
+    if (accepting || then == now_there) return;
+    const char* what =
+        then.starts_with(kFingerprintKind)
+            ? "the tokens of {} have changed"
+            : "the tokens of {} cannot be compared (an earlier version looked at the shards' ends only)";
+    changes += (changes.empty() ? "" : "; ") + fmt::format(fmt::runtime(what), key);
+  };
+  compare("data.train", stored.data_fingerprint, data_fingerprint);
+  if (!stored.val_fingerprint.empty() && !val_fingerprint.empty())
+    compare("data.val", stored.val_fingerprint, val_fingerprint);
+  if (changes.empty()) return;
+  throw ConfigError("{}: made by another run: {}: restore this, or set another output{}", folder, changes,
+                    accepting ? "" : ", or set checkpoint.accept_changes: true to go on regardless");
+}
+
+}  // namespace depthroute

@@ -1,0 +1,60 @@
+// Saving checkpoints beside training. Each process copies what it owns and writes it from a thread of its
+// own; the parts become one checkpoint when all of them are on the disk:
+//   start()    collective: the folder is made beside its final place, copying begins
+//   wait_until_copied()  before anything changes parameters or moments
+//   written()  this process's part is on the disk, or could not be written
+//   commit()   collective, when all processes have written: manifest, rename, `latest`; old ones are deleted
+//              beside what follows
+// Whatever happens before the rename leaves the earlier checkpoints as they were.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "configs/train_config.h"
+#include "kernels/collectives/world.h"
+#include "train/checkpoint/format.h"
+
+namespace depthroute {
+
+class CheckpointSaver {
+ public:
+  /// All must outlive this object, and the tensors must have their memory. Takes the host memory of the copy,
+  /// snapshot_bytes(), and touches it: a run that has no room for its checkpoints does not begin.
+  /// SystemError.
+  CheckpointSaver(World& world, const TrainConfig& config, const CheckpointTensors& tensors);
+  CheckpointSaver(World& world, const TrainConfig& config, const TrainingStep& step)
+      : CheckpointSaver(world, config, checkpoint_tensors(step)) {}
+  /// Gives up what is not committed, within a MiB's writing and flushing; waits until old checkpoints are
+  /// deleted.
+  ~CheckpointSaver();
+  CheckpointSaver(const CheckpointSaver&) = delete;
+  CheckpointSaver& operator=(const CheckpointSaver&) = delete;
+
+  /// Collective; not while active(). The parameters must be current in full on every process
+  /// (TrainingStep::gather_parameters()). Throws (everywhere) if the folder cannot be made, is not seen by
+  /// all processes, or memory is short.
+  void start(const RunState& state);
+  /// Between start() and commit().
+  bool active() const;
+  /// Returns when the copy is complete; helps with it. At once when not active().
+  void wait_until_copied();
+  /// Whether this process's part is done, one way or the other. Does not wait.
+  bool written() const;
+  /// What becomes of the checkpoints before: the oldest beyond checkpoint.keep are deleted, or none.
+  enum class Earlier { prune, keep_all };
+  /// Collective, while active(): waits for all parts, makes them a checkpoint and returns its path, the same
+  /// everywhere. SystemError (by World::together) if a part could not be written: nothing remains of it.
+  std::string commit(Earlier earlier = Earlier::prune);
+
+  /// Host memory of the copy on the process that needs most: 12 bytes a parameter in all, divided among
+  /// processes.
+  static int64_t snapshot_bytes(const ParameterLayout& layout, const Partition& partition);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace depthroute

@@ -1,0 +1,54 @@
+// AdamW over the parts of the parameter block this process owns (SPEC §3, ZeRO-1). Moments are kept for those
+// alone: OwnedRange::at says where in m() and v().
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "configs/train_config.h"
+#include "kernels/arena.h"
+#include "kernels/device.h"
+#include "train/model/parameters.h"
+#include "train/sharding/partition.h"
+
+namespace depthroute {
+
+/// Elements [begin, end) of the block that share one rule of weight decay.
+struct DecayRange {
+  int64_t begin, end;
+  bool decay;
+  bool operator==(const DecayRange&) const = default;
+};
+/// The fewest ranges that cover the whole block in order. Padding belongs to the parameter before it: its
+/// gradient is zero and so is its value, hence it stays zero under either rule.
+std::vector<DecayRange> decay_ranges(const ParameterLayout& layout);
+
+class AdamW {
+ public:
+  /// Plans both moments in `arena`, which must outlive this object.
+  AdamW(const OptimizerConfig& config, const ParameterLayout& layout, const Partition& partition,
+        Arena& arena);
+  AdamW(const AdamW&) = delete;
+  AdamW& operator=(const AdamW&) = delete;
+
+  /// What decides about one step, on the device.
+  struct Decision {
+    Tensor loss;  // [1] f64
+    Tensor norm;  // [1] f32: of the whole gradient
+  };
+  /// Update of step t (1-based) of this process's part of a bucket; nothing where loss or norm is not finite.
+  /// `compute`: the bf16 copy of the matrices, or undefined.
+  void update(Stream stream, int64_t t, double lr, int bucket, const Decision& decision,
+              const Tensor& gradients, const Tensor& parameters, const Tensor& compute);
+
+  Tensor m() const { return m_; }  // [partition.shard_size()] f32
+  Tensor v() const { return v_; }
+
+ private:
+  OptimizerConfig config_;
+  std::vector<DecayRange> ranges_;
+  Partition partition_;
+  Tensor m_, v_;
+};
+
+}  // namespace depthroute
