@@ -34,16 +34,16 @@ void make_folder_of(const std::string& path) {
   if (error) throw SystemError("{}: cannot create its folder: {}", path, errno_text(error.value()));
 }
 
-WholeFile::WholeFile(const std::string& path)
+AtomicPath::AtomicPath(const std::string& path)
     : path_(path), temporary_(fmt::format("{}.tmp-{}", path, getpid())) {
   make_folder_of(path);
 }
 
-WholeFile::~WholeFile() {
+AtomicPath::~AtomicPath() {
   if (!committed_) std::remove(temporary_.c_str());
 }
 
-void WholeFile::commit() {
+void AtomicPath::commit() {
   // Some network and FUSE file systems cannot flush a file and say so; there is nothing better to do on them.
   if (const int failed = sync(temporary_); failed != 0 && failed != EINVAL && failed != ENOTSUP)
     throw SystemError("{}: cannot be written to disk: {}", temporary_, errno_text(failed));

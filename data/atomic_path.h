@@ -5,13 +5,13 @@
 
 namespace depthroute {
 
-class WholeFile {
+class AtomicPath {
  public:
   /// Creates missing folders. SystemError where that is refused.
-  explicit WholeFile(const std::string& path);
-  ~WholeFile();  // without commit() nothing remains
-  WholeFile(const WholeFile&) = delete;
-  WholeFile& operator=(const WholeFile&) = delete;
+  explicit AtomicPath(const std::string& path);
+  ~AtomicPath();  // without commit() nothing remains
+  AtomicPath(const AtomicPath&) = delete;
+  AtomicPath& operator=(const AtomicPath&) = delete;
 
   /// Write here, and close it: "<path>.tmp-<pid>".
   const std::string& temporary() const { return temporary_; }

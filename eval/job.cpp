@@ -19,14 +19,14 @@ Job::Job(const EvalConfig& eval_config, const std::string& model)
       tokens(open_eval_tokens(config, source.config.vocab_size)),
       plan(make_depth_plan(source.config)),
       cells(resolve_cells(config.cells, plan)),
-      controls(make_controls(plan, source.recency_bias)) {}
+      known_answers(make_known_answers(plan, source.recency_bias)) {}
 
 std::vector<Comparison> Job::comparisons() const {
   std::vector<Comparison> list;
   for (const Cell& cell : cells)
-    if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.controls});
-  for (const Control& control : controls)
-    list.push_back({control.name, control.first_site, control.controls});
+    if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.site_interventions});
+  for (const KnownAnswer& known_answer : known_answers)
+    list.push_back({known_answer.name, known_answer.first_site, known_answer.site_interventions});
   return list;
 }
 
@@ -54,7 +54,7 @@ PartLayout Job::layout(const BatchRange& batches) const {
   return layout;
 }
 
-Machinery::Machinery(const Job& job, Device device)
+Engine::Engine(const Job& job, Device device)
     : arena(device),
       model(job.source.config,
             {.micro_batch = job.micro_batch(),
@@ -63,7 +63,7 @@ Machinery::Machinery(const Job& job, Device device)
             arena),
       evaluator(model, arena) {}
 
-void Machinery::check(const Job& job) const {
+void Engine::check(const Job& job) const {
   if (job.source.wrapped()) {
     check_wrapped_parameters(job.source.folder, model.layout());
   } else {
@@ -71,13 +71,13 @@ void Machinery::check(const Job& job) const {
   }
 }
 
-void Machinery::load(const Job& job) {
+void Engine::load(const Job& job) {
   stream = make_stream(arena.device());
   arena.allocate();
   load_eval_model(stream, job.source, model);
 }
 
-std::string Machinery::parameters() const {
+std::string Engine::parameters() const {
   return parameters_checksum(stream, model.layout(), model.parameters());
 }
 

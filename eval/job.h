@@ -1,5 +1,5 @@
 // What every mode of the program (whole, part, merge, dry run) starts from: the configuration's model, data
-// and cells, opened and checked, and the machinery that computes on them.
+// and cells, opened and checked, and the engine that computes on them.
 #pragma once
 
 #include <algorithm>
@@ -20,13 +20,13 @@ struct Job {
   TokenStream tokens;
   DepthPlan plan;
   std::vector<Cell> cells;
-  std::vector<Control> controls;
+  std::vector<KnownAnswer> known_answers;
 
   /// InputError for what cannot work. Computes nothing, writes nothing. `model`: where another process has
   /// found what model.from names; "": find it.
   explicit Job(const EvalConfig& eval_config, const std::string& model = "");
 
-  /// Cells that run, then controls: views of this object.
+  /// Cells that run, then known answers: views of this object.
   std::vector<Comparison> comparisons() const;
   BatchRange batches() const { return BatchRange::all(config.data.sequences, micro_batch()); }
   int64_t micro_batch() const { return std::min(config.micro_batch, config.data.sequences); }
@@ -40,14 +40,14 @@ struct Job {
 std::string config_hash(const EvalConfig& config);
 
 /// Model and evaluator on one device.
-struct Machinery {
+struct Engine {
   Arena arena;
   Qwen3 model;
   Evaluator evaluator;
   Stream stream;
 
   /// Plans all memory and takes none.
-  Machinery(const Job& job, Device device);
+  Engine(const Job& job, Device device);
   /// Throws what load() would throw of the model's tensors, but reads no values: DataError.
   void check(const Job& job) const;
   void load(const Job& job);

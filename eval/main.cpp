@@ -51,9 +51,9 @@ Request read_request(const CommandLine& command) {
 }
 
 void print_dry_run(const Job& job, const Request& request) {
-  const Machinery machinery(job, resolve_device(job.config.device, Use::planning));
-  machinery.check(job);
-  print_result(dry_run_report(job.source, job.config, job.cells, job.controls, job.plan, machinery.arena));
+  const Engine engine(job, resolve_device(job.config.device, Use::planning));
+  engine.check(job);
+  print_result(dry_run_report(job.source, job.config, job.cells, job.known_answers, job.plan, engine.arena));
   if (!request.part) return;
   const SequenceRange part = job.batches().part(request.part->index, request.part->count).span();
   print_result(fmt::format("\nPart {} of {}: sequences {} to {} of {}\n", request.part->index,
@@ -65,7 +65,7 @@ int run(const CommandLine& command, World& world) {
   Request request;
   world.together([&] { request = read_request(command); });
   if (command.print_config) {
-    if (world.is_first()) print_result(to_yaml(request.config));
+    if (world.is_rank_0()) print_result(to_yaml(request.config));
     return kExitOk;
   }
   std::optional<Job> job;
@@ -73,7 +73,7 @@ int run(const CommandLine& command, World& world) {
     if (request.merge && world.size() > 1) throw ConfigError("--merge is for one process");
     check_output_path(request.config.output);
     if (request.part) check_output_place(part_path(request.config.output, *request.part));
-    if (world.is_first()) job.emplace(request.config);
+    if (world.is_rank_0()) job.emplace(request.config);
   });
   // All processes must work on one model, whatever a link in model.from comes to name meanwhile.
   const std::string model = world.broadcast(job ? job->source.folder.path() : "");
@@ -85,7 +85,7 @@ int run(const CommandLine& command, World& world) {
   if (request.merge) return merge_parts(command, *job, *request.merge, command.dry_run);
   if (command.dry_run) {
     world.together([&] {
-      if (world.is_first()) print_dry_run(*job, request);
+      if (world.is_rank_0()) print_dry_run(*job, request);
     });
     return kExitOk;
   }

@@ -16,23 +16,23 @@
 namespace depthroute {
 namespace {
 
-/// Hashing files and drawing bootstraps is the first process's alone: how long the others wait for it, while
+/// Hashing files and drawing bootstraps is rank 0's alone: how long the others wait for it, while
 /// in the passes themselves they wait for one pass at most.
-constexpr double kAloneSeconds = 3600;
+constexpr double kRank0Seconds = 3600;
 
-/// Runs `body` on the first process while the others wait.
+/// Runs `body` on rank 0 while the others wait.
 template <typename Body>
-void alone(World& world, const Body& body) {
+void on_rank_0(World& world, const Body& body) {
   const double timeout = world.timeout();
-  world.set_timeout(std::max(timeout, kAloneSeconds));
+  world.set_timeout(std::max(timeout, kRank0Seconds));
   world.together([&] {
-    if (world.is_first()) body();
+    if (world.is_rank_0()) body();
   });
   world.set_timeout(timeout);
 }
 
-/// The first process's number, everywhere.
-int agreed(World& world, int status) { return std::stoi(world.broadcast(std::to_string(status))); }
+/// rank 0's number, everywhere.
+int broadcast_status(World& world, int status) { return std::stoi(world.broadcast(std::to_string(status))); }
 
 /// Takes the lock at once if that needs no new folder: who is refused should not have to load a model first.
 /// Folders are made only after everything else has been checked.
@@ -40,8 +40,8 @@ void lock_early(std::optional<OutputLock>& lock, const std::string& path) {
   if (exists(folder_of(path))) lock.emplace(path);
 }
 
-/// Opens the machinery on every process and sees to it that all work on the same.
-void load_everywhere(World& world, const Job& job, std::optional<Machinery>& machinery) {
+/// Opens the engine on every process and sees to it that all work on the same.
+void load_everywhere(World& world, const Job& job, std::optional<Engine>& engine) {
   world.require_equal("the configuration (its hash)", config_hash(job.config));
   world.require_equal("the program's commit", program_commit());
   world.require_equal("data.shards", job.tokens.outline());
@@ -49,25 +49,25 @@ void load_everywhere(World& world, const Job& job, std::optional<Machinery>& mac
     const Device device = resolve_device(job.config.device);
     select_device(device, world.local_rank());
     make_independent_of_threads(true);  // one process with many threads must measure what many with few do
-    machinery.emplace(job, device);
-    machinery->load(job);
+    engine.emplace(job, device);
+    engine->load(job);
   });
 }
 
-/// Adds to the first process's `from` what all processes compute with, which must go together.
-void add_machinery(World& world, const Machinery& machinery, Provenance& from) {
-  from.parameters_before = machinery.parameters();
+/// Adds to rank 0's `from` what all processes compute with, which must go together.
+void add_engine(World& world, const Engine& engine, Provenance& from) {
+  from.parameters_before = engine.parameters();
   world.require_equal("the checksum of the parameters (model.from)", from.parameters_before);
-  const std::vector<std::string> devices = world.gather(describe(machinery.model.device()));
-  const std::vector<std::string> precisions = world.gather(to_string(machinery.model.final_hidden().dtype));
+  const std::vector<std::string> devices = world.gather(describe(engine.model.device()));
+  const std::vector<std::string> precisions = world.gather(to_string(engine.model.final_hidden().dtype));
   world.together([&] {
     for (size_t process = 0; process < devices.size(); ++process) {
       from.add_device(devices[process]);
       if (precisions[process] != precisions[0])
-        throw ConfigError("process 0 computes in {} ({}), process {} in {} ({}): set device or precision",
+        throw ConfigError("rank 0 computes in {} ({}), rank {} in {} ({}): set device or precision",
                           precisions[0], devices[0], process, precisions[process], devices[process]);
     }
-    if (world.is_first()) from.precision = precisions[0];
+    if (world.is_rank_0()) from.precision = precisions[0];
   });
 }
 
@@ -79,17 +79,15 @@ void print_start(const Job& job, const Provenance& from, int processes) {
 
 /// Measures `batches` with all processes; `sink` is called on the first. Afterwards `from` has what the
 /// parameters are then.
-void measure_batches(World& world, const Job& job, Machinery& machinery, const BatchRange& batches,
+void measure_batches(World& world, const Job& job, Engine& engine, const BatchRange& batches,
                      Provenance& from, const RecordSink& sink) {
   const std::vector<Comparison> comparisons = job.comparisons();
   {
     Progress progress;
-    measure(world, machinery.evaluator, machinery.stream,
-            {job.tokens, batches, comparisons, job.stores_weights()}, sink,
-            [&](double done, double total) { progress.report(done, total); });
+    measure(world, engine.evaluator, engine.stream, {job.tokens, batches, comparisons, job.stores_weights()},
+            sink, [&](double done, double total) { progress.report(done, total); });
   }
-  for (const std::string& checksum : world.gather(machinery.parameters()))
-    from.add_parameters_after(checksum);
+  for (const std::string& checksum : world.gather(engine.parameters())) from.add_parameters_after(checksum);
 }
 
 /// Room for all that will be measured.
@@ -102,13 +100,13 @@ Evaluation room_for(const Job& job) {
 }
 
 /// The results as they grow, batch by batch. All memory they and their statistics need is taken first.
-struct Growing {
+struct ResultsBuilder {
   BootstrapMemory bootstrap;
   Evaluation evaluation;
   RoutingTrace trace;
   ResultsFile file;
 
-  explicit Growing(const Job& job)
+  explicit ResultsBuilder(const Job& job)
       : bootstrap(job.config.statistics.bootstrap, job.config.data.sequences,
                   analyzed_quantities(static_cast<int64_t>(job.comparisons().size()))),
         evaluation(room_for(job)),
@@ -126,58 +124,59 @@ void distribute(Evaluation& evaluation, Results& results) {
   size_t next = 0;
   for (const Cell& cell : results.cells)
     results.cell_outcomes.push_back(cell.runs() ? std::move(evaluation.outcomes[next++]) : Outcome{});
-  for (size_t i = 0; i < results.controls.size(); ++i)
-    results.control_outcomes.push_back(std::move(evaluation.outcomes[next++]));
+  for (size_t i = 0; i < results.known_answers.size(); ++i)
+    results.known_answer_outcomes.push_back(std::move(evaluation.outcomes[next++]));
   evaluation.outcomes.clear();
   results.evaluation = std::move(evaluation);
 }
 
-int fail_controls(const CommandLine& command, const std::string& where) {
-  say(stderr, fmt::format("{}: error: a control failed ({}\n", command.program, where));
+int fail_known_answers(const CommandLine& command, const std::string& where) {
+  say(stderr, fmt::format("{}: error: a known answer failed ({}\n", command.program, where));
   return kExitFailure;
 }
 
 /// Statistics, the file in its place, the table on the terminal.
-int finish(const CommandLine& command, const Job& job, const Provenance& from, Growing& grown) {
+int finish(const CommandLine& command, const Job& job, const Provenance& from, ResultsBuilder& builder) {
   Results results;
   results.provenance = from;
   results.plan = &job.plan;
   results.cells = job.cells;
-  results.controls = job.controls;
-  results.trace = &grown.trace;
-  distribute(grown.evaluation, results);
-  if (job.source.wrapped()) results.wrapper = check_wrapper(grown.trace, job.source.recency_bias);
+  results.known_answers = job.known_answers;
+  results.trace = &builder.trace;
+  distribute(builder.evaluation, results);
+  if (job.source.wrapped()) results.wrapper = check_wrapper(builder.trace, job.source.recency_bias);
   const StatisticsConfig& statistics = job.config.statistics;
-  analyze(results, {statistics.bootstrap, statistics.alpha, statistics.seed}, grown.bootstrap);
-  grown.file.write(results);
-  grown.file.commit();
+  analyze(results, {statistics.bootstrap, statistics.alpha, statistics.seed}, builder.bootstrap);
+  builder.file.write(results);
+  builder.file.commit();
   say(stdout, results_report(results, statistics.alpha, job.config.output));
-  if (results.controls_pass()) return kExitOk;
-  return fail_controls(
+  if (results.known_answers_pass()) return kExitOk;
+  return fail_known_answers(
       command, fmt::format("see the table above): the numbers in {} cannot be trusted", job.config.output));
 }
 
-/// The controls on the sequences of one part.
-class PartControls {
+/// The known answers on the sequences of one part.
+class PartKnownAnswers {
  public:
-  explicit PartControls(const std::vector<Control>& controls) : controls_(controls) {}
+  explicit PartKnownAnswers(const std::vector<KnownAnswer>& known_answers) : known_answers_(known_answers) {}
   void add(const BatchRecord& record) {
-    const Outcome* outcome = &record.outcomes[record.outcomes.size() - controls_.size()];
-    for (const Control& control : controls_) passed_ = passed_ && control.passes((outcome++)->largest_change);
+    const Outcome* outcome = &record.outcomes[record.outcomes.size() - known_answers_.size()];
+    for (const KnownAnswer& known_answer : known_answers_)
+      passed_ = passed_ && known_answer.passes((outcome++)->largest_change);
   }
   bool passed() const { return passed_; }
 
  private:
-  const std::vector<Control>& controls_;
+  const std::vector<KnownAnswer>& known_answers_;
   bool passed_ = true;
 };
 
-int part_status(const CommandLine& command, const std::string& path, bool controls_passed) {
-  if (controls_passed) return kExitOk;
-  return fail_controls(command,
-                       fmt::format("identity or parameters): the numbers in {} cannot be trusted; remove it "
-                                   "to measure this part again",
-                                   path));
+int part_status(const CommandLine& command, const std::string& path, bool known_answers_passed) {
+  if (known_answers_passed) return kExitOk;
+  return fail_known_answers(
+      command, fmt::format("identity or parameters): the numbers in {} cannot be trusted; remove it "
+                           "to measure this part again",
+                           path));
 }
 
 std::string part_option(const PartNumber& number) {
@@ -249,25 +248,25 @@ void check_part_count(const Job& job, int64_t count) {
 int measure_whole(World& world, const CommandLine& command, const Job& job) {
   std::optional<OutputLock> lock;
   Provenance from;
-  alone(world, [&] {
+  on_rank_0(world, [&] {
     lock_early(lock, job.config.output);
     from = job.provenance(command);
   });
-  std::optional<Machinery> machinery;
-  load_everywhere(world, job, machinery);
-  add_machinery(world, *machinery, from);
-  std::optional<Growing> growing;
+  std::optional<Engine> engine;
+  load_everywhere(world, job, engine);
+  add_engine(world, *engine, from);
+  std::optional<ResultsBuilder> builder;
   world.together([&] {
-    if (!world.is_first()) return;
+    if (!world.is_rank_0()) return;
     if (!lock) lock.emplace(job.config.output);
-    growing.emplace(job);
+    builder.emplace(job);
     print_start(job, from, world.size());
   });
-  measure_batches(world, job, *machinery, job.batches(), from,
-                  [&](BatchRecord&& record) { growing->add(record); });
+  measure_batches(world, job, *engine, job.batches(), from,
+                  [&](BatchRecord&& record) { builder->add(record); });
   int status = kExitOk;
-  alone(world, [&] { status = finish(command, job, from, *growing); });
-  return agreed(world, status);
+  on_rank_0(world, [&] { status = finish(command, job, from, *builder); });
+  return broadcast_status(world, status);
 }
 
 int measure_part(World& world, const CommandLine& command, const Job& job, const PartNumber& number) {
@@ -277,41 +276,41 @@ int measure_part(World& world, const CommandLine& command, const Job& job, const
   Provenance from;
   bool done = false;
   int status = kExitOk;
-  alone(world, [&] {
+  on_rank_0(world, [&] {
     lock_early(lock, path);
     from = job.provenance(command);
     const auto part = finished_part(path, job, batches, from);
     if (!part) return;
     done = true;
     say(stdout, fmt::format("{}: nothing to do, part {} of {} is there\n", path, number.index, number.count));
-    status = part_status(command, path, part->controls_passed());
+    status = part_status(command, path, part->known_answers_passed());
   });
-  if (agreed(world, done)) return agreed(world, status);
+  if (broadcast_status(world, done)) return broadcast_status(world, status);
 
-  std::optional<Machinery> machinery;
-  load_everywhere(world, job, machinery);
-  add_machinery(world, *machinery, from);
-  PartControls controls(job.controls);
+  std::optional<Engine> engine;
+  load_everywhere(world, job, engine);
+  add_engine(world, *engine, from);
+  PartKnownAnswers known_answers(job.known_answers);
   std::unique_ptr<PartWriter> writer;
   world.together([&] {
-    if (!world.is_first()) return;
+    if (!world.is_rank_0()) return;
     if (!lock) lock.emplace(path);
     print_start(job, from, world.size());
     writer = std::make_unique<PartWriter>(path, job.layout(batches));
   });
-  measure_batches(world, job, *machinery, batches, from, [&](BatchRecord&& record) {
-    controls.add(record);
+  measure_batches(world, job, *engine, batches, from, [&](BatchRecord&& record) {
+    known_answers.add(record);
     writer->write(record);
   });
   world.together([&] {
-    if (!world.is_first()) return;
-    const bool passed = controls.passed() && from.parameters_before == from.parameters_after;
+    if (!world.is_rank_0()) return;
+    const bool passed = known_answers.passed() && from.parameters_before == from.parameters_after;
     writer->commit(number, from, passed);
     say(stdout, fmt::format("{}: part {} of {}, sequences {} to {}\n", path, number.index, number.count,
                             batches.span().first, batches.span().first + batches.span().size - 1));
     status = part_status(command, path, passed);
   });
-  return agreed(world, status);
+  return broadcast_status(world, status);
 }
 
 int merge_parts(const CommandLine& command, const Job& job, int64_t count, bool check_only) {
@@ -323,14 +322,14 @@ int merge_parts(const CommandLine& command, const Job& job, int64_t count, bool 
     return kExitOk;
   }
   const OutputLock lock(job.config.output);
-  Growing growing(job);
+  ResultsBuilder builder(job);
   for (int64_t index = 0; index < count; ++index) {
     naming_remedy({index, count}, [&] {
       parts[index].read(job.layout(job.batches().part(index, count)),
-                        [&](BatchRecord&& record) { growing.add(record); });
+                        [&](BatchRecord&& record) { builder.add(record); });
     });
   }
-  const int status = finish(command, job, from, growing);
+  const int status = finish(command, job, from, builder);
   say(stdout,
       fmt::format("Made of {} parts; {} is not needed any more\n", count, parts_folder(job.config.output)));
   return status;

@@ -21,7 +21,7 @@ int run(const depthroute::CommandLine& line, depthroute::World& world) {
   world.together([&] { config = depthroute::read_train_config(line.config_path, line.overrides); });
   world.set_timeout(static_cast<double>(config.distributed.timeout));
   if (line.print_config) {
-    if (world.is_first()) depthroute::print_result(depthroute::to_yaml(config));
+    if (world.is_rank_0()) depthroute::print_result(depthroute::to_yaml(config));
     return depthroute::kExitOk;
   }
   if (!line.dry_run) {
@@ -32,7 +32,7 @@ int run(const depthroute::CommandLine& line, depthroute::World& world) {
     });
     return depthroute::train(world, config);
   }
-  if (!world.is_first()) return depthroute::kExitOk;
+  if (!world.is_rank_0()) return depthroute::kExitOk;
   const depthroute::Start start = depthroute::fresh_start(config);
   config.model = start.model;
   if (start.model_folder)

@@ -141,7 +141,7 @@ void read_contents(World& world, RunData& data, ContentsCache* cache,
 
   const double timeout = world.timeout();
   world.set_timeout(std::max(timeout, kReadingTimeout));
-  const bool say = world.is_first() && bytes >= kWorthSaying;
+  const bool say = world.is_rank_0() && bytes >= kWorthSaying;
   if (say)
     print_line(stdout, fmt::format("reading all tokens once ({:.1f} GB in {} shards) for checksums and range",
                                    static_cast<double>(bytes) / 1e9, places.size()));
@@ -150,7 +150,7 @@ void read_contents(World& world, RunData& data, ContentsCache* cache,
   world.together([&] { mine = read_share(world, shards, places, between_chunks); });
   const std::vector<std::string> texts = world.gather(to_text(mine));
   world.together([&] {
-    if (!world.is_first()) return;
+    if (!world.is_rank_0()) return;
     merge(texts, shards, known);
     if (cache != nullptr) remember(*cache, shards, places, known, began);
     // A range that an earlier start has found may have been good for a larger vocabulary.

@@ -29,7 +29,7 @@ struct RunData {
 
 /// Collective. Reads every byte of every shard, once per machine, by all its processes and their threads:
 /// computes the fingerprints and throws DataError (by World::together) where a token lies outside the
-/// vocabulary or machines see different bytes. What `cache` (the first process's; nullptr elsewhere) knows is
+/// vocabulary or machines see different bytes. What `cache` (rank 0's; nullptr elsewhere) knows is
 /// not read again. `between_chunks` is called from all threads every few MiB; what it throws ends the
 /// reading. Says what it does where that takes a while.
 void read_contents(World& world, RunData& data, ContentsCache* cache,

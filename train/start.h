@@ -29,7 +29,7 @@ Start fresh_start(const TrainConfig& config);
 /// folder: it must verify, and the output must hold nothing newer.
 Start choose_start(const TrainConfig& config);
 
-/// What the first process chose, for the others: which checkpoint, and what it holds beside weights and
+/// What rank 0 chose, for the others: which checkpoint, and what it holds beside weights and
 /// moments.
 std::string start_to_text(const Start& start);
 /// The start the text stands for, without verifying the checkpoint once more.

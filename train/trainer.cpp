@@ -66,7 +66,8 @@ class Trainer {
 
   int run(const Start& start) {
     world_.together([&] {
-      if (world_.is_first()) log_.emplace(metrics_path(config_.output), state_.step + 1, config_.train.steps);
+      if (world_.is_rank_0())
+        log_.emplace(metrics_path(config_.output), state_.step + 1, config_.train.steps);
     });
     announce(start);
     bool due = false;  // a checkpoint
@@ -95,7 +96,7 @@ class Trainer {
   }
 
  private:
-  /// What the first process alone writes.
+  /// What rank 0 alone writes.
   struct Log {
     Log(const std::string& path, int64_t first_step, int64_t steps)
         : metrics(path), progress(first_step, steps, !launch_of_environment().launcher.empty()) {}
@@ -231,12 +232,12 @@ class Trainer {
   int64_t timed_tokens_ = 0;
 };
 
-/// Where the run starts, decided by the first process for all, with the lock held where there is anything of
+/// Where the run starts, decided by rank 0 for all, with the lock held where there is anything of
 /// an earlier run.
 Start agree_on_start(World& world, const TrainConfig& config, std::optional<RunLock>& lock) {
   Start start;
   world.together([&] {
-    if (!world.is_first()) return;
+    if (!world.is_rank_0()) return;
     // A new run takes the lock when its input is known to be good: until then nothing is written.
     if (!lock && has_checkpoints(config.output)) lock.emplace(config.output);
     if (lock) restore_latest_folder(config.output);
@@ -244,9 +245,9 @@ Start agree_on_start(World& world, const TrainConfig& config, std::optional<RunL
     const std::string parent = std::filesystem::path(start.checkpoint).parent_path().string();
     if (lock && parent == checkpoints_path(config.output)) mend_latest(config.output, start.checkpoint);
   });
-  const std::string chosen = world.broadcast(world.is_first() ? start_to_text(start) : "");
+  const std::string chosen = world.broadcast(world.is_rank_0() ? start_to_text(start) : "");
   world.together([&] {
-    if (!world.is_first()) start = start_from_text(chosen, config);
+    if (!world.is_rank_0()) start = start_from_text(chosen, config);
   });
   return start;
 }
@@ -256,14 +257,14 @@ Start agree_on_start(World& world, const TrainConfig& config, std::optional<RunL
 bool lock_finds_checkpoints(World& world, const TrainConfig& config, std::optional<RunLock>& lock) {
   bool found = false;
   world.together([&] {
-    if (!world.is_first() || lock) return;
+    if (!world.is_rank_0() || lock) return;
     lock.emplace(config.output);
     found = has_checkpoints(config.output);
   });
   return world.broadcast(found ? "found" : "") == "found";
 }
 
-/// The folder as the first process leaves it for the run.
+/// The folder as rank 0 leaves it for the run.
 void prepare_output(const TrainConfig& config, const Start& start, const ContentsCache& cache) {
   std::error_code error;
   std::filesystem::create_directories(checkpoints_path(config.output), error);
@@ -282,13 +283,13 @@ std::optional<int> train_once(World& world, const TrainConfig& config, Device de
   world.require_equal("the tokens of data.train", data->tokens.outline());
   world.require_equal("the tokens of data.val", data->val_tokens ? data->val_tokens->outline() : "none");
   ContentsCache cache(contents_path(config.output));
-  read_contents(world, *data, world.is_first() ? &cache : nullptr, throw_if_stopped);
+  read_contents(world, *data, world.is_rank_0() ? &cache : nullptr, throw_if_stopped);
   world.together([&] {
-    if (world.is_first() && !start.checkpoint.empty())
+    if (world.is_rank_0() && !start.checkpoint.empty())
       refuse_changes(start.checkpoint, config, start.state, data->fingerprint, data->val_fingerprint);
   });
   if (start.state.step >= config.train.steps) {
-    if (!world.is_first()) return kExitOk;
+    if (!world.is_rank_0()) return kExitOk;
     if (lock) clean_leftovers(config.output);
     print_line(stdout, fmt::format("nothing to do: {} is at step {} of {}", start.checkpoint,
                                    start.state.step, config.train.steps));
@@ -298,7 +299,7 @@ std::optional<int> train_once(World& world, const TrainConfig& config, Device de
   world.together(throw_if_stopped);  // until here nothing has been written
   if (lock_finds_checkpoints(world, config, lock)) return std::nullopt;
   world.together([&] {
-    if (world.is_first()) prepare_output(config, start, cache);
+    if (world.is_rank_0()) prepare_output(config, start, cache);
   });
   return trainer.run(start);
 }

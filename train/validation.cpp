@@ -85,7 +85,7 @@ nlohmann::ordered_json validate(World& world, TrainingStep& step, const Batches&
         sums[(i - 1) / kNumFamilies][(i - 1) % kNumFamilies] += values[row + i];
     }
   }
-  if (!world.is_first()) return {};
+  if (!world.is_rank_0()) return {};
 
   const auto tokens = static_cast<double>(count * seq_len);
   nlohmann::ordered_json object = {{"val_loss", nll / tokens}, {"val_tokens", count * seq_len}};

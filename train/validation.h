@@ -21,7 +21,7 @@ std::array<double, kNumFamilies> family_mass(const Site& site, std::span<const f
 /// token), val_tokens and, unless the model is plain, routing_mass: per family the mean over tokens and
 /// routed sites of the family's weight (0 at a site without a member, so the four sum to 1), then the same
 /// for attn and for mlp sites alone. Collective: micro-batches are dealt to the processes, and summed in
-/// their order whoever had them; the members are on the first process alone.
+/// their order whoever had them; the members are on rank 0 alone.
 nlohmann::ordered_json validate(World& world, TrainingStep& step, const Batches& data, int64_t sequences);
 
 }  // namespace depthroute

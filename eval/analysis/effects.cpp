@@ -54,7 +54,7 @@ void analyze(Results& results, const BootstrapOptions& options, BootstrapMemory&
   std::vector<std::span<const double>> quantities = {clean};
   for (const Outcome& outcome : results.cell_outcomes)
     if (!outcome.delta_nll.empty()) gather(outcome, quantities);
-  for (const Outcome& outcome : results.control_outcomes) gather(outcome, quantities);
+  for (const Outcome& outcome : results.known_answer_outcomes) gather(outcome, quantities);
   const std::vector<Estimate> estimates =
       estimate_ratios(quantities, results.evaluation.tokens, options, memory);
 
@@ -69,9 +69,9 @@ void analyze(Results& results, const BootstrapOptions& options, BootstrapMemory&
   }
   const std::vector<double> sensitivities = eps_sensitivities(results.cells, results.effects);
   for (size_t i = 0; i < results.cells.size(); ++i) results.effects[i].eps_sensitivity = sensitivities[i];
-  results.control_effects.clear();
-  for (size_t i = 0; i < results.controls.size(); ++i, next += kPerComparison)
-    results.control_effects.push_back(effect_at(estimates, next));
+  results.known_answer_effects.clear();
+  for (size_t i = 0; i < results.known_answers.size(); ++i, next += kPerComparison)
+    results.known_answer_effects.push_back(effect_at(estimates, next));
 }
 
 }  // namespace depthroute

@@ -1,5 +1,5 @@
 // From outcomes per sequence to effects with intervals: one set of bootstrap draws for the clean run, every
-// cell and every control.
+// cell and every known answer.
 #pragma once
 
 #include <span>
@@ -11,11 +11,11 @@
 
 namespace depthroute {
 
-/// Quantities that analyze() estimates, given so many comparisons (cells that run, and controls): a number
+/// Quantities that analyze() estimates, given so many comparisons (cells that run, and known answers): a number
 /// for BootstrapMemory.
 int64_t analyzed_quantities(int64_t comparisons);
 
-/// Fills clean, effects (mass and eps_sensitivity included) and control_effects from what the evaluation
+/// Fills clean, effects (mass and eps_sensitivity included) and known_answer_effects from what the evaluation
 /// measured.
 void analyze(Results& results, const BootstrapOptions& options, BootstrapMemory& memory);
 

@@ -31,7 +31,7 @@ struct Cell {
   double value = 0;  // bias: the offset; schedule: b
   bool distinct = false;
   int first_site = 0;  // first ablated site: states up to it are the clean run's; num sites if none
-  std::vector<SiteControl> controls;  // one per site of the plan
+  std::vector<SiteIntervention> site_interventions;  // one per site of the plan
   std::vector<Edge> sources;          // at ablated sites, in order; `only`: the sources that are kept
   std::vector<Edge> skipped_sources;  // aimed at, but nothing would be left at their site
   int sites_ablated = 0;
@@ -49,6 +49,6 @@ std::vector<Cell> resolve_cells(const std::vector<CellConfig>& configs, const De
 
 /// One site's part of an intervention: chosen[j] says whether source j is aimed at. Fills offset, scale,
 /// learned_logits.
-SiteControl site_control(Intervention intervention, double value, const std::vector<bool>& chosen);
+SiteIntervention site_intervention(Intervention intervention, double value, const std::vector<bool>& chosen);
 
 }  // namespace depthroute

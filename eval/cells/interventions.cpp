@@ -56,7 +56,7 @@ void apply_to_site(Cell& cell, const DepthPlan& plan, int index, const SourceCho
   }
   ++cell.sites_ablated;
   if (has_untouched_copy(site, touched)) ++cell.sites_duplicate;
-  cell.controls[index] = site_control(cell.intervention, cell.value, chosen);
+  cell.site_interventions[index] = site_intervention(cell.intervention, cell.value, chosen);
   cell.first_site = std::min(cell.first_site, index);
   append_edges(index, chosen, cell.sources);
 }
@@ -78,27 +78,27 @@ bool acts_on_all_sources(Intervention intervention) {
   return intervention == Intervention::uniform || intervention == Intervention::schedule;
 }
 
-SiteControl site_control(Intervention intervention, double value, const std::vector<bool>& chosen) {
-  SiteControl control;
+SiteIntervention site_intervention(Intervention intervention, double value, const std::vector<bool>& chosen) {
+  SiteIntervention site;
   if (acts_on_all_sources(intervention)) {
-    control.learned_logits = false;
-    control.offset.assign(chosen.size(), 0.0f);
-    if (intervention == Intervention::schedule) control.offset.back() = static_cast<float>(value);
-    return control;
+    site.learned_logits = false;
+    site.offset.assign(chosen.size(), 0.0f);
+    if (intervention == Intervention::schedule) site.offset.back() = static_cast<float>(value);
+    return site;
   }
   const std::vector<bool> touched = touched_sources(intervention, chosen);
   const bool scales = intervention == Intervention::zero;
   const float neutral = scales ? 1.0f : 0.0f;
   float changed = scales ? 0.0f : -std::numeric_limits<float>::infinity();
   if (intervention == Intervention::bias) changed = static_cast<float>(value);
-  std::vector<float>& values = scales ? control.scale : control.offset;
+  std::vector<float>& values = scales ? site.scale : site.offset;
   for (bool touch : touched) values.push_back(touch ? changed : neutral);
-  return control;
+  return site;
 }
 
 void apply_to_sites(Cell& cell, const DepthPlan& plan, const std::vector<int>& sites,
                     const SourceChoice& choice) {
-  cell.controls.assign(plan.sites.size(), SiteControl{});
+  cell.site_interventions.assign(plan.sites.size(), SiteIntervention{});
   cell.first_site = static_cast<int>(plan.sites.size());
   for (int site : sites) apply_to_site(cell, plan, site, choice);
 }

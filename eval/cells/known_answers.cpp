@@ -13,49 +13,49 @@ constexpr double kScheduleLimit = 1e-5;
 
 /// The same for every routed site; sites without routing are left alone.
 template <typename Make>
-std::vector<SiteControl> at_routed_sites(const DepthPlan& plan, Make make) {
-  std::vector<SiteControl> controls(plan.sites.size());
+std::vector<SiteIntervention> at_routed_sites(const DepthPlan& plan, Make make) {
+  std::vector<SiteIntervention> site_interventions(plan.sites.size());
   for (size_t site = 0; site < plan.sites.size(); ++site)
     if (plan.sites[site].routed)
-      controls[site] = make(static_cast<int>(site), plan.sites[site].sources.size());
-  return controls;
+      site_interventions[site] = make(static_cast<int>(site), plan.sites[site].sources.size());
+  return site_interventions;
 }
 
-SiteControl neutral(size_t n) {
-  SiteControl control;
-  control.offset.assign(n, 0.0f);
-  control.scale.assign(n, 1.0f);
-  return control;
+SiteIntervention neutral(size_t n) {
+  SiteIntervention site;
+  site.offset.assign(n, 0.0f);
+  site.scale.assign(n, 1.0f);
+  return site;
 }
 
 }  // namespace
 
-std::vector<Control> make_controls(const DepthPlan& plan, std::span<const double> recency_bias) {
+std::vector<KnownAnswer> make_known_answers(const DepthPlan& plan, std::span<const double> recency_bias) {
   const auto identity = at_routed_sites(plan, [](int, size_t n) { return neutral(n); });
-  std::vector<Control> controls;
-  controls.push_back({"identity", "exactly 0", 0.0, 0, identity});
-  controls.push_back({"identity_from_middle", "exactly 0", 0.0, plan.num_sublayers() / 2, identity});
+  std::vector<KnownAnswer> known_answers;
+  known_answers.push_back({"identity", "exactly 0", 0.0, 0, identity});
+  known_answers.push_back({"identity_from_middle", "exactly 0", 0.0, plan.num_sublayers() / 2, identity});
   bool routed = false;
   for (const Site& site : plan.sites) routed = routed || site.routed;
-  if (!routed) return controls;
+  if (!routed) return known_answers;
 
-  controls.push_back(
+  known_answers.push_back(
       {"scale_all_by_2", "0 up to rms_norm_eps", kNotJudged, 0, at_routed_sites(plan, [](int, size_t n) {
-         SiteControl control;
-         control.scale.assign(n, 2.0f);
-         return control;
+         SiteIntervention site;
+         site.scale.assign(n, 2.0f);
+         return site;
        })});
-  controls.push_back({"uniform_everywhere", "> 0 where routing matters", kNotJudged, 0,
-                      at_routed_sites(plan, [](int, size_t n) {
-                        return site_control(Intervention::uniform, 0, std::vector<bool>(n, true));
-                      })});
-  if (recency_bias.empty()) return controls;
-  controls.push_back(
+  known_answers.push_back({"uniform_everywhere", "> 0 where routing matters", kNotJudged, 0,
+                           at_routed_sites(plan, [](int, size_t n) {
+                             return site_intervention(Intervention::uniform, 0, std::vector<bool>(n, true));
+                           })});
+  if (recency_bias.empty()) return known_answers;
+  known_answers.push_back(
       {"schedule", "0 up to rounding", kScheduleLimit, 0, at_routed_sites(plan, [&](int site, size_t n) {
          const double b = recency_bias.size() == 1 ? recency_bias[0] : recency_bias[site];
-         return site_control(Intervention::schedule, b, std::vector<bool>(n, true));
+         return site_intervention(Intervention::schedule, b, std::vector<bool>(n, true));
        })});
-  return controls;
+  return known_answers;
 }
 
 }  // namespace depthroute

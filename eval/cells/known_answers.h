@@ -11,12 +11,12 @@
 
 namespace depthroute {
 
-struct Control {
+struct KnownAnswer {
   std::string name;
   std::string expectation;  // in words, for the report
   double limit = 0;         // largest |delta nll| or KL of a token that passes; NaN: shown, not judged
   int first_site = 0;
-  std::vector<SiteControl> controls;  // one per site
+  std::vector<SiteIntervention> site_interventions;  // one per site
   bool judged() const { return limit == limit; }
   /// Programs must not go on as if nothing had happened when this is false. NaN never passes.
   bool passes(double largest_change) const { return !judged() || largest_change <= limit; }
@@ -25,6 +25,6 @@ struct Control {
 /// identity (through the intervention arguments, from the first site and from the middle), every source times
 /// two, `uniform` everywhere, and for a wrapped model `schedule` with its own b. `recency_bias`: one value or
 /// one per site; empty if the model is not wrapped. A plain Qwen3 has the identity alone.
-std::vector<Control> make_controls(const DepthPlan& plan, std::span<const double> recency_bias);
+std::vector<KnownAnswer> make_known_answers(const DepthPlan& plan, std::span<const double> recency_bias);
 
 }  // namespace depthroute

@@ -93,7 +93,7 @@ void Evaluator::start(Stream stream, const TokenStream& tokens, const SequenceRa
 Outcome Evaluator::compare(Stream stream, const Comparison& comparison) {
   DR_CHECK(comparison.first_site <= valid_sites_);
   valid_sites_ = comparison.first_site;
-  model_.forward(stream, tokens_.slice(0, batch_.size), comparison.controls, comparison.first_site);
+  model_.forward(stream, tokens_.slice(0, batch_.size), comparison.site_interventions, comparison.first_site);
   compare_heads(stream);
 
   const int64_t t = model_.options().seq_len;

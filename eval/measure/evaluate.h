@@ -14,11 +14,11 @@
 
 namespace depthroute {
 
-/// One thing to compare with the clean run. `controls` has one entry per site of the plan, or none (clean).
+/// One thing to compare with the clean run. `site_interventions` has one entry per site of the plan, or none (clean).
 struct Comparison {
   std::string name;
-  int first_site = 0;  // no control touches a site before it
-  std::span<const SiteControl> controls;
+  int first_site = 0;  // no intervention touches a site before it
+  std::span<const SiteIntervention> site_interventions;
 };
 
 /// Outcomes against the clean run on the same tokens, same kernels, same batch; sums over each sequence's

@@ -62,7 +62,7 @@ SequenceRange BatchRange::span() const {
   return {begin, std::min((first + count) * micro_batch, sequences) - begin};
 }
 
-Schedule::Schedule(const BatchRange& batches, std::span<const Comparison> comparisons,
+WorkPlan::WorkPlan(const BatchRange& batches, std::span<const Comparison> comparisons,
                    std::span<const double> costs, int processes)
     : batches_(batches), processes_(processes), costs_(costs.begin(), costs.end()) {
   DR_CHECK(comparisons.size() == costs.size() && processes >= 1);
@@ -77,17 +77,17 @@ Schedule::Schedule(const BatchRange& batches, std::span<const Comparison> compar
   for (size_t i = 0; i < order.size(); ++i) chunks_[i % chunks_.size()].push_back(order[i]);
 }
 
-int64_t Schedule::rounds() const {
+int64_t WorkPlan::rounds() const {
   return div_ceil(batches_.count * static_cast<int64_t>(chunks_.size()), processes_);
 }
 
-std::optional<Schedule::Unit> Schedule::unit(int64_t round, int process) const {
+std::optional<WorkPlan::Unit> WorkPlan::unit(int64_t round, int process) const {
   const int64_t chunks = static_cast<int64_t>(chunks_.size()), index = round * processes_ + process;
   if (index >= batches_.count * chunks) return {};
   return Unit{batches_.at(index / chunks), index % chunks};
 }
 
-double Schedule::total_work() const {
+double WorkPlan::total_work() const {
   const double once =
       static_cast<double>(chunks_.size()) + std::accumulate(costs_.begin(), costs_.end(), 0.0);
   return once * static_cast<double>(batches_.span().size);
@@ -101,19 +101,19 @@ void measure(World& world, Evaluator& evaluator, Stream stream, const Measuremen
   for (const Comparison& comparison : comparisons)
     costs.push_back(Evaluator::cost(model.config(), model.options().seq_len, comparison.first_site) /
                     Evaluator::cost(model.config(), model.options().seq_len, 0));
-  const Schedule schedule(measurement.batches, comparisons, costs, world.size());
-  const auto& chunks = schedule.chunks();
+  const WorkPlan plan(measurement.batches, comparisons, costs, world.size());
+  const auto& chunks = plan.chunks();
   Assembly assembly(chunks.size(), sink);
   double done = 0;
-  const double total = schedule.total_work();
+  const double total = plan.total_work();
 
-  for (int64_t round = 0; round < schedule.rounds(); ++round) {
-    const auto mine = schedule.unit(round, world.rank());
+  for (int64_t round = 0; round < plan.rounds(); ++round) {
+    const auto mine = plan.unit(round, world.rank());
     /// Adds what all processes have just done: `cost(chunk)` passes each.
     const auto report = [&](const auto& cost) {
-      if (!world.is_first() || !worked) return;
+      if (!world.is_rank_0() || !worked) return;
       for (int process = 0; process < world.size(); ++process)
-        if (const auto unit = schedule.unit(round, process))
+        if (const auto unit = plan.unit(round, process))
           done += cost(chunks[unit->chunk]) * static_cast<double>(unit->batch.size);
       worked(done, total);
     };

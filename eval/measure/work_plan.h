@@ -1,5 +1,5 @@
 // Which process measures what. A unit of work is a batch with one chunk of the comparisons; units are dealt
-// in rounds, unit i * processes + r to process r in round i, and the first process takes their records in
+// in rounds, unit i * processes + r to process r in round i, and rank 0 takes their records in
 // order. Comparisons are cut into chunks only where batches alone would leave processes without work, because
 // every chunk repeats the clean pass.
 #pragma once
@@ -31,14 +31,14 @@ struct BatchRange {
 };
 
 /// Work is counted in clean passes over a sequence.
-class Schedule {
+class WorkPlan {
  public:
   struct Unit {
     SequenceRange batch;
     int64_t chunk = 0;
   };
   /// `costs`: of the comparisons, in clean passes. Cuts them into as many chunks as give the shortest time.
-  Schedule(const BatchRange& batches, std::span<const Comparison> comparisons, std::span<const double> costs,
+  WorkPlan(const BatchRange& batches, std::span<const Comparison> comparisons, std::span<const double> costs,
            int processes);
 
   int64_t rounds() const;
@@ -65,7 +65,7 @@ using RecordSink = std::function<void(BatchRecord&&)>;
 using WorkDone = std::function<void(double done, double total)>;
 
 /// Collective. `sink` gets a complete record per batch, in order, and `worked` the work of all processes;
-/// both are called on the first process alone. Processes keep in step, comparison by comparison: a process
+/// both are called on rank 0 alone. Processes keep in step, comparison by comparison: a process
 /// that fails ends all of them at once, and none waits longer for another than for one forward pass. An
 /// exception on any process leaves through World::together().
 void measure(World& world, Evaluator& evaluator, Stream stream, const Measurement& measurement,

@@ -36,11 +36,11 @@ class PartWriter {
   PartWriter(const std::string& path, PartLayout layout);
   /// The next batch.
   void write(const BatchRecord& record);
-  /// Closes, fsyncs, renames. `controls_passed`: on the sequences of this part.
-  void commit(const PartNumber& number, const Provenance& provenance, bool controls_passed);
+  /// Closes, fsyncs, renames. `known_answers_passed`: on the sequences of this part.
+  void commit(const PartNumber& number, const Provenance& provenance, bool known_answers_passed);
 
  private:
-  WholeFile place_;
+  AtomicPath place_;
   PartLayout layout_;
   Hdf5Writer file_;
 };
@@ -56,7 +56,7 @@ class PartReader {
   std::string difference(const Provenance& here) const;
   /// What only the part knows: parameter checksums, device, precision.
   void add_to(Provenance& provenance) const;
-  bool controls_passed() const;
+  bool known_answers_passed() const;
   /// Every batch in order. DataError if one is missing, damaged or of another shape.
   void read(const PartLayout& layout, const RecordSink& sink) const;
 

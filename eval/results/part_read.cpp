@@ -53,7 +53,9 @@ void PartReader::add_to(Provenance& provenance) const {
   for (const std::string& device : file_.strings_attribute("/", "devices")) provenance.add_device(device);
 }
 
-bool PartReader::controls_passed() const { return file_.integer_attribute("/", "controls_passed") == 1; }
+bool PartReader::known_answers_passed() const {
+  return file_.integer_attribute("/", "known_answers_passed") == 1;
+}
 
 void PartReader::read(const PartLayout& layout, const RecordSink& sink) const {
   if (file_.shape("/axis/comparison").size() != 1 || file_.strings("/axis/comparison") != layout.comparisons)

@@ -66,7 +66,7 @@ PartWriter::PartWriter(const std::string& path, PartLayout layout)
   for (int site = 0; site < static_cast<int>(layout_.plan.sites.size()); ++site)
     sites.push_back(layout_.plan.site_name(site));
   file_.group("/axis");
-  file_.scale("/axis/comparison", layout_.comparisons, {"", "cells that run, then controls"});
+  file_.scale("/axis/comparison", layout_.comparisons, {"", "cells that run, then known answers"});
   file_.scale("/axis/token", counting(0, layout_.seq_len),
               {"1", "position in the sequence of the token that is read"});
   file_.scale("/axis/site", sites, {"", "site: the place where a sublayer reads its input"});
@@ -118,7 +118,7 @@ void PartWriter::write(const BatchRecord& record) {
                     {sites, record.batch.size, layout_.seq_len, widest});
 }
 
-void PartWriter::commit(const PartNumber& number, const Provenance& from, bool controls_passed) {
+void PartWriter::commit(const PartNumber& number, const Provenance& from, bool known_answers_passed) {
   file_.attribute("/", "kind", std::string(kPartKind));
   file_.attribute("/", "schema_version", kPartSchemaVersion);
   file_.attribute("/", "part", number.index);
@@ -136,7 +136,7 @@ void PartWriter::commit(const PartNumber& number, const Provenance& from, bool c
   file_.attribute("/", "data_checksums", from.data_checksums);
   file_.attribute("/", "devices", from.devices);
   file_.attribute("/", "precision", from.precision);
-  file_.attribute("/", "controls_passed", static_cast<int64_t>(controls_passed));
+  file_.attribute("/", "known_answers_passed", static_cast<int64_t>(known_answers_passed));
   file_.close();
   write_seal(place_.temporary());
   place_.commit();

@@ -91,16 +91,17 @@ void append_cells(std::string& text, const Results& results, double alpha) {
   }
 }
 
-void append_controls(std::string& text, const Results& results) {
-  line(text, "\nControls");
+void append_known_answers(std::string& text, const Results& results) {
+  line(text, "\nKnown answers");
   line(text, "  {:<22}{:>12}{:>12}{:>16}  {}", "name", "dNLL", "KL", "largest token", "expected");
-  for (size_t i = 0; i < results.controls.size(); ++i) {
-    const Control& control = results.controls[i];
-    const Effect& effect = results.control_effects[i];
-    const double largest = results.control_outcomes[i].largest_change;
-    const char* mark = !control.judged() ? "" : control.passes(largest) ? "  ok" : "  FAILED";
-    line(text, "  {:<22}{:>12}{:>12}{:>16}  {}{}", control.name, number(effect.delta_nll.value, "{:+.3g}"),
-         number(effect.kl.value, "{:.3g}"), number(largest, "{:.3g}"), control.expectation, mark);
+  for (size_t i = 0; i < results.known_answers.size(); ++i) {
+    const KnownAnswer& known_answer = results.known_answers[i];
+    const Effect& effect = results.known_answer_effects[i];
+    const double largest = results.known_answer_outcomes[i].largest_change;
+    const char* mark = !known_answer.judged() ? "" : known_answer.passes(largest) ? "  ok" : "  FAILED";
+    line(text, "  {:<22}{:>12}{:>12}{:>16}  {}{}", known_answer.name,
+         number(effect.delta_nll.value, "{:+.3g}"), number(effect.kl.value, "{:.3g}"),
+         number(largest, "{:.3g}"), known_answer.expectation, mark);
   }
   const bool same = results.provenance.parameters_before == results.provenance.parameters_after;
   line(text, "  parameters before and after: {}", same ? "equal  ok" : "DIFFERENT  FAILED");
@@ -119,13 +120,14 @@ std::string results_report(const Results& results, double alpha, const std::stri
        evaluation.sequences, evaluation.seq_len);
   if (results.trace && !results.trace->empty()) append_mass(text, *results.trace);
   if (!results.cells.empty()) append_cells(text, results, alpha);
-  append_controls(text, results);
+  append_known_answers(text, results);
   line(text, "\nResults: {}", path);
   return text;
 }
 
 std::string dry_run_report(const EvalModel& model, const EvalConfig& config, const std::vector<Cell>& cells,
-                           const std::vector<Control>& controls, const DepthPlan& plan, const Arena& arena) {
+                           const std::vector<KnownAnswer>& known_answers, const DepthPlan& plan,
+                           const Arena& arena) {
   std::string text;
   const int64_t seq_len = config.data.seq_len, sequences = config.data.sequences;
   line(text, "Model: {}\n  {}", model.folder.path(), model.describe());
@@ -146,9 +148,9 @@ std::string dry_run_report(const EvalModel& model, const EvalConfig& config, con
       line(text, "  {:<16}{:>12}", to_string(purpose), bytes(arena.bytes(purpose)));
   }
   line(text, "  {:<16}{:>12}", "total", bytes(arena.total_bytes()));
-  int64_t comparisons = static_cast<int64_t>(controls.size());
+  int64_t comparisons = static_cast<int64_t>(known_answers.size());
   for (const Cell& cell : cells) comparisons += cell.runs();
-  line(text, "Memory for results (the first process's, on the host; not for --part)");
+  line(text, "Memory for results (rank 0's, on the host; not for --part)");
   line(text, "  {:<16}{:>12}", "measured", bytes(Evaluation::bytes(sequences, seq_len, comparisons)));
   line(text, "  {:<16}{:>12}", "bootstrap",
        bytes(
@@ -157,8 +159,8 @@ std::string dry_run_report(const EvalModel& model, const EvalConfig& config, con
   double passes = Evaluator::cost(model.config, seq_len, 0);
   for (const Cell& cell : cells)
     if (cell.runs()) passes += Evaluator::cost(model.config, seq_len, cell.first_site);
-  for (const Control& control : controls)
-    passes += Evaluator::cost(model.config, seq_len, control.first_site);
+  for (const KnownAnswer& known_answer : known_answers)
+    passes += Evaluator::cost(model.config, seq_len, known_answer.first_site);
   const double flops = Qwen3::train_flops_per_token(model.config, seq_len) / 3 *
                        static_cast<double>(sequences) * static_cast<double>(seq_len) * passes;
   line(text, "\nCost: {:.1f} forward passes over {} tokens, {:.3g} FLOPs in matrix products", passes,

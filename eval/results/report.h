@@ -12,9 +12,10 @@ namespace depthroute {
 
 /// Model, data, cells, memory by purpose and cost.
 std::string dry_run_report(const EvalModel& model, const EvalConfig& config, const std::vector<Cell>& cells,
-                           const std::vector<Control>& controls, const DepthPlan& plan, const Arena& arena);
+                           const std::vector<KnownAnswer>& known_answers, const DepthPlan& plan,
+                           const Arena& arena);
 
-/// Clean loss, routing mass, cells, controls, and where the file is.
+/// Clean loss, routing mass, cells, known answers, and where the file is.
 std::string results_report(const Results& results, double alpha, const std::string& path);
 
 }  // namespace depthroute

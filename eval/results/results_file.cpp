@@ -57,9 +57,9 @@ void Provenance::add_parameters_after(const std::string& checksum) {
   if (parameters_after.empty() || parameters_after == parameters_before) parameters_after = checksum;
 }
 
-bool Results::controls_pass() const {
-  for (size_t i = 0; i < controls.size(); ++i)
-    if (!controls[i].passes(control_outcomes[i].largest_change)) return false;
+bool Results::known_answers_pass() const {
+  for (size_t i = 0; i < known_answers.size(); ++i)
+    if (!known_answers[i].passes(known_answer_outcomes[i].largest_change)) return false;
   return provenance.parameters_before == provenance.parameters_after;
 }
 
@@ -131,7 +131,7 @@ void ResultsFile::write(const Results& results) {
     write_cell_effects(results);
     write_plan(results);
   }
-  write_controls(results);
+  write_known_answers(results);
 }
 
 void ResultsFile::write_root(const Results& results) {

@@ -34,10 +34,10 @@ struct Provenance {
   void add_parameters_after(const std::string& checksum);
 };
 
-/// What the statistics make of one cell or control.
+/// What the statistics make of one cell or known answer.
 struct Effect {
   Estimate delta_nll, kl, flip_rate;  // per token: nats, nats, share of tokens
-  double mass = 0;                    // clean weight on the cell's sources; NaN for controls
+  double mass = 0;                    // clean weight on the cell's sources; NaN for known answers
   double eps_sensitivity = 0;  // mask's delta nll minus zero's on the same sources; NaN without the other one
 };
 
@@ -48,14 +48,14 @@ struct Results {
   std::vector<Cell> cells;
   std::vector<Effect> effects;         // one per cell; NaN where a cell did not run
   std::vector<Outcome> cell_outcomes;  // one per cell; empty where it did not run
-  std::vector<Control> controls;
-  std::vector<Effect> control_effects;
-  std::vector<Outcome> control_outcomes;
+  std::vector<KnownAnswer> known_answers;
+  std::vector<Effect> known_answer_effects;
+  std::vector<Outcome> known_answer_outcomes;
   Evaluation evaluation;  // clean run (outcomes moved out)
   Estimate clean;         // nats per token
   WrapperCheck wrapper;   // wrapped models only
 
-  bool controls_pass() const;
+  bool known_answers_pass() const;
 };
 
 inline constexpr const char* kWeightsLongName =
@@ -89,10 +89,10 @@ class ResultsFile {
   void write_cells(const Results& results);
   void write_cell_effects(const Results& results);
   void write_plan(const Results& results);
-  void write_controls(const Results& results);
+  void write_known_answers(const Results& results);
   void write_root(const Results& results);
 
-  WholeFile place_;
+  AtomicPath place_;
   const DepthPlan& plan_;
   int64_t sequences_, seq_len_;
   bool weights_;

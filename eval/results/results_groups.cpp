@@ -229,31 +229,36 @@ void ResultsFile::write_plan(const Results& results) {
   file_.attribute("/plan/sources", "flag_meanings", std::string("not_aimed_at ablated site_skipped"));
 }
 
-void ResultsFile::write_controls(const Results& results) {
+void ResultsFile::write_known_answers(const Results& results) {
   file_.group("/control");
   const std::vector<std::string> axis = {"/control/control"};
   file_.scale("/control/control",
-              column<std::string>(results.controls, [](const Control& control) { return control.name; }),
+              column<std::string>(results.known_answers,
+                                  [](const KnownAnswer& known_answer) { return known_answer.name; }),
               {"", "name of the control"});
   put(file_, "/control/expectation",
-      column<std::string>(results.controls, [](const Control& control) { return control.expectation; }), axis,
-      {"", "what it should give"});
+      column<std::string>(results.known_answers,
+                          [](const KnownAnswer& known_answer) { return known_answer.expectation; }),
+      axis, {"", "what it should give"});
   put(file_, "/control/limit",
-      column<double>(results.controls, [](const Control& control) { return control.limit; }), axis,
-      {"nats", "largest_change that passes; NaN where it is not judged"});
-  put_estimates(file_, "/control/delta_nll", results.control_effects, &Effect::delta_nll, axis,
+      column<double>(results.known_answers,
+                     [](const KnownAnswer& known_answer) { return known_answer.limit; }),
+      axis, {"nats", "largest_change that passes; NaN where it is not judged"});
+  put_estimates(file_, "/control/delta_nll", results.known_answer_effects, &Effect::delta_nll, axis,
                 {"nats/token", "change of negative log-likelihood"});
-  put_estimates(file_, "/control/kl", results.control_effects, &Effect::kl, axis,
+  put_estimates(file_, "/control/kl", results.known_answer_effects, &Effect::kl, axis,
                 {"nats/token", "Kullback-Leibler divergence from the clean prediction"});
-  put_estimates(file_, "/control/flip_rate", results.control_effects, &Effect::flip_rate, axis,
+  put_estimates(file_, "/control/flip_rate", results.known_answer_effects, &Effect::flip_rate, axis,
                 {"1", "share of tokens whose most likely next token changed"});
   put(file_, "/control/largest_change",
-      column<double>(results.control_outcomes, [](const Outcome& outcome) { return outcome.largest_change; }),
+      column<double>(results.known_answer_outcomes,
+                     [](const Outcome& outcome) { return outcome.largest_change; }),
       axis, {"nats", "largest |delta nll| or divergence of any token"});
   std::vector<uint8_t> passed;
-  for (size_t i = 0; i < results.controls.size(); ++i) {
-    const Control& control = results.controls[i];
-    passed.push_back(control.judged() ? control.passes(results.control_outcomes[i].largest_change) : 2);
+  for (size_t i = 0; i < results.known_answers.size(); ++i) {
+    const KnownAnswer& known_answer = results.known_answers[i];
+    passed.push_back(
+        known_answer.judged() ? known_answer.passes(results.known_answer_outcomes[i].largest_change) : 2);
   }
   put(file_, "/control/passed", passed, axis, {"1", "whether it gave what it should"});
   file_.attribute("/control/passed", "flag_values", std::vector<uint8_t>{0, 1, 2});

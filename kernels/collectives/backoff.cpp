@@ -23,24 +23,24 @@ double now() {
 
 }  // namespace
 
-Pause::Pause(const Patience& patience)
-    : patience_(patience), deadline_(now() + patience.timeout), yields_left_(kYields), nap_ns_(kFirstNap) {}
+Backoff::Backoff(const BackoffOptions& options)
+    : options_(options), deadline_(now() + options.timeout), yields_left_(kYields), nap_ns_(kFirstNap) {}
 
-void Pause::rest() {
+void Backoff::rest() {
   if (yields_left_ > 0) {
     --yields_left_;
     sched_yield();
     return;
   }
-  if (patience_.give_up && patience_.give_up->load())
-    throw CollectiveTimeout(fmt::format("{} was given up: this process is leaving", patience_.call));
+  if (options_.give_up && options_.give_up->load())
+    throw CollectiveTimeout(fmt::format("{} was given up: this process is leaving", options_.call));
   if (now() > deadline_)
     throw CollectiveTimeout(
         fmt::format("waited {:g} s for the other processes in {}: one of them died or hangs",
-                    patience_.timeout, patience_.call));
+                    options_.timeout, options_.call));
   const timespec nap = {0, nap_ns_};
   nanosleep(&nap, nullptr);
-  nap_ns_ = std::min(nap_ns_ + nap_ns_ / 2, patience_.bulk ? kLongestBulkNap : kLongestNap);
+  nap_ns_ = std::min(nap_ns_ + nap_ns_ / 2, options_.bulk ? kLongestBulkNap : kLongestNap);
 }
 
 }  // namespace depthroute

@@ -6,7 +6,7 @@
 
 namespace depthroute {
 
-struct Patience {
+struct BackoffOptions {
   const char* call;                            // what is waited for, for the message
   double timeout;                              // seconds
   const std::atomic<bool>* give_up = nullptr;  // somebody wants this thread to end
@@ -15,14 +15,14 @@ struct Patience {
 };
 
 /// What to do between looks: yield at first, then nap, longer each time.
-class Pause {
+class Backoff {
  public:
-  explicit Pause(const Patience& patience);
+  explicit Backoff(const BackoffOptions& options);
   /// Throws CollectiveTimeout when time is up.
   void rest();
 
  private:
-  Patience patience_;
+  BackoffOptions options_;
   double deadline_;
   int yields_left_;
   int64_t nap_ns_;

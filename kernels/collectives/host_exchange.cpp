@@ -22,7 +22,7 @@ void HostExchange::barrier() { meet("barrier"); }
 void HostExchange::meet(const char* call) {
   MPI_Request request = MPI_REQUEST_NULL;
   DR_MPI_CHECK(MPI_Ibarrier(comm_, &request));
-  mpi::complete(request, patience(call));
+  mpi::complete(request, backoff_options(call));
 }
 
 void HostExchange::send(const std::byte* data, int64_t bytes, int to) {
@@ -58,7 +58,7 @@ void HostExchange::reduce_scatter(float* x, int64_t numel, float* workspace) {
     const int to = (rank_ + step) % size_;
     send(reinterpret_cast<const std::byte*>(x + to * piece), bytes, to);
   }
-  mpi::complete(requests_, patience("reduce_scatter", true));
+  mpi::complete(requests_, backoff_options("reduce_scatter", true));
   sum_pairwise(parts, piece, x + rank_ * piece);
 }
 
@@ -71,7 +71,7 @@ void HostExchange::all_gather(std::byte* x, int64_t bytes) {
     receive(x + from * piece, piece, from);
   }
   for (int step = 1; step < size_; ++step) send(x + rank_ * piece, piece, (rank_ + step) % size_);
-  mpi::complete(requests_, patience("all_gather", true));
+  mpi::complete(requests_, backoff_options("all_gather", true));
 }
 
 // For small tensors (norms, losses): everybody gets everything and adds it in the order of ranks.
@@ -85,7 +85,7 @@ void HostExchange::sum_over_ranks(T* x, int64_t numel) {
     MPI_Request request = MPI_REQUEST_NULL;
     DR_MPI_CHECK(
         MPI_Iallgather(x + begin, bytes, MPI_BYTE, gathered_.data(), bytes, MPI_BYTE, comm_, &request));
-    mpi::complete(request, patience("all_reduce"));
+    mpi::complete(request, backoff_options("all_reduce"));
     bytes_sent_ += int64_t{bytes} * (size_ - 1);
     const T* all = reinterpret_cast<const T*>(gathered_.data());  // [size, n]
     std::copy_n(all, n, x + begin);
@@ -106,7 +106,7 @@ void HostExchange::broadcast(std::byte* x, int64_t bytes, int root) {
     const int64_t count = std::min(bytes - at, mpi::max_message_bytes);
     MPI_Request request = MPI_REQUEST_NULL;
     DR_MPI_CHECK(MPI_Ibcast(x + at, narrow<int>(count), MPI_BYTE, root, comm_, &request));
-    mpi::complete(request, patience("broadcast", true));
+    mpi::complete(request, backoff_options("broadcast", true));
   }
   if (rank_ == root) bytes_sent_ += bytes;
 }

@@ -31,7 +31,9 @@ class HostExchange {
   int64_t bytes_sent() const { return bytes_sent_; }
 
  private:
-  Patience patience(const char* call, bool bulk = false) const { return {call, timeout_, &give_up_, bulk}; }
+  BackoffOptions backoff_options(const char* call, bool bulk = false) const {
+    return {call, timeout_, &give_up_, bulk};
+  }
   /// Waits, at leisure, until all are there; what follows can then be polled for often.
   void meet(const char* call);
   void send(const std::byte* data, int64_t bytes, int to);

@@ -15,17 +15,19 @@ void call_failed(int error, const char* call, const char* file, int line) {
                     line);
 }
 
-void complete(std::span<MPI_Request> requests, const Patience& patience) {
-  Pause pause(patience);
+void complete(std::span<MPI_Request> requests, const BackoffOptions& options) {
+  Backoff backoff(options);
   for (;;) {
     int done = 0;
     DR_MPI_CHECK(MPI_Testall(narrow<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE));
     if (done) return;
-    pause.rest();
+    backoff.rest();
   }
 }
 
-void complete(MPI_Request request, const Patience& patience) { complete(std::span(&request, 1), patience); }
+void complete(MPI_Request request, const BackoffOptions& options) {
+  complete(std::span(&request, 1), options);
+}
 
 MPI_Comm duplicate(MPI_Comm parent, double timeout) {
   MPI_Comm result = MPI_COMM_NULL;

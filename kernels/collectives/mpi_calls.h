@@ -27,8 +27,8 @@ inline int64_t max_message_bytes = int64_t{1} << 30;
 
 /// Polls until all requests are complete. CollectiveTimeout otherwise; they are then lost, and the
 /// communicator with them.
-void complete(std::span<MPI_Request> requests, const Patience& patience);
-void complete(MPI_Request request, const Patience& patience);
+void complete(std::span<MPI_Request> requests, const BackoffOptions& options);
+void complete(MPI_Request request, const BackoffOptions& options);
 
 /// A communicator of our own like `parent`, which returns errors. Never freed: that is collective, and
 /// MPI_Finalize does it.

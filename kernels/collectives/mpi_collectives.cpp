@@ -45,7 +45,7 @@ class MpiCollectives : public Collectives {
  protected:
   /// The calls use members of the class at hand: it starts the thread when it has them, and stops it before
   /// they go.
-  void start(std::function<void()> prepare) { queue_ = std::make_unique<CallQueue>(prepare, give_up_); }
+  void start(std::function<void()> prepare) { queue_ = std::make_unique<Worker>(prepare, give_up_); }
   void stop() { queue_.reset(); }
 
   void check(Stream stream, const Tensor& x) const {
@@ -61,7 +61,7 @@ class MpiCollectives : public Collectives {
   std::atomic<bool> give_up_ = false;
   double timeout_;
   HostExchange exchange_;
-  std::unique_ptr<CallQueue> queue_;
+  std::unique_ptr<Worker> queue_;
 
  private:
   Device device_;
@@ -169,9 +169,9 @@ class StagedCollectives : public MpiCollectives {
   }
   /// The device may be behind by much, but not for ever.
   void poll(const std::function<bool()>& done) const {
-    const Patience patience = {"a GPU's work", timeout_, &give_up_, true};
-    Pause pause(patience);
-    while (!done()) pause.rest();
+    const BackoffOptions options = {"a GPU's work", timeout_, &give_up_, true};
+    Backoff backoff(options);
+    while (!done()) backoff.rest();
   }
   std::byte* take(int64_t bytes) {
     if (bytes > host_bytes_) {

@@ -36,7 +36,7 @@ class MpiWorld : public World {
   std::unique_ptr<Collectives> make_collectives(Device device, const CollectivesOptions& options) override;
 
  private:
-  Patience patience(const char* call) const { return {call, timeout()}; }
+  BackoffOptions backoff_options(const char* call) const { return {call, timeout()}; }
 
   MPI_Comm comm_;
 };
@@ -51,7 +51,7 @@ MpiWorld::~MpiWorld() {
   try {
     barrier();
   } catch (const std::exception& error) {
-    report("depthroute", {kExitFailure, fmt::format("process {}: at the end: {}", rank(), error.what())});
+    report("depthroute", {kExitFailure, fmt::format("rank {}: at the end: {}", rank(), error.what())});
     abort(kExitFailure);
   }
   (void)MPI_Finalize();
@@ -60,19 +60,19 @@ MpiWorld::~MpiWorld() {
 void MpiWorld::barrier() {
   MPI_Request request = MPI_REQUEST_NULL;
   DR_MPI_CHECK(MPI_Ibarrier(comm_, &request));
-  mpi::complete(request, patience("barrier"));
+  mpi::complete(request, backoff_options("barrier"));
 }
 
 std::string MpiWorld::broadcast(const std::string& bytes) {
   int64_t size = narrow<int64_t>(bytes.size());
   MPI_Request request = MPI_REQUEST_NULL;
   DR_MPI_CHECK(MPI_Ibcast(&size, 1, MPI_INT64_T, 0, comm_, &request));
-  mpi::complete(request, patience("broadcast"));
-  std::string result = is_first() ? bytes : std::string(static_cast<size_t>(size), '\0');
+  mpi::complete(request, backoff_options("broadcast"));
+  std::string result = is_rank_0() ? bytes : std::string(static_cast<size_t>(size), '\0');
   for (int64_t at = 0; at < size; at += mpi::max_message_bytes) {
     const int64_t count = std::min(size - at, mpi::max_message_bytes);
     DR_MPI_CHECK(MPI_Ibcast(result.data() + at, narrow<int>(count), MPI_BYTE, 0, comm_, &request));
-    mpi::complete(request, patience("broadcast"));
+    mpi::complete(request, backoff_options("broadcast"));
   }
   return result;
 }
@@ -80,10 +80,10 @@ std::string MpiWorld::broadcast(const std::string& bytes) {
 std::vector<std::string> MpiWorld::gather(const std::string& bytes) {
   constexpr int kTag = 1;
   const int64_t mine = narrow<int64_t>(bytes.size());
-  std::vector<int64_t> sizes(is_first() ? static_cast<size_t>(size()) : 0);
+  std::vector<int64_t> sizes(is_rank_0() ? static_cast<size_t>(size()) : 0);
   MPI_Request request = MPI_REQUEST_NULL;
   DR_MPI_CHECK(MPI_Igather(&mine, 1, MPI_INT64_T, sizes.data(), 1, MPI_INT64_T, 0, comm_, &request));
-  mpi::complete(request, patience("gather"));
+  mpi::complete(request, backoff_options("gather"));
 
   std::vector<std::string> all(sizes.size());
   std::vector<MPI_Request> requests;
@@ -93,11 +93,11 @@ std::vector<std::string> MpiWorld::gather(const std::string& bytes) {
       DR_MPI_CHECK(MPI_Irecv(all[r].data() + at, narrow<int>(std::min(sizes[r] - at, mpi::max_message_bytes)),
                              MPI_BYTE, r, kTag, comm_, &requests.emplace_back(MPI_REQUEST_NULL)));
   }
-  if (is_first()) all[0] = bytes;
-  for (int64_t at = 0; !is_first() && at < mine; at += mpi::max_message_bytes)
+  if (is_rank_0()) all[0] = bytes;
+  for (int64_t at = 0; !is_rank_0() && at < mine; at += mpi::max_message_bytes)
     DR_MPI_CHECK(MPI_Isend(bytes.data() + at, narrow<int>(std::min(mine - at, mpi::max_message_bytes)),
                            MPI_BYTE, 0, kTag, comm_, &requests.emplace_back(MPI_REQUEST_NULL)));
-  mpi::complete(requests, patience("gather"));
+  mpi::complete(requests, backoff_options("gather"));
   return all;
 }
 

@@ -25,10 +25,10 @@ std::string situation() {
 /// Why not, or "".
 std::string obstacle(const std::vector<std::string>& situations) {
   for (size_t r = 0; r < situations.size(); ++r) {
-    if (situations[r][0] == '-') return fmt::format("process {}: {}", r, situations[r].substr(1));
+    if (situations[r][0] == '-') return fmt::format("rank {}: {}", r, situations[r].substr(1));
     for (size_t other = 0; other < r; ++other)
       if (situations[r] == situations[other])
-        return fmt::format("NCCL wants a GPU per process, and processes {} and {} share {}", other, r,
+        return fmt::format("NCCL wants a GPU per process, and ranks {} and {} share {}", other, r,
                            situations[r].substr(1));
   }
   return "";

@@ -220,10 +220,10 @@ void NcclCollectives::wait(Stream stream, Ticket ticket) {
 
 void NcclCollectives::synchronize(Stream stream, const char* what) {
   check_health();
-  Pause pause({what, timeout_, nullptr, true});
+  Backoff backoff({what, timeout_, nullptr, true});
   while (!cuda::finished(stream)) {
     check_health();
-    pause.rest();
+    backoff.rest();
   }
   count_finished();
 }
@@ -251,7 +251,7 @@ void NcclCollectives::count_finished() {
 
 std::unique_ptr<Collectives> make_nccl_collectives(World& world, const CollectivesOptions& options) {
   ncclUniqueId id = {};
-  if (world.is_first()) DR_NCCL_CHECK(nccl::library().get_unique_id(&id));
+  if (world.is_rank_0()) DR_NCCL_CHECK(nccl::library().get_unique_id(&id));
   const std::string bytes = world.broadcast(std::string(id.internal, sizeof(id.internal)));
   DR_CHECK(bytes.size() == sizeof(id.internal));
   std::memcpy(id.internal, bytes.data(), bytes.size());

@@ -18,10 +18,10 @@ double seconds_since(Clock::time_point start) {
 
 }  // namespace
 
-CallQueue::CallQueue(std::function<void()> prepare, std::atomic<bool>& give_up)
+Worker::Worker(std::function<void()> prepare, std::atomic<bool>& give_up)
     : give_up_(give_up), prepare_(std::move(prepare)), thread_([this] { run(); }) {}
 
-CallQueue::~CallQueue() {
+Worker::~Worker() {
   std::unique_lock lock(mutex_);
   ending_ = true;
   wake_.notify_all();
@@ -32,7 +32,7 @@ CallQueue::~CallQueue() {
   thread_.join();
 }
 
-CallQueue::Ticket CallQueue::submit(std::function<void()> call) {
+Worker::Ticket Worker::submit(std::function<void()> call) {
   const std::lock_guard lock(mutex_);
   if (error_) std::rethrow_exception(error_);
   calls_.push_back(std::move(call));
@@ -40,7 +40,7 @@ CallQueue::Ticket CallQueue::submit(std::function<void()> call) {
   return ++submitted_;
 }
 
-void CallQueue::wait(Ticket ticket) {
+void Worker::wait(Ticket ticket) {
   std::unique_lock lock(mutex_);
   DR_CHECK(ticket <= submitted_);
   if (finished_ < ticket && !error_) {
@@ -51,17 +51,17 @@ void CallQueue::wait(Ticket ticket) {
   if (finished_ < ticket) std::rethrow_exception(error_);
 }
 
-void CallQueue::rethrow_error() {
+void Worker::rethrow_error() {
   const std::lock_guard lock(mutex_);
   if (error_) std::rethrow_exception(error_);
 }
 
-Collectives::Statistics CallQueue::statistics() const {
+Collectives::Statistics Worker::statistics() const {
   const std::lock_guard lock(mutex_);
   return statistics_;
 }
 
-void CallQueue::run() {
+void Worker::run() {
   std::unique_lock lock(mutex_);
   try {
     lock.unlock();

@@ -13,18 +13,18 @@
 
 namespace depthroute {
 
-class CallQueue {
+class Worker {
  public:
   using Ticket = Collectives::Ticket;
 
   /// `prepare` is what the thread does first. A call that waits must look at *give_up, and end with an
   /// exception once it is true.
-  CallQueue(std::function<void()> prepare, std::atomic<bool>& give_up);
+  Worker(std::function<void()> prepare, std::atomic<bool>& give_up);
   /// Makes the calls that are left; while an exception passes through, only those that are over within a few
   /// seconds, and then gives up.
-  ~CallQueue();
-  CallQueue(const CallQueue&) = delete;
-  CallQueue& operator=(const CallQueue&) = delete;
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
 
   /// -> 1, 2, ... Throws what an earlier call threw; none is made after one that failed.
   Ticket submit(std::function<void()> call);

@@ -62,7 +62,7 @@ Failure run(const std::function<void()>& body, std::exception_ptr& thrown) {
 }
 
 [[noreturn]] void rethrow_with_rank(const Failure& failure, int rank) {
-  const std::string message = fmt::format("process {}: {}", rank, failure.text);
+  const std::string message = fmt::format("rank {}: {}", rank, failure.text);
   if (failure.status == kExitBadInput) throw InputError(message);
   if (failure.status == kExitInterrupted) throw Interrupted(message);
   throw SystemError(message);
@@ -74,7 +74,7 @@ void World::together(const std::function<void()>& body) {
   if (size_ == 1) return body();
   std::exception_ptr thrown;
   const Failure mine = run(body, thrown);
-  // The first process sees all failures and says who speaks: "<rank> <status> <1 if all failed alike>".
+  // The rank 0 sees all failures and says who speaks: "<rank> <status> <1 if all failed alike>".
   const std::vector<std::string> all =
       gather(thrown ? fmt::format("{} {}", mine.status, mine.text) : std::string());
   int speaker = -1;
@@ -100,8 +100,8 @@ void World::require_equal(const std::string& what, const std::string& value) {
   together([&] {
     for (int r = 1; r < static_cast<int>(all.size()); ++r)
       if (all[r] != all[0])
-        throw DataError("{}: process 0 has {}, process {} has {}: all processes must see the same files",
-                        what, all[0], r, all[r]);
+        throw DataError("{}: rank 0 has {}, rank {} has {}: all processes must see the same files", what,
+                        all[0], r, all[r]);
   });
 }
 
@@ -113,7 +113,7 @@ namespace {
 int leave(World& world) {
   if (world.size() == 1) throw;
   Failure failure = current_failure();
-  if (!world.leaving()) failure.text = fmt::format("process {}: {}", world.rank(), failure.text);
+  if (!world.leaving()) failure.text = fmt::format("rank {}: {}", world.rank(), failure.text);
   report(program_invocation_short_name, failure);
   if (!world.leaving()) world.abort(failure.status);
   return failure.status;

@@ -39,15 +39,15 @@ class World {
   /// Among the processes of this machine.
   int local_rank() const { return local_rank_; }
   int local_size() const { return local_size_; }
-  bool is_first() const { return rank_ == 0; }
+  bool is_rank_0() const { return rank_ == 0; }
 
   double timeout() const { return timeout_; }
   void set_timeout(double seconds) { timeout_ = seconds; }
 
   virtual void barrier() = 0;
-  /// The first process's `bytes`, everywhere.
+  /// rank 0's `bytes`, everywhere.
   virtual std::string broadcast(const std::string& bytes) = 0;
-  /// Everybody's bytes by rank, on the first process; empty elsewhere.
+  /// Everybody's bytes by rank, on rank 0; empty elsewhere.
   virtual std::vector<std::string> gather(const std::string& bytes) = 0;
   /// Ends all processes of the job at once, also those that hang in a collective. Not collective.
   [[noreturn]] virtual void abort(int status) = 0;
@@ -56,13 +56,13 @@ class World {
   virtual std::unique_ptr<Collectives> make_collectives(Device device, const CollectivesOptions& options) = 0;
 
   /// Runs `body` everywhere. If it throws anywhere, all processes leave: the lowest rank that failed throws
-  /// its own exception (with "process k: " before the message if not all failed in the same way), the others
+  /// its own exception (with "rank k: " before the message if not all failed in the same way), the others
   /// QuietExit with its status. So a job ends with one line, and nobody waits for the dead.
   void together(const std::function<void()>& body);
   /// together() has failed: all processes are leaving, and none waits for another.
   bool leaving() const { return leaving_; }
-  /// Throws DataError on all processes unless all give the same `value`: `what` differs between process 0 and
-  /// process k.
+  /// Throws DataError on all processes unless all give the same `value`: `what` differs between rank 0 and
+  /// rank k.
   void require_equal(const std::string& what, const std::string& value);
 
  protected:

@@ -88,10 +88,11 @@ void sum(Stream stream, const Tensor& x, const Tensor& total) {
       [&] { cuda::sum(stream, x, total); });
 }
 
-void gemm(Stream stream, Op op_a, Op op_b, const Tensor& a, const Tensor& b, float beta, const Tensor& c) {
+void gemm(Stream stream, Transpose op_a, Transpose op_b, const Tensor& a, const Tensor& b, float beta,
+          const Tensor& c) {
   const ProfileScope profile("gemm");
-  const bool transpose_a = op_a == Op::transpose;
-  const bool transpose_b = op_b == Op::transpose;
+  const bool transpose_a = op_a == Transpose::yes;
+  const bool transpose_b = op_b == Transpose::yes;
   DR_CHECK_MSG(beta == 0.0f || beta == 1.0f, "gemm: beta must be 0 or 1");
   const int64_t m = c.rows();
   const int64_t n = c.cols();

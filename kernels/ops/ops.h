@@ -31,10 +31,11 @@ void add(Stream, const Tensor& x, const Tensor& y);       // y += x, act
 void sum(Stream, const Tensor& x, const Tensor& total);   // total [1] f64 += sum of x (f32)
 
 // ---- matrix products
-enum class Op { none, transpose };
+enum class Transpose { no, yes };
 /// c [m, n] = op(a) op(b) + beta * c, beta 0 or 1; rank 2, strided rows allowed for all three. a and b act;
 /// c act, or f32 whatever they are (gradients of parameters, logits). Sums in f32.
-void gemm(Stream, Op op_a, Op op_b, const Tensor& a, const Tensor& b, float beta, const Tensor& c);
+void gemm(Stream, Transpose op_a, Transpose op_b, const Tensor& a, const Tensor& b, float beta,
+          const Tensor& c);
 
 // ---- embedding
 void embedding_forward(Stream, const Tensor& tokens /*[N] i32*/, const Tensor& table /*[V,D]*/,

@@ -1,5 +1,5 @@
 // Training as a job: tokens per second, how much communication costs and how much of it training hides, and
-// what saving a checkpoint beside training costs. One JSON line from the first process.
+// what saving a checkpoint beside training costs. One JSON line from rank 0.
 //   mpirun -n 2 depthroute-bench-job [--micro-batches 1] [--steps 10] [--bucket-mib 4]
 //   mpirun -n 2 depthroute-bench-job --save FOLDER [--rounds 5] [--steps 40]
 // Every process computes as many micro-batches, however many processes there are (weak scaling). scaling.sh
@@ -140,12 +140,12 @@ int run(const Options& options, World& world) {
   nlohmann::ordered_json line = describe_job(world, config, bench);
   const Communication runs = bench.run(options.warm_up, options.save.empty() ? options.steps : 1);
   if (options.save.empty()) {
-    if (world.is_first()) report(line, runs);
+    if (world.is_rank_0()) report(line, runs);
     return kExitOk;
   }
   const Stalls stalls = bench.run_saving(options.rounds, options.steps);
   line["checkpoint_mib"] = static_cast<double>(3 * 4 * bench.step().layout().num_parameters()) / (1 << 20);
-  if (world.is_first()) report(line, stalls);
+  if (world.is_rank_0()) report(line, stalls);
   return kExitOk;
 }
 

@@ -66,7 +66,7 @@ Machine measure_cpu(const Target& target) {
   const OwnedTensor a = make_tensor(target, {kSide, kSide}), b = make_tensor(target, {kSide, kSide}),
                     c = make_tensor(target, {kSide, kSide});
   const double product_seconds =
-      best_seconds([&] { ops::gemm(Stream{}, ops::Op::none, ops::Op::transpose, a, b, 0.0f, c); });
+      best_seconds([&] { ops::gemm(Stream{}, ops::Transpose::no, ops::Transpose::yes, a, b, 0.0f, c); });
 
   constexpr int64_t kElements = int64_t{1} << 25;  // 128 MiB each
   const OwnedTensor x = make_tensor(target, {kElements}), y = make_tensor(target, {kElements}),
@@ -90,8 +90,9 @@ Machine measure_cuda(const Target& target) {
     const OwnedTensor a = make_tensor(target, square, 1.0, target.act),
                       b = make_tensor(target, square, 1.0, target.act),
                       c = make_tensor(target, square, 1.0, target.act);
-    product_seconds = median_seconds(
-        target.stream, [&] { ops::gemm(target.stream, ops::Op::none, ops::Op::transpose, a, b, 0.0f, c); });
+    product_seconds = median_seconds(target.stream, [&] {
+      ops::gemm(target.stream, ops::Transpose::no, ops::Transpose::yes, a, b, 0.0f, c);
+    });
   }
   constexpr int64_t kElements = int64_t{1} << 28;
   const OwnedTensor x = allocate(target, {kElements}, DType::f32),

@@ -28,7 +28,7 @@
 
 namespace depthroute::bench {
 
-using ops::Op;
+using ops::Transpose;
 
 Run run;
 
@@ -118,11 +118,11 @@ void add_memory() {
 }
 
 // 2 m n k. Gradients of parameters are float32.
-void add_gemm(const std::string& name, Op op_a, Op op_b, int64_t m, int64_t n, int64_t k,
+void add_gemm(const std::string& name, Transpose op_a, Transpose op_b, int64_t m, int64_t n, int64_t k,
               bool gradient = false) {
   add("gemm/" + name, Unit::flops, 2 * times({m, n, k}), [=] {
-    return [=, a = act(op_a == Op::none ? Shape{m, k} : Shape{k, m}),
-            b = act(op_b == Op::none ? Shape{k, n} : Shape{n, k}),
+    return [=, a = act(op_a == Transpose::no ? Shape{m, k} : Shape{k, m}),
+            b = act(op_b == Transpose::no ? Shape{k, n} : Shape{n, k}),
             c = gradient ? f32({m, n}) : act({m, n})] { ops::gemm(stream(), op_a, op_b, a, b, 0.0f, c); };
   });
 }
@@ -130,11 +130,11 @@ void add_gemm(const std::string& name, Op op_a, Op op_b, int64_t m, int64_t n, i
 void add_all() {
   const int64_t n = run.rows, d = run.hidden, f = run.intermediate;
   add_memory();
-  add_gemm("qkv", Op::none, Op::transpose, n, run.attention.qkv_cols(), d);
-  add_gemm("gate_up", Op::none, Op::transpose, n, 2 * f, d);
-  add_gemm("down", Op::none, Op::transpose, n, d, f);
-  add_gemm("gate_up/dx", Op::none, Op::none, n, d, 2 * f);
-  add_gemm("gate_up/dweight", Op::transpose, Op::none, 2 * f, d, n, /*gradient=*/true);
+  add_gemm("qkv", Transpose::no, Transpose::yes, n, run.attention.qkv_cols(), d);
+  add_gemm("gate_up", Transpose::no, Transpose::yes, n, 2 * f, d);
+  add_gemm("down", Transpose::no, Transpose::yes, n, d, f);
+  add_gemm("gate_up/dx", Transpose::no, Transpose::no, n, d, 2 * f);
+  add_gemm("gate_up/dweight", Transpose::yes, Transpose::no, 2 * f, d, n, /*gradient=*/true);
   add_embedding();
   add_norms();
   add_attention();

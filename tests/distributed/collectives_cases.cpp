@@ -192,7 +192,7 @@ void check_collectives(World& world, const Options& options) {
   if (world.size() == 1) return;
   require(statistics.calls >= 4 * 7 && statistics.bytes > 0, "statistics", statistics.calls);
   require(statistics.busy_seconds > 0 && statistics.exposed_seconds >= 0, "statistics' times", 0);
-  if (world.is_first()) fmt::print("{}\n", bench.collectives->describe());
+  if (world.is_rank_0()) fmt::print("{}\n", bench.collectives->describe());
 }
 
 /// Many calls before the first is waited for, of all kinds, on tensors of their own; then only the last is.
@@ -254,7 +254,7 @@ void print_tree(World& world, const Options& options) {
   const std::vector<float> sum = x.get<float>();
   const std::string hash = fmt::format("{:016x}", XXH64(sum.data(), sum.size() * sizeof(float), 0));
   world.require_equal("the sum", hash);
-  if (world.is_first()) fmt::print("hash {}\n", hash);
+  if (world.is_rank_0()) fmt::print("hash {}\n", hash);
 }
 
 void measure_speed(World& world, const Options& options) {
@@ -276,7 +276,7 @@ void measure_speed(World& world, const Options& options) {
     best[0] = std::min(best[0], middle - start);
     best[1] = std::min(best[1], seconds_now() - middle);
   }
-  if (world.is_first())
+  if (world.is_rank_0())
     fmt::print("32 MiB: reduce_scatter {:.1f} ms {:.2f} GB/s, all_gather {:.1f} ms {:.2f} GB/s\n",
                best[0] * 1e3, numel * 4e-9 / best[0], best[1] * 1e3, numel * 4e-9 / best[1]);
 }

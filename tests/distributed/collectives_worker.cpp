@@ -35,7 +35,7 @@ int run(World& world, const std::string& name, const Options& options) {
   select_device(options.device, world.local_rank());
   found->second(world, options);
   world.barrier();
-  if (world.is_first()) fmt::print("ok {}\n", world.size());
+  if (world.is_rank_0()) fmt::print("ok {}\n", world.size());
   std::fflush(stdout);
   return kExitOk;
 }

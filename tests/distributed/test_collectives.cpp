@@ -151,7 +151,7 @@ TEST_F(Processes, FailTogetherWithOneLine) {
            {"sss", 1, {"the same file is missing"}},
            {".i.", 2, {"process 1: the same file is missing"}},
            {"..s", 1, {"process 2: the same file is missing"}},
-           {"III", 2, {"process 0: own trouble 0"}},
+           {"III", 2, {"rank 0: own trouble 0"}},
            {".SI", 1, {"process 1: own trouble 1"}},
            {".IS", 2, {"process 1: own trouble 1"}},
        }) {
@@ -180,7 +180,7 @@ TEST_F(Processes, MustSeeTheSame) {
   ASSERT_EQ(errors_of(result).size(), 1u) << result.err;
   EXPECT_TRUE(
       has(errors_of(result)[0],
-          "shard a.bin: process 0 has a tokens, process 2 has b tokens: all processes must see the same"));
+          "shard a.bin: rank 0 has a tokens, process 2 has b tokens: all processes must see the same"));
 }
 
 TEST_F(Processes, WaitForOneThatNeverComesForALimitedTime) {
@@ -224,7 +224,7 @@ TEST_F(Nccl, WantsAGpuPerProcess) {
   const Result result = run(3, "nccl", {fake_, "CUDA_ON_HOST_DEVICES=2"});
   EXPECT_EQ(result.status, 2);
   ASSERT_FALSE(errors_of(result).empty()) << result.err;
-  EXPECT_TRUE(has(errors_of(result)[0], "processes 0 and 2 share")) << result.err;
+  EXPECT_TRUE(has(errors_of(result)[0], "ranks 0 and 2 share")) << result.err;
   EXPECT_TRUE(has(errors_of(result)[0], "use distributed.backend: mpi")) << result.err;
 }
 

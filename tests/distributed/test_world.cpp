@@ -67,13 +67,13 @@ TEST_F(Launched, WithoutMpiOnlyOneProcessWorks) {
   EXPECT_THROW(world->together([] { throw SystemError("bad"); }), SystemError);
 }
 
-TEST(CallQueue, MakesCallsInTheirOrderInOneThread) {
+TEST(Worker, MakesCallsInTheirOrderInOneThread) {
   std::atomic<bool> give_up = false;
   std::vector<int> made;
   bool prepared = false;
   {
-    CallQueue queue([&] { prepared = true; }, give_up);
-    CallQueue::Ticket last = 0;
+    Worker queue([&] { prepared = true; }, give_up);
+    Worker::Ticket last = 0;
     for (int i = 0; i < 100; ++i) last = queue.submit([&made, i] { made.push_back(i); });
     queue.wait(last);
     EXPECT_EQ(made.size(), 100u);
@@ -84,35 +84,35 @@ TEST(CallQueue, MakesCallsInTheirOrderInOneThread) {
   for (int i = 0; i <= 100; ++i) EXPECT_EQ(made.at(static_cast<size_t>(i)), i);
 }
 
-TEST(CallQueue, MakesNoCallAfterOneThatFailedAndThrowsWhatItThrew) {
+TEST(Worker, MakesNoCallAfterOneThatFailedAndThrowsWhatItThrew) {
   std::atomic<bool> give_up = false;
-  CallQueue queue([] {}, give_up);
-  const CallQueue::Ticket good = queue.submit([] {});
-  const CallQueue::Ticket bad = queue.submit([] { throw SystemError("the network is gone"); });
+  Worker queue([] {}, give_up);
+  const Worker::Ticket good = queue.submit([] {});
+  const Worker::Ticket bad = queue.submit([] { throw SystemError("the network is gone"); });
   EXPECT_EQ(message_of<SystemError>([&] { queue.wait(bad); }), "the network is gone");
   queue.wait(good);  // is over, whatever came later
   EXPECT_THROW(queue.submit([] { FAIL(); }), SystemError);
   EXPECT_THROW(queue.rethrow_error(), SystemError);
 }
 
-TEST(CallQueue, GivesUpACallThatHangsWhenAnExceptionPassesThrough) {
+TEST(Worker, GivesUpACallThatHangsWhenAnExceptionPassesThrough) {
   std::atomic<bool> give_up = false;
   EXPECT_THROW(
       {
-        CallQueue queue([] {}, give_up);
+        Worker queue([] {}, give_up);
         queue.submit([&] {
-          Pause pause({"a call", 1e9, &give_up});
-          for (;;) pause.rest();
+          Backoff backoff({"a call", 1e9, &give_up});
+          for (;;) backoff.rest();
         });
         throw SystemError("something else");
       },
       SystemError);
 }
 
-TEST(Pause, EndsWithWhatWasWaitedFor) {
-  Pause pause({"gather", 0.01});
+TEST(Backoff, EndsWithWhatWasWaitedFor) {
+  Backoff backoff({"gather", 0.01});
   const std::string said = message_of<CollectiveTimeout>([&] {
-    for (;;) pause.rest();
+    for (;;) backoff.rest();
   });
   EXPECT_EQ(said, "waited 0.01 s for the other processes in gather: one of them died or hangs");
 }

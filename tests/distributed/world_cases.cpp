@@ -26,7 +26,7 @@ void require(bool holds, const std::string& what) {
 
 void say_ready(World& world) {
   world.barrier();
-  if (!world.is_first()) return;
+  if (!world.is_rank_0()) return;
   fmt::print("ready\n");
   std::fflush(stdout);
 }
@@ -38,11 +38,11 @@ void check_control_plane(World& world, const Options&) {
   // All on one machine here.
   require(world.local_rank() == world.rank() && world.local_size() == world.size(), "local rank");
   for (const int64_t size : {0, 1, 100, 5000, 70001}) {
-    require(world.broadcast(world.is_first() ? text_of(5, size) : "not this") == text_of(5, size),
+    require(world.broadcast(world.is_rank_0() ? text_of(5, size) : "not this") == text_of(5, size),
             "broadcast");
     // Of different lengths, some empty.
     const std::vector<std::string> all = world.gather(text_of(world.rank(), world.rank() % 3 * size));
-    require(all.size() == (world.is_first() ? static_cast<size_t>(world.size()) : 0), "gather's size");
+    require(all.size() == (world.is_rank_0() ? static_cast<size_t>(world.size()) : 0), "gather's size");
     for (int r = 0; r < static_cast<int>(all.size()); ++r)
       require(all[r] == text_of(r, r % 3 * size), fmt::format("gather of rank {}", r));
     world.barrier();

@@ -163,7 +163,7 @@ TEST_F(Pipeline, FromTextToAblationsOfATrainedAndAWrappedModel) {
     if (std::isnan(deviation)) continue;  // the site has fewer sources
     EXPECT_EQ(deviation, 0.0);
   }
-  // Controls: passed or not judged, never failed.
+  // Known answers: passed or not judged, never failed.
   for (const Hdf5Reader* file : {&trained, &wrapped})
     for (int64_t passed : file->integers("/control/passed")) EXPECT_NE(passed, 0);
 }

@@ -3,7 +3,7 @@
 namespace depthroute {
 namespace {
 
-using ops::Op;
+using ops::Transpose;
 using test::BF16;
 using test::F32;
 using test::random_f32;
@@ -15,11 +15,11 @@ class Gemm : public testing::TestWithParam<std::tuple<int64_t, int64_t, int64_t>
 TEST_P(Gemm, MatchesFloat64WithStridesAndAccumulation) {
   const auto [m, n, k] = GetParam();
   constexpr int64_t kLeft = 3, kRight = 2;
-  for (Op op_a : {Op::none, Op::transpose}) {
-    for (Op op_b : {Op::none, Op::transpose}) {
+  for (Transpose op_a : {Transpose::no, Transpose::yes}) {
+    for (Transpose op_b : {Transpose::no, Transpose::yes}) {
       for (float beta : {0.0f, 1.0f}) {
-        const int64_t a_rows = op_a == Op::none ? m : k, a_cols = op_a == Op::none ? k : m;
-        const int64_t b_rows = op_b == Op::none ? k : n, b_cols = op_b == Op::none ? n : k;
+        const int64_t a_rows = op_a == Transpose::no ? m : k, a_cols = op_a == Transpose::no ? k : m;
+        const int64_t b_rows = op_b == Transpose::no ? k : n, b_cols = op_b == Transpose::no ? n : k;
         const int64_t a_width = kLeft + a_cols + kRight, b_width = kLeft + b_cols + kRight;
         const int64_t c_width = kLeft + n + kRight;
         const F32 a = random_f32({a_rows, a_width}, 1), b = random_f32({b_rows, b_width}, 2);
@@ -39,9 +39,10 @@ TEST_P(Gemm, MatchesFloat64WithStridesAndAccumulation) {
             }
             double sum = beta == 0.0f ? 0.0 : static_cast<double>(before[at]);
             for (int64_t i = 0; i < k; ++i) {
-              const int64_t at_a = op_a == Op::none ? row * a_width + kLeft + i : i * a_width + kLeft + row;
+              const int64_t at_a =
+                  op_a == Transpose::no ? row * a_width + kLeft + i : i * a_width + kLeft + row;
               const int64_t at_b =
-                  op_b == Op::none ? i * b_width + kLeft + inside : inside * b_width + kLeft + i;
+                  op_b == Transpose::no ? i * b_width + kLeft + inside : inside * b_width + kLeft + i;
               sum += static_cast<double>(a[at_a]) * static_cast<double>(b[at_b]);
             }
             got.push_back(c[at]);
@@ -62,9 +63,9 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Gemm,
 TEST(Gemm, Bf16MatchesFloat64) {
   if (!test::on_cuda()) GTEST_SKIP() << "the CPU backend has float32 only";
   constexpr int64_t kM = 72, kN = 40, kK = 136, kLeft = 8;
-  for (Op op_a : {Op::none, Op::transpose}) {
-    for (Op op_b : {Op::none, Op::transpose}) {
-      const bool flip_a = op_a == Op::transpose, flip_b = op_b == Op::transpose;
+  for (Transpose op_a : {Transpose::no, Transpose::yes}) {
+    for (Transpose op_b : {Transpose::no, Transpose::yes}) {
+      const bool flip_a = op_a == Transpose::yes, flip_b = op_b == Transpose::yes;
       const int64_t a_width = kLeft + (flip_a ? kM : kK), b_width = kLeft + (flip_b ? kK : kN);
       const BF16 a = test::random_bf16({flip_a ? kK : kM, a_width}, 1);
       const BF16 b = test::random_bf16({flip_b ? kN : kK, b_width}, 2);
@@ -109,14 +110,14 @@ TEST(Gemm, GivesTheSameBitsWithAnyNumberOfThreadsWhereAsked) {
   if (test::on_cuda()) GTEST_SKIP() << "of the CPU backend";
   const IndependentOfThreads scope;
   struct Case {
-    ops::Op op_a, op_b;
+    ops::Transpose op_a, op_b;
     int64_t m, n, k;
   };
   // Larger and smaller than a tile, and the shapes in which OpenBLAS's own threads differ most: long sums.
-  for (const Case& c : {Case{ops::Op::none, ops::Op::transpose, 131, 67, 700},
-                        Case{ops::Op::transpose, ops::Op::none, 600, 33, 1500},
-                        Case{ops::Op::none, ops::Op::none, 5, 1100, 301}}) {
-    const bool ta = c.op_a == ops::Op::transpose, tb = c.op_b == ops::Op::transpose;
+  for (const Case& c : {Case{ops::Transpose::no, ops::Transpose::yes, 131, 67, 700},
+                        Case{ops::Transpose::yes, ops::Transpose::no, 600, 33, 1500},
+                        Case{ops::Transpose::no, ops::Transpose::no, 5, 1100, 301}}) {
+    const bool ta = c.op_a == ops::Transpose::yes, tb = c.op_b == ops::Transpose::yes;
     const F32 a = random_f32(ta ? Shape{c.k, c.m} : Shape{c.m, c.k}, 1);
     const F32 b = random_f32(tb ? Shape{c.n, c.k} : Shape{c.k, c.n}, 2);
     test::expect_independent_of_threads([&] {
@@ -138,10 +139,10 @@ TEST(Gemm, CallsFromSeveralThreadsDoNotDisturbEachOther) {
   if (test::on_cuda()) GTEST_SKIP() << "of the CPU backend";
   const F32 a = random_f32({65, 40}, 1), b = random_f32({40, 70}, 2);
   F32 want({65, 70});
-  ops::gemm(kCpu, Op::none, Op::none, a, b, 0.0f, want);
+  ops::gemm(kCpu, Transpose::no, Transpose::no, a, b, 0.0f, want);
   std::vector<F32> results(16, F32({65, 70}));
 #pragma omp parallel for num_threads(4)
-  for (F32& result : results) ops::gemm(kCpu, Op::none, Op::none, a, b, 0.0f, result);
+  for (F32& result : results) ops::gemm(kCpu, Transpose::no, Transpose::no, a, b, 0.0f, result);
   for (const F32& result : results) EXPECT_LE(relative_l2(result, want.doubles()), tolerance::kF32Forward);
 }
 

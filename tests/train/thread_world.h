@@ -60,7 +60,7 @@ class ThreadWorld : public World {
   std::string broadcast(const std::string& bytes) override { return hub_.exchange(rank(), bytes)[0]; }
   std::vector<std::string> gather(const std::string& bytes) override {
     std::vector<std::string> all = hub_.exchange(rank(), bytes);
-    if (!is_first()) all.clear();
+    if (!is_rank_0()) all.clear();
     return all;
   }
   [[noreturn]] void abort(int status) override { std::_Exit(status); }

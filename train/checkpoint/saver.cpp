@@ -134,7 +134,7 @@ struct CheckpointSaver::Impl {
     if (thread.joinable()) thread.join();
   }
 
-  /// Ends the writer; of its part nothing remains, as soon as the first process comes here as well.
+  /// Ends the writer; of its part nothing remains, as soon as rank 0 comes here as well.
   void abandon() {
     stop = true;
     join(writer);
@@ -143,7 +143,7 @@ struct CheckpointSaver::Impl {
   }
 
   void make_folder() {
-    if (!world.is_first()) return;
+    if (!world.is_rank_0()) return;
     const std::string checkpoints = checkpoints_path(config.output);
     std::error_code error;
     fs::create_directory(checkpoints,
@@ -158,7 +158,7 @@ struct CheckpointSaver::Impl {
   void prepare_copy() {
     if (!fs::is_directory(checkpoint_model_path(folder)))
       throw SystemError(
-          "{}: the first process has made this folder, but it is not here: all machines must see the same "
+          "{}: rank 0 has made this folder, but it is not here: all machines must see the same "
           "output folder",
           checkpoint_model_path(folder));
     const int64_t shard = tensors.partition.shard_size();
@@ -192,7 +192,7 @@ struct CheckpointSaver::Impl {
     copy.wait();  // training may stand waiting for this
     let_training_go_first();
     files = write_checkpoint_tensors(folder, tensors, snapshot, give_up_if_asked);
-    if (world.is_first()) {
+    if (world.is_rank_0()) {
       for (ManifestFile& file : write_model_description(folder, tensors)) files.push_back(std::move(file));
       for (const auto& [name, text] :
            {std::pair{"state.json", &state_json}, std::pair{"config.yaml", &config_yaml}}) {
@@ -228,13 +228,13 @@ struct CheckpointSaver::Impl {
   // Of the checkpoint being written:
   RunState state;
   std::string folder;                // where; empty: none
-  std::optional<AtomicFolder> made;  // first process
+  std::optional<AtomicFolder> made;  // rank 0
   std::atomic<bool> stop = false, done = false;
   std::vector<ManifestFile> files;  // the writer's until it is joined, like `failure`
   std::exception_ptr failure;
   std::thread writer;
 
-  std::thread pruner;  // first process
+  std::thread pruner;  // rank 0
 };
 
 CheckpointSaver::CheckpointSaver(World& world, const TrainConfig& config, const CheckpointTensors& tensors)
@@ -291,7 +291,7 @@ std::string CheckpointSaver::commit(Earlier earlier) {
     });
     const std::vector<std::string> lists = my.world.gather(files_to_json(my.files));
     my.world.together([&] {
-      if (my.world.is_first()) my.publish(lists);
+      if (my.world.is_rank_0()) my.publish(lists);
     });
   } catch (...) {
     my.abandon();
@@ -299,7 +299,7 @@ std::string CheckpointSaver::commit(Earlier earlier) {
   }
   my.made.reset();
   my.folder.clear();
-  if (my.world.is_first() && earlier == Earlier::prune) {
+  if (my.world.is_rank_0() && earlier == Earlier::prune) {
     Impl::join(my.pruner);
     my.pruner = std::thread(prune, my.config.output, my.state.step, my.config.checkpoint.keep);
   }

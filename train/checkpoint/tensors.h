@@ -58,7 +58,7 @@ struct CheckpointSnapshot {
 std::vector<ManifestFile> write_checkpoint_tensors(const std::string& folder, const CheckpointTensors& from,
                                                    const CheckpointSnapshot& snapshot,
                                                    const std::function<void()>& between_chunks = {});
-/// The first process's part: config.json and, for several processes, the index.
+/// rank 0's part: config.json and, for several processes, the index.
 std::vector<ManifestFile> write_model_description(const std::string& folder, const CheckpointTensors& from);
 
 /// Fills m and v (padding with zeros) from whatever files of moments are in `folder`. Between them they must

@@ -23,7 +23,7 @@
 namespace depthroute {
 
 /// What an intervention may set at a site (SPEC §5); the default is the clean run. Same kernels either way.
-struct SiteControl {
+struct SiteIntervention {
   std::vector<float> offset;  // [n] added to the logits, -inf drops the source; empty: 0
   std::vector<float> scale;   // [n] factor of a_j V_j, not renormalised; empty: 1
   bool learned_logits =
@@ -76,13 +76,13 @@ class Qwen3 {
   void publish(Stream stream);
   Tensor gradients() const { return gradients_; }  // same layout; training only
 
-  /// tokens [B', T] i32 on the device, B' <= micro_batch. `controls`: empty (clean), or one per site of the
+  /// tokens [B', T] i32 on the device, B' <= micro_batch. `interventions`: empty (clean), or one per site of the
   /// plan. `first_site` > 0 reuses the states S_0 ... S_{first_site} that earlier passes over the same tokens
   /// left (a pass from site s changes only states after S_s): run a grid of ablations in descending order of
   /// first touched site after one clean pass, and each starts from the clean run's own states. `first_site`
   /// may be up to num_sublayers() (the final read alone). Interventions are for evaluation: backward()
   /// follows clean passes only.
-  void forward(Stream stream, const Tensor& tokens, std::span<const SiteControl> controls = {},
+  void forward(Stream stream, const Tensor& tokens, std::span<const SiteIntervention> interventions = {},
                int first_site = 0);
 
   /// nll of the last forward pass: targets [B', T] i32 (-1: ignored). No gradients.
@@ -147,8 +147,8 @@ class Qwen3 {
   Tensor rows(const Tensor& tensor) const { return tensor.slice(0, num_tokens()); }
 
   enum class Mix : uint8_t { keep, leave };
-  void fill_read(int index, const SiteControl* control, Mix mix, Read& read) const;
-  void read_forward(Stream stream, int index, const SiteControl* control, bool state_complete,
+  void fill_read(int index, const SiteIntervention* intervention, Mix mix, Read& read) const;
+  void read_forward(Stream stream, int index, const SiteIntervention* intervention, bool state_complete,
                     const Tensor& output);
   void read_backward(Stream stream, int index);
   void group_backward(Stream stream, const SiteGroup& sites);

@@ -60,27 +60,27 @@ void Qwen3::attention_backward(Stream stream, int layer, const Tensor& doutput, 
   const int64_t v_begin = shape.q_cols() + shape.kv_cols();
   const Tensor qkv = rows(a.qkv), q = rows(a.q), k = rows(a.k), out = rows(a.attn_out);
   const Tensor dqkv = rows(dqkv_), dq = rows(dq_), dk = rows(dk_), dattn = rows(dattn_);
-  ops::gemm(stream, ops::Op::transpose, ops::Op::none, doutput, out, 1, g.o);
-  ops::gemm(stream, ops::Op::none, ops::Op::none, doutput, w.o, 0, dattn);
+  ops::gemm(stream, ops::Transpose::yes, ops::Transpose::no, doutput, out, 1, g.o);
+  ops::gemm(stream, ops::Transpose::no, ops::Transpose::no, doutput, w.o, 0, dattn);
   ops::attention_backward(stream, shape, dattn, q, k, qkv.columns(v_begin, shape.qkv_cols()), out,
                           a.lse.slice(0, batch_), dq, dk, dqkv.columns(v_begin, shape.qkv_cols()),
                           workspace_);
   ops::qk_norm_rope_backward(stream, shape, dq, dk, qkv, w.q_norm, w.k_norm, eps, rope_, dqkv, g.q_norm,
                              g.k_norm, workspace_);
-  ops::gemm(stream, ops::Op::transpose, ops::Op::none, dqkv, rows(a.attn_in), 1, g.qkv);
-  ops::gemm(stream, ops::Op::none, ops::Op::none, dqkv, w.qkv, 0, dinput);
+  ops::gemm(stream, ops::Transpose::yes, ops::Transpose::no, dqkv, rows(a.attn_in), 1, g.qkv);
+  ops::gemm(stream, ops::Transpose::no, ops::Transpose::no, dqkv, w.qkv, 0, dinput);
 }
 
 void Qwen3::mlp_backward(Stream stream, int layer, const Tensor& doutput, const Tensor& dinput) {
   const LayerWeights &w = weights_[layer], &g = weight_gradients_[layer];
   const LayerActivations& a = activations(layer);
   const Tensor gate_up = rows(a.gate_up), act = rows(act_), dact = rows(dact_);
-  ops::gemm(stream, ops::Op::none, ops::Op::none, doutput, w.down, 0, dact);
+  ops::gemm(stream, ops::Transpose::no, ops::Transpose::no, doutput, w.down, 0, dact);
   ops::swiglu_backward(stream, dact, gate_up, gate_up,
                        act);  // gate_up becomes its own gradient; act is recomputed
-  ops::gemm(stream, ops::Op::transpose, ops::Op::none, doutput, act, 1, g.down);
-  ops::gemm(stream, ops::Op::transpose, ops::Op::none, gate_up, rows(a.mlp_in), 1, g.gate_up);
-  ops::gemm(stream, ops::Op::none, ops::Op::none, gate_up, w.gate_up, 0, dinput);
+  ops::gemm(stream, ops::Transpose::yes, ops::Transpose::no, doutput, act, 1, g.down);
+  ops::gemm(stream, ops::Transpose::yes, ops::Transpose::no, gate_up, rows(a.mlp_in), 1, g.gate_up);
+  ops::gemm(stream, ops::Transpose::no, ops::Transpose::no, gate_up, w.gate_up, 0, dinput);
 }
 
 void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale, const GradientsReady& ready) {

@@ -6,22 +6,22 @@
 
 namespace depthroute {
 
-void Qwen3::fill_read(int index, const SiteControl* control, Mix mix, Read& read) const {
+void Qwen3::fill_read(int index, const SiteIntervention* intervention, Mix mix, Read& read) const {
   const Site& site = reads_[index];
   for (int j = 0; j < site.num_sources(); ++j) read.sources[j] = rows(states_[site.sources[j]]);
   const ReadWeights& weights = read_weights_[index];
   ops::RoutingSite& r = read.site;
   r.sources = {read.sources.data(), site.sources.size()};
-  if (site.routed && (!control || control->learned_logits)) {
+  if (site.routed && (!intervention || intervention->learned_logits)) {
     r.query = weights.query;
     r.key_norm = weights.key_norm;
     r.recency_bias = weights.recency_bias;
   }
-  if (control) {
-    DR_CHECK(control->offset.empty() || control->offset.size() == site.sources.size());
-    DR_CHECK(control->scale.empty() || control->scale.size() == site.sources.size());
-    r.offset = control->offset;
-    r.scale = control->scale;
+  if (intervention) {
+    DR_CHECK(intervention->offset.empty() || intervention->offset.size() == site.sources.size());
+    DR_CHECK(intervention->scale.empty() || intervention->scale.size() == site.sources.size());
+    r.offset = intervention->offset;
+    r.scale = intervention->scale;
   }
   r.key_eps = r.norm_eps = static_cast<float>(config_.rms_norm_eps);
   r.norm_weight = weights.norm;
@@ -36,14 +36,14 @@ void Qwen3::fill_read(int index, const SiteControl* control, Mix mix, Read& read
   r.projection = rows(projections_[place(index)]);
 }
 
-void Qwen3::read_forward(Stream stream, int index, const SiteControl* control, bool state_complete,
+void Qwen3::read_forward(Stream stream, int index, const SiteIntervention* intervention, bool state_complete,
                          const Tensor& output) {
   Read read;
   // Without room for all mixes the last read's is kept, where the backward pass starts; the others come
   // again.
   const bool keep =
       keeps_norms() || (options_.training && (state_complete || index == plan_.num_sublayers()));
-  fill_read(index, control, keep ? Mix::keep : Mix::leave, read);
+  fill_read(index, intervention, keep ? Mix::keep : Mix::leave, read);
   // S_s holds f_{s-1} so far; S_{s-1} is still to be added, unless the state restarted there.
   const bool adds = index > 0 && !plan_.sites[index - 1].restart && !state_complete;
   ops::routing_forward(stream, read.site, adds ? rows(states_[index - 1]) : Tensor{}, output);
@@ -51,7 +51,8 @@ void Qwen3::read_forward(Stream stream, int index, const SiteControl* control, b
 
 void Qwen3::attention_projections(Stream stream, int layer) {
   const LayerActivations& a = activations(layer);
-  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(a.attn_in), weights_[layer].qkv, 0, rows(a.qkv));
+  ops::gemm(stream, ops::Transpose::no, ops::Transpose::yes, rows(a.attn_in), weights_[layer].qkv, 0,
+            rows(a.qkv));
 }
 
 void Qwen3::qk_norms(Stream stream, int layer) {
@@ -73,35 +74,35 @@ void Qwen3::attention_forward(Stream stream, int layer, const Tensor& output) {
   attention_projections(stream, layer);
   qk_norms(stream, layer);
   attention(stream, layer);
-  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(activations(layer).attn_out), weights_[layer].o,
-            0, output);
+  ops::gemm(stream, ops::Transpose::no, ops::Transpose::yes, rows(activations(layer).attn_out),
+            weights_[layer].o, 0, output);
 }
 
 void Qwen3::mlp_projections(Stream stream, int layer) {
   const LayerActivations& a = activations(layer);
-  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(a.mlp_in), weights_[layer].gate_up, 0,
+  ops::gemm(stream, ops::Transpose::no, ops::Transpose::yes, rows(a.mlp_in), weights_[layer].gate_up, 0,
             rows(a.gate_up));
 }
 
 void Qwen3::mlp_forward(Stream stream, int layer, const Tensor& output) {
   mlp_projections(stream, layer);
   ops::swiglu_forward(stream, rows(activations(layer).gate_up), rows(act_));
-  ops::gemm(stream, ops::Op::none, ops::Op::transpose, rows(act_), weights_[layer].down, 0, output);
+  ops::gemm(stream, ops::Transpose::no, ops::Transpose::yes, rows(act_), weights_[layer].down, 0, output);
 }
 
-void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteControl> controls,
+void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteIntervention> interventions,
                     int first_site) {
   bind(stream);
   DR_CHECK(tokens.shape.rank() == 2 && tokens.shape[0] >= 1 && tokens.shape[0] <= options_.micro_batch);
   DR_CHECK(tokens.shape[1] == options_.seq_len);
-  DR_CHECK(controls.empty() || controls.size() == plan_.sites.size());
+  DR_CHECK(interventions.empty() || interventions.size() == plan_.sites.size());
   DR_CHECK(first_site >= 0 && first_site <= plan_.num_sublayers());
   DR_CHECK_MSG(first_site == 0 || batch_ == tokens.shape[0],
                "first_site > 0 needs an earlier pass on the same batch");
   batch_ = tokens.shape[0];
-  differentiable_ = controls.empty() && first_site == 0;
-  const auto control = [&](int index) {
-    return index < static_cast<int>(controls.size()) ? &controls[index] : nullptr;
+  differentiable_ = interventions.empty() && first_site == 0;
+  const auto intervention = [&](int index) {
+    return index < static_cast<int>(interventions.size()) ? &interventions[index] : nullptr;
   };
   if (first_site == 0) {
     ops::copy(stream, tokens.reshape({num_tokens()}), rows(tokens_));
@@ -113,15 +114,15 @@ void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteCon
     const int layer = plan_.sites[s].layer;
     const Tensor next = rows(states_[s + 1]);
     if (plan_.sites[s].sublayer == Sublayer::attn) {
-      read_forward(stream, s, control(s), state_complete, rows(activations(layer).attn_in));
+      read_forward(stream, s, intervention(s), state_complete, rows(activations(layer).attn_in));
       attention_forward(stream, layer, next);
     } else {
-      read_forward(stream, s, control(s), state_complete, rows(activations(layer).mlp_in));
+      read_forward(stream, s, intervention(s), state_complete, rows(activations(layer).mlp_in));
       mlp_forward(stream, layer, next);
     }
   }
   const int last = plan_.num_sublayers();
-  read_forward(stream, last, control(last), first_site == last, rows(final_hidden_));
+  read_forward(stream, last, intervention(last), first_site == last, rows(final_hidden_));
 }
 
 void Qwen3::loss(Stream stream, const Tensor& targets) {

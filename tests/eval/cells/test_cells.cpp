@@ -66,8 +66,8 @@ TEST(Cells, EverySiteOfAGridIsCountedOnce) {
         EXPECT_EQ(cell.sites_ablated + cell.sites_skipped + cell.sites_absent, sites) << cell.name;
         int controlled = 0, first = static_cast<int>(plan.sites.size());
         for (int site = static_cast<int>(plan.sites.size()) - 1; site >= 0; --site) {
-          const SiteControl& control = cell.controls.at(site);
-          if (control.offset.empty() && control.scale.empty()) continue;
+          const SiteIntervention& intervention = cell.site_interventions.at(site);
+          if (intervention.offset.empty() && intervention.scale.empty()) continue;
           ++controlled;
           first = site;
         }
@@ -111,21 +111,23 @@ TEST(Cells, InterventionsAreOffsetsAndScales) {
   const DepthPlan plan = plan_of(Variant::reset, 6, 4);
   const int site = 11, n = plan.sites[site].num_sources();  // layers.5.mlp
   ASSERT_EQ(n, 4);
-  const auto control = [&](CellConfig config) { return resolve_one(config, plan).controls.at(site); };
-  EXPECT_EQ(control(single("mask", {1}, {5}, {"mlp"})).offset, (std::vector<float>{0, kDropped, 0, 0}));
-  EXPECT_EQ(control(single("only", {1}, {5}, {"mlp"})).offset,
+  const auto intervention = [&](CellConfig config) {
+    return resolve_one(config, plan).site_interventions.at(site);
+  };
+  EXPECT_EQ(intervention(single("mask", {1}, {5}, {"mlp"})).offset, (std::vector<float>{0, kDropped, 0, 0}));
+  EXPECT_EQ(intervention(single("only", {1}, {5}, {"mlp"})).offset,
             (std::vector<float>{kDropped, 0, kDropped, kDropped}));
-  EXPECT_EQ(control(single("zero", {0, 3}, {5}, {"mlp"})).scale, (std::vector<float>{0, 1, 1, 0}));
+  EXPECT_EQ(intervention(single("zero", {0, 3}, {5}, {"mlp"})).scale, (std::vector<float>{0, 1, 1, 0}));
   CellConfig bias = single("bias", {2}, {5}, {"mlp"});
   bias.value = -1.5;
-  EXPECT_EQ(control(bias).offset, (std::vector<float>{0, 0, -1.5f, 0}));
+  EXPECT_EQ(intervention(bias).offset, (std::vector<float>{0, 0, -1.5f, 0}));
   CellConfig schedule = single("schedule", {}, {5}, {"mlp"});
   schedule.value = 3;
-  EXPECT_EQ(control(schedule).offset, (std::vector<float>{0, 0, 0, 3}));
-  EXPECT_FALSE(control(schedule).learned_logits);
-  EXPECT_EQ(control(single("uniform", {}, {5}, {"mlp"})).offset, (std::vector<float>{0, 0, 0, 0}));
-  EXPECT_FALSE(control(single("uniform", {}, {5}, {"mlp"})).learned_logits);
-  EXPECT_TRUE(control(single("mask", {1}, {5}, {"mlp"})).learned_logits);
+  EXPECT_EQ(intervention(schedule).offset, (std::vector<float>{0, 0, 0, 3}));
+  EXPECT_FALSE(intervention(schedule).learned_logits);
+  EXPECT_EQ(intervention(single("uniform", {}, {5}, {"mlp"})).offset, (std::vector<float>{0, 0, 0, 0}));
+  EXPECT_FALSE(intervention(single("uniform", {}, {5}, {"mlp"})).learned_logits);
+  EXPECT_TRUE(intervention(single("mask", {1}, {5}, {"mlp"})).learned_logits);
 }
 
 TEST(Cells, DistinctTouchesEveryCopy) {
@@ -135,11 +137,11 @@ TEST(Cells, DistinctTouchesEveryCopy) {
   config.layers = {4};
   const Cell raw = resolve_one(config, plan);
   EXPECT_EQ(raw.sites_duplicate, 1);
-  EXPECT_EQ(raw.controls[8].offset, (std::vector<float>{0, 0, 0, kDropped}));
+  EXPECT_EQ(raw.site_interventions[8].offset, (std::vector<float>{0, 0, 0, kDropped}));
   config.distinct = true;
   const Cell distinct = resolve_one(config, plan);
   EXPECT_EQ(distinct.sites_duplicate, 0);
-  EXPECT_EQ(distinct.controls[8].offset, (std::vector<float>{0, 0, kDropped, kDropped}));
+  EXPECT_EQ(distinct.site_interventions[8].offset, (std::vector<float>{0, 0, kDropped, kDropped}));
   // At the first site both sources are the embedding: nothing would be left.
   config.layers = {0};
   config.source_positions = {0};
@@ -150,7 +152,8 @@ TEST(Cells, DistinctTouchesEveryCopy) {
   config.intervention = "only";
   config.layers = {4};
   config.source_positions = {2};
-  EXPECT_EQ(resolve_one(config, plan).controls[8].offset, (std::vector<float>{kDropped, kDropped, 0, 0}));
+  EXPECT_EQ(resolve_one(config, plan).site_interventions[8].offset,
+            (std::vector<float>{kDropped, kDropped, 0, 0}));
 }
 
 TEST(Cells, TheFinalSiteIsTakenByNameOnly) {
@@ -160,7 +163,7 @@ TEST(Cells, TheFinalSiteIsTakenByNameOnly) {
   const auto cells = resolve_cells({config}, plan);
   int finals = 0;
   for (const Cell& cell : cells) {
-    const bool touches = !cell.controls.back().offset.empty();
+    const bool touches = !cell.site_interventions.back().offset.empty();
     EXPECT_EQ(touches, cell.sublayer == "final") << cell.name;
     finals += cell.sublayer == "final";
   }

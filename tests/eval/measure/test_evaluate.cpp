@@ -30,7 +30,7 @@ class EvaluateTest : public testing::TestWithParam<const char*> {
   static std::vector<Comparison> comparisons(const std::vector<Cell>& cells) {
     std::vector<Comparison> list;
     for (const Cell& cell : cells)
-      if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.controls});
+      if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.site_interventions});
     return list;
   }
 
@@ -48,20 +48,20 @@ void expect_equal(const Outcome& a, const Outcome& b, const std::string& what) {
 
 TEST_P(Evaluate, IdentityIsBitwiseZeroAmongOtherCells) {
   EvalSession session(session_config(GetParam()));
-  const auto controls = make_controls(session.model->plan(), {});
+  const auto known_answers = make_known_answers(session.model->plan(), {});
   const auto cells = edges(session.model->plan());
   std::vector<Comparison> list = comparisons(cells);
   const size_t first = list.size();
-  for (const Control& control : controls)
-    list.push_back({control.name, control.first_site, control.controls});
+  for (const KnownAnswer& known_answer : known_answers)
+    list.push_back({known_answer.name, known_answer.first_site, known_answer.site_interventions});
   const Evaluation evaluation = session.run(*tokens_, 5, list);
-  for (size_t i = 0; i < controls.size(); ++i) {
+  for (size_t i = 0; i < known_answers.size(); ++i) {
     const Outcome& outcome = evaluation.outcomes[first + i];
-    if (controls[i].judged()) {
-      EXPECT_EQ(outcome.largest_change, 0.0) << controls[i].name;
-      EXPECT_EQ(outcome.flips, std::vector<double>(5, 0.0)) << controls[i].name;
+    if (known_answers[i].judged()) {
+      EXPECT_EQ(outcome.largest_change, 0.0) << known_answers[i].name;
+      EXPECT_EQ(outcome.flips, std::vector<double>(5, 0.0)) << known_answers[i].name;
     }
-    EXPECT_TRUE(controls[i].passes(outcome.largest_change)) << controls[i].name;
+    EXPECT_TRUE(known_answers[i].passes(outcome.largest_change)) << known_answers[i].name;
   }
   // Doubling every source is undone by the norm that reads h, up to eps; uniform weights are another
   // function.

@@ -93,7 +93,7 @@ TEST(Batches, PartsAreRunsOfWholeBatchesThatFollowOneAnother) {
   }
 }
 
-TEST(Schedule, EverythingOnceInOrderInTheShortestTime) {
+TEST(WorkPlan, EverythingOnceInOrderInTheShortestTime) {
   for (int64_t sequences : {1, 2, 7, 9})
     for (int comparisons : {0, 1, 2, 13})
       for (int processes : {1, 2, 3, 5, 8}) {
@@ -102,20 +102,20 @@ TEST(Schedule, EverythingOnceInOrderInTheShortestTime) {
         for (int i = 0; i < comparisons; ++i) list[i].first_site = (5 * i) % 7;
         const std::vector<double> costs(list.size(), 0.75);
         const BatchRange batches = BatchRange::all(sequences, 2);
-        const Schedule schedule(batches, list, costs, processes);
-        const size_t chunks = schedule.chunks().size();
+        const WorkPlan plan(batches, list, costs, processes);
+        const size_t chunks = plan.chunks().size();
         std::set<std::pair<int64_t, int>> seen;
         int64_t last = -1, units = 0;
-        for (int64_t round = 0; round < schedule.rounds(); ++round)
+        for (int64_t round = 0; round < plan.rounds(); ++round)
           for (int process = 0; process < processes; ++process) {
-            const auto unit = schedule.unit(round, process);
+            const auto unit = plan.unit(round, process);
             if (!unit) continue;
             const int64_t place = unit->batch.first * 100 + unit->chunk;
             EXPECT_GT(place, last);
             last = place;
             ++units;
             int site = 7;
-            for (int index : schedule.chunks()[unit->chunk]) {
+            for (int index : plan.chunks()[unit->chunk]) {
               EXPECT_TRUE(seen.insert({unit->batch.first, index}).second);
               EXPECT_LE(list[index].first_site, site);
               site = list[index].first_site;
@@ -123,7 +123,7 @@ TEST(Schedule, EverythingOnceInOrderInTheShortestTime) {
           }
         EXPECT_EQ(units, batches.count * static_cast<int64_t>(chunks));
         EXPECT_EQ(seen.size(), static_cast<size_t>(batches.count * comparisons));
-        EXPECT_FALSE(schedule.unit(schedule.rounds(), 0));
+        EXPECT_FALSE(plan.unit(plan.rounds(), 0));
         EXPECT_TRUE(processes > 1 || chunks == 1);
         const double sum = 0.75 * comparisons;
         const auto time = [&](double c) {
@@ -134,7 +134,7 @@ TEST(Schedule, EverythingOnceInOrderInTheShortestTime) {
       }
 }
 
-/// What the first process collects.
+/// What rank 0 collects.
 struct Collected {
   Evaluation evaluation;
   std::vector<std::string> records;
@@ -148,19 +148,19 @@ void collect(World& world, const TokenStream& tokens, const std::string& model, 
   grid.is_grid = grid.edges = true;
   grid.interventions = {"mask"};
   const auto cells = resolve_cells({grid}, session.model->plan());
-  const auto controls = make_controls(session.model->plan(), {});
+  const auto known_answers = make_known_answers(session.model->plan(), {});
   std::vector<Comparison> list;
   for (const Cell& cell : cells)
-    if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.controls});
-  for (const Control& control : controls)
-    list.push_back({control.name, control.first_site, control.controls});
+    if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.site_interventions});
+  for (const KnownAnswer& known_answer : known_answers)
+    list.push_back({known_answer.name, known_answer.first_site, known_answer.site_interventions});
   Evaluation evaluation;
   evaluation.seq_len = 7;
   evaluation.outcomes.resize(list.size());
   measure(
       world, *session.evaluator, session.stream, {tokens, BatchRange::all(sequences, 2), list, true},
       [&](BatchRecord&& record) {
-        ASSERT_TRUE(world.is_first());
+        ASSERT_TRUE(world.is_rank_0());
         evaluation.append(record);
         out.records.push_back(to_bytes(record));
       },
@@ -169,7 +169,7 @@ void collect(World& world, const TokenStream& tokens, const std::string& model, 
         out.done = done;
         out.total = total;
       });
-  if (world.is_first()) out.evaluation = std::move(evaluation);
+  if (world.is_rank_0()) out.evaluation = std::move(evaluation);
 }
 
 class Processes : public testing::TestWithParam<int> {

@@ -61,15 +61,15 @@ TEST(Wrapper, WeightsAreTheScheduleAndDoNotVary) {
 TEST(Wrapper, ScheduleControlIsZeroForItsOwnBias) {
   const Tokens tokens;
   EvalSession session(wrapped_config({1.25}));
-  const auto controls = make_controls(session.model->plan(), session.source.recency_bias);
+  const auto known_answers = make_known_answers(session.model->plan(), session.source.recency_bias);
   std::vector<Comparison> list;
-  for (const Control& control : controls)
-    list.push_back({control.name, control.first_site, control.controls});
+  for (const KnownAnswer& known_answer : known_answers)
+    list.push_back({known_answer.name, known_answer.first_site, known_answer.site_interventions});
   const Evaluation evaluation = session.run(*tokens.stream, 4, list);
-  ASSERT_EQ(controls.back().name, "schedule");
+  ASSERT_EQ(known_answers.back().name, "schedule");
   EXPECT_EQ(evaluation.outcomes.back().largest_change, 0.0);
-  for (size_t i = 0; i < controls.size(); ++i)
-    EXPECT_TRUE(controls[i].passes(evaluation.outcomes[i].largest_change)) << controls[i].name;
+  for (size_t i = 0; i < known_answers.size(); ++i)
+    EXPECT_TRUE(known_answers[i].passes(evaluation.outcomes[i].largest_change)) << known_answers[i].name;
 }
 
 TEST(Wrapper, KeepingOnlyTheCurrentStateIsAScheduleWithALargeBias) {
@@ -86,8 +86,8 @@ TEST(Wrapper, KeepingOnlyTheCurrentStateIsAScheduleWithALargeBias) {
   schedule.value = 60;
   const auto cells = resolve_cells({only, schedule}, session.model->plan());
   const Evaluation evaluation = session.run(*tokens.stream, 6,
-                                            {{"only", cells[0].first_site, cells[0].controls},
-                                             {"schedule", cells[1].first_site, cells[1].controls}});
+                                            {{"only", cells[0].first_site, cells[0].site_interventions},
+                                             {"schedule", cells[1].first_site, cells[1].site_interventions}});
   for (size_t s = 0; s < 6; ++s)
     EXPECT_NEAR(evaluation.outcomes[0].delta_nll[s], evaluation.outcomes[1].delta_nll[s],
                 7 * tolerance::kGoldenLoss);

@@ -21,10 +21,10 @@ class Part : public testing::Test {
   Part() : session_(session_config("reset")) {
     write_shard(folder_.path("tokens.bin"), random_tokens(60));
     const TokenStream tokens({folder_.path("tokens.bin")}, 97);
-    const auto controls = make_controls(session_.model->plan(), {});
+    const auto known_answers = make_known_answers(session_.model->plan(), {});
     std::vector<Comparison> list;
-    for (const Control& control : controls)
-      list.push_back({control.name, control.first_site, control.controls});
+    for (const KnownAnswer& known_answer : known_answers)
+      list.push_back({known_answer.name, known_answer.first_site, known_answer.site_interventions});
     measure(*make_single_world(), *session_.evaluator, session_.stream,
             {tokens, BatchRange::all(5, 2).part(1, 2), list, true},
             [&](BatchRecord&& record) { records_.push_back(std::move(record)); });
@@ -69,7 +69,7 @@ TEST_F(Part, ReadsBackBitForBit) {
   EXPECT_EQ(read(path), expected());
   const PartReader part(path);
   EXPECT_EQ(part.difference(provenance_), "");
-  EXPECT_TRUE(part.controls_passed());
+  EXPECT_TRUE(part.known_answers_passed());
   Provenance merged;
   part.add_to(merged);
   EXPECT_EQ(merged.precision, "fp32");

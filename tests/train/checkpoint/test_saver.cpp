@@ -80,7 +80,7 @@ TEST_F(CheckpointSaving, OneSaverSavesManyAndKeepsTheNewestBySteps) {
       saver.start(state_of(step));
       saver.wait_until_copied();
       EXPECT_EQ(saver.commit(), checkpoint(step));
-      if (!world.is_first()) continue;
+      if (!world.is_rank_0()) continue;
       // The clock jumps: the newest seems to be of 1990, the older ones of the future.
       for (const CheckpointFolder& folder : list_checkpoints(config_.output))
         fs::last_write_time(folder.path, fs::file_time_type::clock::now() +
@@ -166,7 +166,7 @@ TEST_F(CheckpointSaving, WhatSomebodyDeletesMeanwhileIsMissed) {
       save_with(3, 2, second_, [&](World& world, CheckpointSaver& saver, Holder&) {
         wait_until_written(saver);
         world.barrier();
-        if (!world.is_first()) return;
+        if (!world.is_rank_0()) return;
         for (const auto& entry : fs::directory_iterator(checkpoints_path(config_.output)))
           if (has(entry.path().string(), ".tmp-"))
             fs::remove_all(all ? entry.path() : entry.path() / "optimizer-00003-of-00003.safetensors");
@@ -177,7 +177,7 @@ TEST_F(CheckpointSaving, WhatSomebodyDeletesMeanwhileIsMissed) {
   }
   // Earlier checkpoints and the link to them: not needed to go on.
   save_with(3, 2, second_, [&](World& world, CheckpointSaver&, Holder&) {
-    if (!world.is_first()) return;
+    if (!world.is_rank_0()) return;
     fs::remove(checkpoints_path(config_.output) + "/latest");
     fs::remove_all(checkpoint(1));
   });

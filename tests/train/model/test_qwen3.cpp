@@ -174,14 +174,14 @@ TEST_P(EveryVariant, StartingAtASiteReusesStatesExactly) {
   for (int site = static_cast<int>(plan.sites.size()) - 1; site >= 0;
        --site) {  // descending, as evaluation does
     const int n = plan.sites[site].num_sources();
-    std::vector<SiteControl> controls(plan.sites.size());
-    controls[site].scale.assign(n, 0.5f);
+    std::vector<SiteIntervention> interventions(plan.sites.size());
+    interventions[site].scale.assign(n, 0.5f);
     if (n > 1) {
-      controls[site].offset.assign(n, 0.0f);
-      controls[site].offset[n - 1] = -std::numeric_limits<float>::infinity();
+      interventions[site].offset.assign(n, 0.0f);
+      interventions[site].offset[n - 1] = -std::numeric_limits<float>::infinity();
     }
-    reuse.model.forward(reuse.stream, batch.input_tensor(), controls, site);
-    whole.model.forward(whole.stream, batch.input_tensor(), controls);
+    reuse.model.forward(reuse.stream, batch.input_tensor(), interventions, site);
+    whole.model.forward(whole.stream, batch.input_tensor(), interventions);
     ASSERT_EQ(test::host_values(reuse.model.final_hidden()), test::host_values(whole.model.final_hidden()))
         << plan.site_name(site);
   }
@@ -196,14 +196,14 @@ TEST(Qwen3Properties, LearnedLogitsCanBeReplacedByASchedule) {
   TestModel tested(small_config(Variant::cumulative), 1, 6, false);
   randomize(tested, 19);
   Batch batch = random_batch(1, 6, 61, 10);
-  std::vector<SiteControl> controls(tested.model.plan().sites.size());
-  for (size_t s = 0; s < controls.size(); ++s) {
-    controls[s].learned_logits = false;
-    controls[s].offset.assign(tested.model.plan().sites[s].num_sources(), 0.0f);
-    controls[s].offset.back() = 2.0f;
+  std::vector<SiteIntervention> interventions(tested.model.plan().sites.size());
+  for (size_t s = 0; s < interventions.size(); ++s) {
+    interventions[s].learned_logits = false;
+    interventions[s].offset.assign(tested.model.plan().sites[s].num_sources(), 0.0f);
+    interventions[s].offset.back() = 2.0f;
   }
-  tested.model.forward(tested.stream, batch.input_tensor(), controls);
-  for (size_t s = 0; s < controls.size(); ++s) {
+  tested.model.forward(tested.stream, batch.input_tensor(), interventions);
+  for (size_t s = 0; s < interventions.size(); ++s) {
     const std::vector<float> weights = test::host_values(tested.model.trace(static_cast<int>(s)).weights);
     const int n = tested.model.plan().sites[s].num_sources();
     for (int i = 0; i < static_cast<int>(weights.size()); ++i) {
