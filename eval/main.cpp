@@ -1,5 +1,5 @@
-// depthroute-eval: a checkpoint, tokens and cells in; one results file and a table out. In one process, in
-// several (mpirun, srun), or as tasks that measure a part each and a last one that merges them.
+// depthroute-eval: reads a checkpoint, tokens and cells, and writes one results file and a table. Runs as one
+// rank, as several (mpirun, srun), or as tasks that measure a part each and a last one that merges them.
 #include <fmt/format.h>
 
 #include <charconv>
@@ -9,7 +9,10 @@
 #include "configs/cli.h"
 #include "configs/read.h"
 #include "configs/standard_streams.h"
-#include "eval/results/report.h"
+#include "eval/dry_run.h"
+#include "eval/engine.h"
+#include "eval/input.h"
+#include "eval/results/results_file.h"
 #include "eval/run.h"
 #include "kernels/collectives/world.h"
 
@@ -50,47 +53,49 @@ Request read_request(const CommandLine& command) {
   return request;
 }
 
-void print_dry_run(const Job& job, const Request& request) {
-  const Engine engine(job, resolve_device(job.config.device, Use::planning));
-  engine.check(job);
-  print_result(dry_run_report(job.source, job.config, job.cells, job.known_answers, job.plan, engine.arena));
-  if (!request.part) return;
-  const SequenceRange part = job.batches().part(request.part->index, request.part->count).span();
-  print_result(fmt::format("\nPart {} of {}: sequences {} to {} of {}\n", request.part->index,
-                           request.part->count, part.first, part.first + part.size - 1,
-                           job.config.data.sequences));
+void print_dry_run(const EvalInput& input, const std::optional<PartNumber>& part) {
+  const Engine engine(input, resolve_device(input.config.device, Use::planning));
+  engine.check(input);
+  print_result(dry_run_report(input, engine.arena));
+  if (!part) return;
+  const SequenceRange range = input.batches().part(part->index, part->count).span();
+  print_result(fmt::format("\nPart {} of {}: sequences {} to {} of {}\n", part->index, part->count,
+                           range.first, range.first + range.size - 1, input.config.data.sequences));
+}
+
+/// Checks what concerns the output, before a model is opened.
+void check_output(const Request& request, int ranks) {
+  if (request.merge && ranks > 1) throw ConfigError("--merge takes a single rank");
+  check_output_path(request.config.output);
+  if (request.part) check_output_place(part_path(request.config.output, *request.part));
+}
+
+/// Opens the input on every rank. All must read one model, whatever a link in model.from comes to name
+/// meanwhile: rank 0 finds it.
+EvalInput open_input(World& world, const Request& request) {
+  std::optional<EvalInput> input;
+  if (world.is_rank_0()) input.emplace(request.config);
+  const std::string folder = world.broadcast(input ? input->model.folder.path() : "");
+  return input ? *std::move(input) : EvalInput(request.config, folder);
 }
 
 int run(const CommandLine& command, World& world) {
-  Request request;
-  world.together([&] { request = read_request(command); });
+  const Request request = read_request(command);
   if (command.print_config) {
     if (world.is_rank_0()) print_result(to_yaml(request.config));
     return kExitOk;
   }
-  std::optional<Job> job;
-  world.together([&] {
-    if (request.merge && world.size() > 1) throw ConfigError("--merge is for one process");
-    check_output_path(request.config.output);
-    if (request.part) check_output_place(part_path(request.config.output, *request.part));
-    if (world.is_rank_0()) job.emplace(request.config);
-  });
-  // All processes must work on one model, whatever a link in model.from comes to name meanwhile.
-  const std::string model = world.broadcast(job ? job->source.folder.path() : "");
-  world.together([&] {
-    if (!job) job.emplace(request.config, model);
-    if (request.part) check_part_count(*job, request.part->count);
-    if (request.merge) check_part_count(*job, *request.merge);
-  });
-  if (request.merge) return merge_parts(command, *job, *request.merge, command.dry_run);
+  check_output(request, world.size());
+  const EvalInput input = open_input(world, request);
+  if (request.part) check_part_count(input, request.part->count);
+  if (request.merge) check_part_count(input, *request.merge);
+  if (request.merge) return merge_parts(command, input, *request.merge, command.dry_run);
   if (command.dry_run) {
-    world.together([&] {
-      if (world.is_rank_0()) print_dry_run(*job, request);
-    });
+    if (world.is_rank_0()) print_dry_run(input, request.part);
     return kExitOk;
   }
-  return request.part ? measure_part(world, command, *job, *request.part)
-                      : measure_whole(world, command, *job);
+  return request.part ? measure_part(world, command, input, *request.part)
+                      : measure_whole(world, command, input);
 }
 
 }  // namespace

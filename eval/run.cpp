@@ -9,153 +9,187 @@
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
 #include "eval/analysis/effects.h"
+#include "eval/engine.h"
 #include "eval/progress.h"
 #include "eval/results/output_lock.h"
 #include "eval/results/report.h"
+#include "eval/results/results_file.h"
 
 namespace depthroute {
 namespace {
 
-/// Hashing files and drawing bootstraps is rank 0's alone: how long the others wait for it, while
-/// in the passes themselves they wait for one pass at most.
+/// How long other ranks wait while rank 0 hashes files and bootstraps. While measuring, no rank waits for
+/// more than one forward pass of another.
 constexpr double kRank0Seconds = 3600;
 
-/// Runs `body` on rank 0 while the others wait.
-template <typename Body>
-void on_rank_0(World& world, const Body& body) {
-  const double timeout = world.timeout();
-  world.set_timeout(std::max(timeout, kRank0Seconds));
-  world.together([&] {
-    if (world.is_rank_0()) body();
-  });
-  world.set_timeout(timeout);
+/// An evaluation on all ranks: what is around measuring, whether it measures everything or a part.
+class Run {
+ public:
+  /// Rank 0 locks `output`, if that needs no new folder, and hashes what will be read. Whoever is refused
+  /// should not have loaded a model first; folders are made only after everything else has been checked.
+  Run(World& world, const CommandLine& command, const EvalInput& input, const std::string& output);
+
+  /// Loads the model. Afterwards all ranks compute with the same parameters in the same precision.
+  void load();
+  /// Holds the lock on the output, making its folder. Rank 0, before anything is written.
+  void claim_output();
+  /// Measures `batches` on all ranks; `sink` gets their records, in order, on rank 0.
+  void measure(const BatchRange& batches, const RecordSink& sink);
+
+  /// Complete on rank 0 after measure().
+  const Provenance& provenance() const { return from_; }
+
+ private:
+  void require_one_precision();
+  void print_start() const;
+
+  World& world_;
+  const EvalInput& input_;
+  const std::string output_;
+  std::optional<OutputLock> lock_;
+  Provenance from_;
+  std::unique_ptr<Engine> engine_;
+};
+
+Run::Run(World& world, const CommandLine& command, const EvalInput& input, const std::string& output)
+    : world_(world), input_(input), output_(output) {
+  const LongWait wait(world, kRank0Seconds);
+  if (world.is_rank_0()) {
+    if (exists(folder_of(output))) lock_.emplace(output);
+    from_ = input.provenance(command);
+  }
+  world.barrier();
 }
 
-/// rank 0's number, everywhere.
-int broadcast_status(World& world, int status) { return std::stoi(world.broadcast(std::to_string(status))); }
-
-/// Takes the lock at once if that needs no new folder: who is refused should not have to load a model first.
-/// Folders are made only after everything else has been checked.
-void lock_early(std::optional<OutputLock>& lock, const std::string& path) {
-  if (exists(folder_of(path))) lock.emplace(path);
+void Run::load() {
+  world_.require_equal("the configuration (its hash)", config_hash(input_.config));
+  world_.require_equal("the program's commit", program_commit());
+  world_.require_equal("data.shards", input_.tokens.outline());
+  const Device device = resolve_device(input_.config.device);
+  select_device(device, world_.local_rank());
+  make_independent_of_threads(true);  // one process with many threads must measure what many with few do
+  engine_ = std::make_unique<Engine>(input_, device);
+  engine_->load(input_);
+  from_.parameters_before = engine_->parameters();
+  world_.require_equal("the checksum of the parameters (model.from)", from_.parameters_before);
+  require_one_precision();
+  if (world_.is_rank_0()) print_start();
 }
 
-/// Opens the engine on every process and sees to it that all work on the same.
-void load_everywhere(World& world, const Job& job, std::optional<Engine>& engine) {
-  world.require_equal("the configuration (its hash)", config_hash(job.config));
-  world.require_equal("the program's commit", program_commit());
-  world.require_equal("data.shards", job.tokens.outline());
-  world.together([&] {
-    const Device device = resolve_device(job.config.device);
-    select_device(device, world.local_rank());
-    make_independent_of_threads(true);  // one process with many threads must measure what many with few do
-    engine.emplace(job, device);
-    engine->load(job);
-  });
+void Run::require_one_precision() {
+  const std::vector<std::string> devices = world_.gather(describe(engine_->model.device()));
+  const std::vector<std::string> precisions = world_.gather(to_string(engine_->model.final_hidden().dtype));
+  for (size_t rank = 0; rank < devices.size(); ++rank) {
+    from_.add_device(devices[rank]);
+    if (precisions[rank] != precisions[0])
+      throw ConfigError("rank 0 computes in {} ({}), rank {} in {} ({}): set device or precision",
+                        precisions[0], devices[0], rank, precisions[rank], devices[rank]);
+  }
+  if (world_.is_rank_0()) from_.precision = precisions[0];
 }
 
-/// Adds to rank 0's `from` what all processes compute with, which must go together.
-void add_engine(World& world, const Engine& engine, Provenance& from) {
-  from.parameters_before = engine.parameters();
-  world.require_equal("the checksum of the parameters (model.from)", from.parameters_before);
-  const std::vector<std::string> devices = world.gather(describe(engine.model.device()));
-  const std::vector<std::string> precisions = world.gather(to_string(engine.model.final_hidden().dtype));
-  world.together([&] {
-    for (size_t process = 0; process < devices.size(); ++process) {
-      from.add_device(devices[process]);
-      if (precisions[process] != precisions[0])
-        throw ConfigError("rank 0 computes in {} ({}), rank {} in {} ({}): set device or precision",
-                          precisions[0], devices[0], process, precisions[process], devices[process]);
-    }
-    if (world.is_rank_0()) from.precision = precisions[0];
-  });
+void Run::print_start() const {
+  say(stdout, fmt::format("Model: {}\n  {}\nDevice: {}{}\n\n", input_.model.folder.path(),
+                          input_.model.describe(), fmt::join(from_.devices, "; "),
+                          world_.size() > 1 ? fmt::format(", {} ranks", world_.size()) : ""));
 }
 
-void print_start(const Job& job, const Provenance& from, int processes) {
-  say(stdout, fmt::format("Model: {}\n  {}\nDevice: {}{}\n\n", job.source.folder.path(),
-                          job.source.describe(), fmt::join(from.devices, "; "),
-                          processes > 1 ? fmt::format(", {} processes", processes) : ""));
+void Run::claim_output() {
+  if (!lock_) lock_.emplace(output_);
 }
 
-/// Measures `batches` with all processes; `sink` is called on the first. Afterwards `from` has what the
-/// parameters are then.
-void measure_batches(World& world, const Job& job, Engine& engine, const BatchRange& batches,
-                     Provenance& from, const RecordSink& sink) {
-  const std::vector<Comparison> comparisons = job.comparisons();
+void Run::measure(const BatchRange& batches, const RecordSink& sink) {
+  const std::vector<Comparison> comparisons = input_.comparisons();
   {
     Progress progress;
-    measure(world, engine.evaluator, engine.stream, {job.tokens, batches, comparisons, job.stores_weights()},
-            sink, [&](double done, double total) { progress.report(done, total); });
+    depthroute::measure(world_, engine_->evaluator, engine_->stream,
+                        {input_.tokens, batches, comparisons, input_.stores_weights()}, sink,
+                        [&](double done, double total) { progress.report(done, total); });
   }
-  for (const std::string& checksum : world.gather(engine.parameters())) from.add_parameters_after(checksum);
+  for (const std::string& checksum : world_.gather(engine_->parameters()))
+    from_.add_parameters_after(checksum);
 }
 
-/// Room for all that will be measured.
-Evaluation room_for(const Job& job) {
+/// Memory for all that will be measured, taken at once.
+Evaluation reserve_evaluation(const EvalInput& input) {
   Evaluation evaluation;
-  evaluation.seq_len = job.config.data.seq_len;
-  evaluation.outcomes.resize(job.comparisons().size());
-  evaluation.reserve(job.config.data.sequences);
+  evaluation.seq_len = input.config.data.seq_len;
+  evaluation.outcomes.resize(input.comparisons().size());
+  evaluation.reserve(input.config.data.sequences);
   return evaluation;
 }
 
-/// The results as they grow, batch by batch. All memory they and their statistics need is taken first.
-struct ResultsBuilder {
-  BootstrapMemory bootstrap;
-  Evaluation evaluation;
-  RoutingTrace trace;
-  ResultsFile file;
+/// Builds the results from the records of batches. Takes all memory they and their statistics need when it is
+/// made.
+class ResultsBuilder {
+ public:
+  explicit ResultsBuilder(const EvalInput& input)
+      : input_(input),
+        bootstrap_(input.config.statistics.bootstrap, input.config.data.sequences,
+                   analyzed_quantities(static_cast<int64_t>(input.comparisons().size()))),
+        evaluation_(reserve_evaluation(input)),
+        trace_(input.plan),
+        file_(input.config.output, input.plan, input.config.data.sequences, input.config.data.seq_len,
+              input.stores_weights()) {}
 
-  explicit ResultsBuilder(const Job& job)
-      : bootstrap(job.config.statistics.bootstrap, job.config.data.sequences,
-                  analyzed_quantities(static_cast<int64_t>(job.comparisons().size()))),
-        evaluation(room_for(job)),
-        trace(job.plan),
-        file(job.config.output, job.plan, job.config.data.sequences, job.config.data.seq_len,
-             job.stores_weights()) {}
+  /// Adds the next batch.
   void add(const BatchRecord& record) {
-    evaluation.append(record);
-    trace.add(record.routing);
-    file.write_weights(record);
+    evaluation_.append(record);
+    trace_.add(record.routing);
+    file_.write_weights(record);
   }
+
+  /// Computes statistics, puts the file in its place and prints the table. Returns the exit status: a known
+  /// answer that came out wrong is a failure.
+  int finish(const CommandLine& command, const Provenance& from);
+
+ private:
+  Results results(const Provenance& from);
+
+  const EvalInput& input_;
+  BootstrapMemory bootstrap_;
+  Evaluation evaluation_;
+  RoutingTrace trace_;
+  ResultsFile file_;
 };
 
-void distribute(Evaluation& evaluation, Results& results) {
-  size_t next = 0;
+Results ResultsBuilder::results(const Provenance& from) {
+  Results results;
+  results.provenance = from;
+  results.plan = &input_.plan;
+  results.trace = &trace_;
+  results.cells = input_.cells;
+  results.known_answers = input_.known_answers;
+  size_t next = 0;  // outcomes are those of comparisons()
   for (const Cell& cell : results.cells)
-    results.cell_outcomes.push_back(cell.runs() ? std::move(evaluation.outcomes[next++]) : Outcome{});
+    results.cell_outcomes.push_back(cell.runs() ? std::move(evaluation_.outcomes[next++]) : Outcome{});
   for (size_t i = 0; i < results.known_answers.size(); ++i)
-    results.known_answer_outcomes.push_back(std::move(evaluation.outcomes[next++]));
-  evaluation.outcomes.clear();
-  results.evaluation = std::move(evaluation);
+    results.known_answer_outcomes.push_back(std::move(evaluation_.outcomes[next++]));
+  evaluation_.outcomes.clear();
+  results.evaluation = std::move(evaluation_);
+  if (input_.model.wrapped()) results.wrapper = check_wrapper(trace_, input_.model.recency_bias);
+  const StatisticsConfig& statistics = input_.config.statistics;
+  analyze(results, {statistics.bootstrap, statistics.alpha, statistics.seed}, bootstrap_);
+  return results;
 }
 
-int fail_known_answers(const CommandLine& command, const std::string& where) {
-  say(stderr, fmt::format("{}: error: a known answer failed ({}\n", command.program, where));
+int report_wrong_answer(const CommandLine& command, const std::string& where) {
+  say(stderr, fmt::format("{}: error: a known answer came out wrong ({}\n", command.program, where));
   return kExitFailure;
 }
 
-/// Statistics, the file in its place, the table on the terminal.
-int finish(const CommandLine& command, const Job& job, const Provenance& from, ResultsBuilder& builder) {
-  Results results;
-  results.provenance = from;
-  results.plan = &job.plan;
-  results.cells = job.cells;
-  results.known_answers = job.known_answers;
-  results.trace = &builder.trace;
-  distribute(builder.evaluation, results);
-  if (job.source.wrapped()) results.wrapper = check_wrapper(builder.trace, job.source.recency_bias);
-  const StatisticsConfig& statistics = job.config.statistics;
-  analyze(results, {statistics.bootstrap, statistics.alpha, statistics.seed}, builder.bootstrap);
-  builder.file.write(results);
-  builder.file.commit();
-  say(stdout, results_report(results, statistics.alpha, job.config.output));
-  if (results.known_answers_pass()) return kExitOk;
-  return fail_known_answers(
-      command, fmt::format("see the table above): the numbers in {} cannot be trusted", job.config.output));
+int ResultsBuilder::finish(const CommandLine& command, const Provenance& from) {
+  const Results all = results(from);
+  file_.write(all);
+  file_.commit();
+  const std::string& output = input_.config.output;
+  say(stdout, results_report(all, input_.config.statistics.alpha, output));
+  if (all.known_answers_pass()) return kExitOk;
+  return report_wrong_answer(
+      command, fmt::format("see the table above): the numbers in {} cannot be trusted", output));
 }
 
-/// The known answers on the sequences of one part.
+/// Whether the known answers came out right on the sequences of one part.
 class PartKnownAnswers {
  public:
   explicit PartKnownAnswers(const std::vector<KnownAnswer>& known_answers) : known_answers_(known_answers) {}
@@ -173,20 +207,21 @@ class PartKnownAnswers {
 
 int part_status(const CommandLine& command, const std::string& path, bool known_answers_passed) {
   if (known_answers_passed) return kExitOk;
-  return fail_known_answers(
-      command, fmt::format("identity or parameters): the numbers in {} cannot be trusted; remove it "
-                           "to measure this part again",
-                           path));
+  return report_wrong_answer(
+      command,
+      fmt::format("identity or parameters): the numbers in {} cannot be trusted; remove it to measure "
+                  "this part again",
+                  path));
 }
 
 std::string part_option(const PartNumber& number) {
   return fmt::format("--part {}/{}", number.index, number.count);
 }
 
-/// The part that is there already, if it is whole. ConfigError if it belongs to another evaluation;
+/// Returns the part at `path`, if it is there and whole. ConfigError if it belongs to another evaluation;
 /// AccessError, or DataError if it is no file, where measuring it again would not help.
-std::unique_ptr<PartReader> finished_part(const std::string& path, const Job& job, const BatchRange& batches,
-                                          const Provenance& from) {
+std::unique_ptr<PartReader> finished_part(const std::string& path, const EvalInput& input,
+                                          const BatchRange& batches, const Provenance& from) {
   if (!exists(path)) return nullptr;
   const RegularFile readable(path);
   std::unique_ptr<PartReader> part;
@@ -194,7 +229,7 @@ std::unique_ptr<PartReader> finished_part(const std::string& path, const Job& jo
     part = std::make_unique<PartReader>(path);
     if (const std::string difference = part->difference(from); !difference.empty())
       throw ConfigError("{} was measured {}: remove it, or set another output", path, difference);
-    part->read(job.layout(batches), [](BatchRecord&&) {});
+    part->read(input.layout(batches), [](BatchRecord&&) {});
     return part;
   } catch (const AccessError&) {
     throw;
@@ -204,7 +239,7 @@ std::unique_ptr<PartReader> finished_part(const std::string& path, const Job& jo
   }
 }
 
-/// Says of what is wrong with a part what to do about it; but a part that cannot be read may be whole.
+/// Adds to what is wrong with a part what to do about it; but a part that cannot be read may be whole.
 template <typename Body>
 void naming_remedy(const PartNumber& number, const Body& body) {
   try {
@@ -216,18 +251,19 @@ void naming_remedy(const PartNumber& number, const Body& body) {
   }
 }
 
-/// Every part, opened. DataError for what is missing or of another evaluation.
-std::vector<PartReader> open_parts(const Job& job, int64_t count, const Provenance& from) {
+/// Opens every part. DataError for what is missing or of another evaluation.
+std::vector<PartReader> open_parts(const EvalInput& input, int64_t count, const Provenance& from) {
+  const std::string& output = input.config.output;
   std::vector<PartReader> parts;
   std::vector<int64_t> missing;
   for (int64_t index = 0; index < count; ++index)
-    if (!exists(part_path(job.config.output, {index, count}))) missing.push_back(index);
+    if (!exists(part_path(output, {index, count}))) missing.push_back(index);
   if (!missing.empty())
-    throw DataError("{}: {} of {} parts are not there: {}; measure each with --part K/{}",
-                    parts_folder(job.config.output), missing.size(), count, fmt::join(missing, ", "), count);
+    throw DataError("{}: {} of {} parts are missing: {}; measure each with --part K/{}", parts_folder(output),
+                    missing.size(), count, fmt::join(missing, ", "), count);
   for (int64_t index = 0; index < count; ++index)
     naming_remedy({index, count}, [&] {
-      const PartReader& part = parts.emplace_back(part_path(job.config.output, {index, count}));
+      const PartReader& part = parts.emplace_back(part_path(output, {index, count}));
       if (const std::string difference = part.difference(from); !difference.empty())
         throw DataError("{} was measured {}", part.path(), difference);
     });
@@ -236,102 +272,85 @@ std::vector<PartReader> open_parts(const Job& job, int64_t count, const Provenan
 
 }  // namespace
 
-void check_part_count(const Job& job, int64_t count) {
-  const BatchRange all = job.batches();
+void check_part_count(const EvalInput& input, int64_t count) {
+  const BatchRange all = input.batches();
   if (count > all.count)
     throw ConfigError(
-        "{} parts are more than there are batches: {} sequences in batches of {} (micro_batch) make {} parts "
-        "at most",
-        count, all.sequences, all.micro_batch, all.count);
+        "{} parts are too many: {} sequences in batches of {} (micro_batch) make {} parts at most", count,
+        all.sequences, all.micro_batch, all.count);
 }
 
-int measure_whole(World& world, const CommandLine& command, const Job& job) {
-  std::optional<OutputLock> lock;
-  Provenance from;
-  on_rank_0(world, [&] {
-    lock_early(lock, job.config.output);
-    from = job.provenance(command);
-  });
-  std::optional<Engine> engine;
-  load_everywhere(world, job, engine);
-  add_engine(world, *engine, from);
+int measure_whole(World& world, const CommandLine& command, const EvalInput& input) {
+  Run run(world, command, input, input.config.output);
+  run.load();
   std::optional<ResultsBuilder> builder;
-  world.together([&] {
-    if (!world.is_rank_0()) return;
-    if (!lock) lock.emplace(job.config.output);
-    builder.emplace(job);
-    print_start(job, from, world.size());
-  });
-  measure_batches(world, job, *engine, job.batches(), from,
-                  [&](BatchRecord&& record) { builder->add(record); });
-  int status = kExitOk;
-  on_rank_0(world, [&] { status = finish(command, job, from, *builder); });
-  return broadcast_status(world, status);
+  if (world.is_rank_0()) {
+    run.claim_output();
+    builder.emplace(input);
+  }
+  run.measure(input.batches(), [&](BatchRecord&& record) { builder->add(record); });
+  const LongWait wait(world, kRank0Seconds);
+  const int status = builder ? builder->finish(command, run.provenance()) : kExitOk;
+  return narrow<int>(world.broadcast(status));
 }
 
-int measure_part(World& world, const CommandLine& command, const Job& job, const PartNumber& number) {
-  const BatchRange batches = job.batches().part(number.index, number.count);
-  const std::string path = part_path(job.config.output, number);
-  std::optional<OutputLock> lock;
-  Provenance from;
-  bool done = false;
-  int status = kExitOk;
-  on_rank_0(world, [&] {
-    lock_early(lock, path);
-    from = job.provenance(command);
-    const auto part = finished_part(path, job, batches, from);
-    if (!part) return;
-    done = true;
-    say(stdout, fmt::format("{}: nothing to do, part {} of {} is there\n", path, number.index, number.count));
-    status = part_status(command, path, part->known_answers_passed());
-  });
-  if (broadcast_status(world, done)) return broadcast_status(world, status);
+int measure_part(World& world, const CommandLine& command, const EvalInput& input, const PartNumber& number) {
+  constexpr int kNotMeasured = -1;
+  const BatchRange batches = input.batches().part(number.index, number.count);
+  const std::string path = part_path(input.config.output, number);
+  Run run(world, command, input, path);
+  int status = kNotMeasured;
+  if (world.is_rank_0()) {
+    if (const auto part = finished_part(path, input, batches, run.provenance())) {
+      say(stdout,
+          fmt::format("{}: nothing to do, part {} of {} is there\n", path, number.index, number.count));
+      status = part_status(command, path, part->known_answers_passed());
+    }
+  }
+  status = narrow<int>(world.broadcast(status));
+  if (status != kNotMeasured) return status;
 
-  std::optional<Engine> engine;
-  load_everywhere(world, job, engine);
-  add_engine(world, *engine, from);
-  PartKnownAnswers known_answers(job.known_answers);
-  std::unique_ptr<PartWriter> writer;
-  world.together([&] {
-    if (!world.is_rank_0()) return;
-    if (!lock) lock.emplace(path);
-    print_start(job, from, world.size());
-    writer = std::make_unique<PartWriter>(path, job.layout(batches));
-  });
-  measure_batches(world, job, *engine, batches, from, [&](BatchRecord&& record) {
+  run.load();
+  PartKnownAnswers known_answers(input.known_answers);
+  std::optional<PartWriter> writer;
+  if (world.is_rank_0()) {
+    run.claim_output();
+    writer.emplace(path, input.layout(batches));
+  }
+  run.measure(batches, [&](BatchRecord&& record) {
     known_answers.add(record);
     writer->write(record);
   });
-  world.together([&] {
-    if (!world.is_rank_0()) return;
+  if (writer) {
+    const Provenance& from = run.provenance();
     const bool passed = known_answers.passed() && from.parameters_before == from.parameters_after;
     writer->commit(number, from, passed);
     say(stdout, fmt::format("{}: part {} of {}, sequences {} to {}\n", path, number.index, number.count,
                             batches.span().first, batches.span().first + batches.span().size - 1));
     status = part_status(command, path, passed);
-  });
-  return broadcast_status(world, status);
+  }
+  return narrow<int>(world.broadcast(status));
 }
 
-int merge_parts(const CommandLine& command, const Job& job, int64_t count, bool check_only) {
-  Provenance from = job.provenance(command);
-  const std::vector<PartReader> parts = open_parts(job, count, from);
+int merge_parts(const CommandLine& command, const EvalInput& input, int64_t count, bool check_only) {
+  Provenance from = input.provenance(command);
+  const std::vector<PartReader> parts = open_parts(input, count, from);
   for (const PartReader& part : parts) part.add_to(from);
+  const std::string folder = parts_folder(input.config.output);
   if (check_only) {
-    say(stdout, fmt::format("All {} parts in {} are there\n", count, parts_folder(job.config.output)));
+    say(stdout, fmt::format("All {} parts in {} are there\n", count, folder));
     return kExitOk;
   }
-  const OutputLock lock(job.config.output);
-  ResultsBuilder builder(job);
+  const OutputLock lock(input.config.output);
+  ResultsBuilder builder(input);
   for (int64_t index = 0; index < count; ++index) {
     naming_remedy({index, count}, [&] {
-      parts[index].read(job.layout(job.batches().part(index, count)),
+      parts[index].read(input.layout(input.batches().part(index, count)),
                         [&](BatchRecord&& record) { builder.add(record); });
     });
   }
-  const int status = finish(command, job, from, builder);
-  say(stdout,
-      fmt::format("Made of {} parts; {} is not needed any more\n", count, parts_folder(job.config.output)));
+  const int status = builder.finish(command, from);
+  say(stdout, fmt::format("Merged {} parts; {} is no longer needed\n", count, folder));
   return status;
 }
 

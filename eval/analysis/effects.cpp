@@ -1,22 +1,23 @@
 #include "eval/analysis/effects.h"
 
+#include <iterator>
 #include <limits>
 
 namespace depthroute {
 namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-constexpr size_t kPerComparison = 3;  // delta nll, kl, flips
+constexpr size_t kPerComparison = std::size(kOutcomeSums);
 
 Effect missing_effect() { return {missing_estimate(), missing_estimate(), missing_estimate(), kNan, kNan}; }
 
 void gather(const Outcome& outcome, std::vector<std::span<const double>>& quantities) {
-  quantities.push_back(outcome.delta_nll);
-  quantities.push_back(outcome.kl);
-  quantities.push_back(outcome.flips);
+  for (const OutcomeSum& sum : kOutcomeSums) quantities.push_back(outcome.*sum.values);
 }
 
+/// From the estimates of kOutcomeSums, in their order.
 Effect effect_at(const std::vector<Estimate>& estimates, size_t first) {
+  static_assert(kPerComparison == 3, "Effect has a member for every sum");
   return {estimates[first], estimates[first + 1], estimates[first + 2], kNan, kNan};
 }
 

@@ -5,14 +5,12 @@
 #include <span>
 #include <vector>
 
-#include "eval/analysis/bootstrap.h"
-#include "eval/cells/grid.h"
-#include "eval/results/results_file.h"
+#include "eval/analysis/findings.h"
 
 namespace depthroute {
 
-/// Quantities that analyze() estimates, given so many comparisons (cells that run, and known answers): a number
-/// for BootstrapMemory.
+/// Quantities that analyze() estimates, given so many comparisons (cells that run, and known answers): a
+/// number for BootstrapMemory.
 int64_t analyzed_quantities(int64_t comparisons);
 
 /// Fills clean, effects (mass and eps_sensitivity included) and known_answer_effects from what the evaluation

@@ -1,6 +1,7 @@
 #include "eval/measure/batch_record.h"
 
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <type_traits>
 
@@ -10,18 +11,22 @@
 namespace depthroute {
 namespace {
 
-constexpr int64_t kMagic = 0x3164726f63657262;  // another layout needs another number
+constexpr int64_t kMagic = 0x3264726f63657262;  // another layout needs another number
 
+/// Writes what list_fields() names.
 class ByteWriter {
  public:
-  void number(int64_t value) { raw(&value, sizeof value); }
-  void number(double value) { raw(&value, sizeof value); }
+  template <typename T>
+  void value(const T& number) {
+    raw(&number, sizeof number);
+  }
   template <typename T>
   void array(const std::vector<T>& values) {
     static_assert(std::is_trivially_copyable_v<T>);
-    number(static_cast<int64_t>(values.size()));
+    value(static_cast<int64_t>(values.size()));
     raw(values.data(), values.size() * sizeof(T));
   }
+  void size(const std::vector<Outcome>& outcomes) { value(static_cast<int64_t>(outcomes.size())); }
   std::string take() { return std::move(bytes_); }
 
  private:
@@ -29,45 +34,63 @@ class ByteWriter {
   std::string bytes_;
 };
 
+/// Reads it back. DataError if the bytes are too few, or claim more than there is.
 class ByteReader {
  public:
   explicit ByteReader(const std::string& bytes) : bytes_(bytes) {}
-  int64_t integer() { return value<int64_t>(); }
-  double real() { return value<double>(); }
-  /// A number of things that take at least `least` bytes each.
-  int64_t count(size_t least) {
-    const int64_t n = integer();
-    if (n < 0 || static_cast<uint64_t>(n) > (bytes_.size() - at_) / least) fail();
-    return n;
+  template <typename T>
+  void value(T& number) {
+    raw(&number, sizeof number);
   }
   template <typename T>
-  std::vector<T> array() {
-    std::vector<T> values(static_cast<size_t>(count(sizeof(T))));
+  void array(std::vector<T>& values) {
+    values.resize(count(sizeof(T)));
     if (!values.empty()) raw(values.data(), values.size() * sizeof(T));
-    return values;
+  }
+  void size(std::vector<Outcome>& outcomes) {
+    constexpr size_t kSmallest = std::size(kOutcomeSums) * sizeof(int64_t) + sizeof(double);
+    outcomes.resize(count(kSmallest));
   }
   void end() const {
     if (at_ != bytes_.size()) fail();
   }
   [[noreturn]] static void fail() {
-    throw DataError("a batch's record from another process is damaged: do all processes run one build?");
+    throw DataError("a batch's record from another rank is damaged: do all ranks run one build?");
   }
 
  private:
-  template <typename T>
-  T value() {
-    T result;
-    raw(&result, sizeof result);
-    return result;
+  /// Reads a number of things that take at least `least` bytes each.
+  size_t count(size_t least) {
+    int64_t n = 0;
+    value(n);
+    if (n < 0 || static_cast<uint64_t>(n) > (bytes_.size() - at_) / least) fail();
+    return static_cast<size_t>(n);
   }
   void raw(void* data, size_t size) {
     if (bytes_.size() - at_ < size) fail();
-    if (size > 0) std::memcpy(data, bytes_.data() + at_, size);
+    std::memcpy(data, bytes_.data() + at_, size);
     at_ += size;
   }
   const std::string& bytes_;
   size_t at_ = 0;
 };
+
+/// The fields of a record, once for both directions. `Record` is const where `archive` writes.
+template <typename Archive, typename Record>
+void list_fields(Archive& archive, Record& record) {
+  archive.value(record.batch.first);
+  archive.value(record.batch.size);
+  archive.array(record.clean_nll);
+  archive.size(record.outcomes);
+  for (auto& outcome : record.outcomes) {
+    for (const OutcomeSum& sum : kOutcomeSums) archive.array(outcome.*sum.values);
+    archive.value(outcome.largest_change);
+  }
+  archive.value(record.routing.tokens);
+  archive.array(record.routing.moments);
+  archive.array(record.routing.entropy);
+  archive.array(record.routing.weights);
+}
 
 }  // namespace
 
@@ -80,50 +103,25 @@ void BatchRecord::fill_from(BatchRecord&& other) {
 }
 
 std::string to_bytes(const BatchRecord& record) {
-  ByteWriter to;
-  to.number(kMagic);
-  to.number(record.batch.first);
-  to.number(record.batch.size);
-  to.array(record.clean_nll);
-  to.number(static_cast<int64_t>(record.outcomes.size()));
-  for (const Outcome& outcome : record.outcomes) {
-    to.array(outcome.delta_nll);
-    to.array(outcome.kl);
-    to.array(outcome.flips);
-    to.number(outcome.largest_change);
-  }
-  to.number(record.routing.tokens);
-  to.array(record.routing.moments);
-  to.array(record.routing.entropy);
-  to.array(record.routing.weights);
-  return to.take();
+  ByteWriter writer;
+  writer.value(kMagic);
+  list_fields(writer, record);
+  return writer.take();
 }
 
 BatchRecord record_from_bytes(const std::string& bytes) {
-  ByteReader from(bytes);
-  if (from.integer() != kMagic) ByteReader::fail();
+  ByteReader reader(bytes);
+  int64_t magic = 0;
+  reader.value(magic);
+  if (magic != kMagic) ByteReader::fail();
   BatchRecord record;
-  record.batch.first = from.integer();
-  record.batch.size = from.integer();
-  record.clean_nll = from.array<float>();
-  constexpr size_t kSmallestOutcome = 3 * sizeof(int64_t) + sizeof(double);
-  record.outcomes.resize(static_cast<size_t>(from.count(kSmallestOutcome)));
-  for (Outcome& outcome : record.outcomes) {
-    outcome.delta_nll = from.array<double>();
-    outcome.kl = from.array<double>();
-    outcome.flips = from.array<double>();
-    outcome.largest_change = from.real();
-  }
-  record.routing.tokens = from.integer();
-  record.routing.moments = from.array<WeightMoments>();
-  record.routing.entropy = from.array<double>();
-  record.routing.weights = from.array<uint16_t>();
-  from.end();
+  list_fields(reader, record);
+  reader.end();
   return record;
 }
 
 int64_t Evaluation::bytes(int64_t sequences, int64_t seq_len, int64_t comparisons) {
-  constexpr int64_t kPerOutcome = 3 * sizeof(double);
+  constexpr int64_t kPerOutcome = std::size(kOutcomeSums) * sizeof(double);
   return sequences * (seq_len * static_cast<int64_t>(sizeof(float)) + static_cast<int64_t>(sizeof(int64_t)) +
                       comparisons * kPerOutcome);
 }
@@ -133,13 +131,12 @@ void Evaluation::reserve(int64_t count) {
     clean_nll.reserve(static_cast<size_t>(count * seq_len));
     tokens.reserve(static_cast<size_t>(count));
     for (Outcome& outcome : outcomes)
-      for (std::vector<double>* values : {&outcome.delta_nll, &outcome.kl, &outcome.flips})
-        values->reserve(static_cast<size_t>(count));
+      for (const OutcomeSum& sum : kOutcomeSums) (outcome.*sum.values).reserve(static_cast<size_t>(count));
   } catch (const std::bad_alloc&) {
     const int64_t needed = bytes(count, seq_len, static_cast<int64_t>(outcomes.size()));
     throw SystemError(
-        "data.sequences: results of {} sequences need {} MiB of memory, more than there is: set fewer", count,
-        needed >> 20);
+        "data.sequences: the results of {} sequences need {} MiB of memory, more than there is: set fewer",
+        count, needed >> 20);
   }
 }
 

@@ -11,7 +11,7 @@
 namespace depthroute {
 namespace {
 
-/// max() that keeps a NaN once it is there.
+/// max(), but NaN if either is.
 double largest(double a, double b) {
   if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<double>::quiet_NaN();
   return std::max(a, b);
@@ -20,9 +20,10 @@ double largest(double a, double b) {
 }  // namespace
 
 void Outcome::append(const Outcome& next) {
-  delta_nll.insert(delta_nll.end(), next.delta_nll.begin(), next.delta_nll.end());
-  kl.insert(kl.end(), next.kl.begin(), next.kl.end());
-  flips.insert(flips.end(), next.flips.begin(), next.flips.end());
+  for (const OutcomeSum& sum : kOutcomeSums) {
+    const std::vector<double>& more = next.*sum.values;
+    (this->*sum.values).insert((this->*sum.values).end(), more.begin(), more.end());
+  }
   largest_change = largest(largest_change, next.largest_change);
 }
 

@@ -1,6 +1,6 @@
-// Runs the clean model and cells over the same tokens, tokens in the outer loop (SPEC §5). One clean pass per
-// batch leaves its states in place; cells follow by descending first touched site, so each starts from them.
-// Which process runs what is schedule.h's.
+// Runs the clean model and the cells over the same tokens, tokens in the outer loop (eval/SPEC.md §3). One
+// clean pass per batch leaves its states in place; cells follow by descending first touched site, so each
+// starts from them. Which rank runs what is decided in work_plan.h.
 #pragma once
 
 #include <cstdint>
@@ -14,23 +14,35 @@
 
 namespace depthroute {
 
-/// One thing to compare with the clean run. `site_interventions` has one entry per site of the plan, or none (clean).
+/// One thing to compare with the clean run.
 struct Comparison {
   std::string name;
-  int first_site = 0;  // no intervention touches a site before it
-  std::span<const SiteIntervention> site_interventions;
+  int first_site = 0;                                    // no intervention touches a site before it
+  std::span<const SiteIntervention> site_interventions;  // one per site of the plan, or none: clean
 };
 
-/// Outcomes against the clean run on the same tokens, same kernels, same batch; sums over each sequence's
-/// tokens.
+/// What a comparison changes against the clean run: same tokens, same kernels, same batch. Sums over each
+/// sequence's tokens.
 struct Outcome {
   std::vector<double> delta_nll;  // [sequence] nats
   std::vector<double> kl;         // [sequence] KL(clean || ablated), nats
   std::vector<double> flips;      // [sequence] tokens whose most likely next token changed
   double largest_change = 0;      // max over tokens of |delta nll| and KL; NaN if any of them is NaN
 
-  /// The sequences that follow.
+  /// Appends the outcome of the sequences that follow.
   void append(const Outcome& next);
+};
+
+/// One sum per sequence of an Outcome. Whatever copies, stores, reads or estimates outcomes goes through
+/// kOutcomeSums: a new quantity is a member, a line here, and its sum in Evaluator::compare().
+struct OutcomeSum {
+  std::vector<double> Outcome::*values;
+  const char *name, *units, *long_name;
+};
+inline constexpr OutcomeSum kOutcomeSums[] = {
+    {&Outcome::delta_nll, "delta_nll", "nats", "sum over tokens of the change of nll"},
+    {&Outcome::kl, "kl", "nats", "sum over tokens of the divergence"},
+    {&Outcome::flips, "flips", "1", "tokens whose most likely next token changed"},
 };
 
 /// Sequences [first, first + size) of the evaluation.
@@ -46,18 +58,18 @@ class Evaluator {
   Evaluator(const Evaluator&) = delete;
   Evaluator& operator=(const Evaluator&) = delete;
 
-  /// The clean pass over windows of seq_len + 1 tokens; at most micro_batch of them. The model's trace() is
-  /// then that of these sequences.
+  /// Runs the clean pass over windows of seq_len + 1 tokens, at most micro_batch of them. The model's trace()
+  /// is theirs from then on.
   void start(Stream stream, const TokenStream& tokens, const SequenceRange& batch);
-  /// Of the batch started: [sequence, token] nats.
+  /// [sequence, token] nats, of the batch started.
   const std::vector<float>& clean_nll() const { return clean_nll_; }
-  /// Of the batch started. First sites must not rise from one call to the next.
+  /// Compares on the batch started. First sites must not rise from one call to the next.
   Outcome compare(Stream stream, const Comparison& comparison);
 
   const Qwen3& model() const { return model_; }
 
-  /// Forward passes one comparison costs: the share of sites from first_site on, plus the output head's
-  /// share.
+  /// Returns what one comparison costs in forward passes: the share of sites from first_site on, plus that of
+  /// the output head.
   static double cost(const ModelConfig& config, int64_t seq_len, int first_site);
 
  private:
@@ -78,7 +90,7 @@ class Evaluator {
   std::vector<float> host_nll_, host_kl_;
 };
 
-/// Indices of the comparisons by descending first site (equal ones in their order).
+/// Returns indices of the comparisons by descending first site, equal ones in their order.
 std::vector<int> descending_order(std::span<const Comparison> comparisons);
 
 }  // namespace depthroute

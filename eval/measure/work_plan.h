@@ -1,7 +1,7 @@
-// Which process measures what. A unit of work is a batch with one chunk of the comparisons; units are dealt
-// in rounds, unit i * processes + r to process r in round i, and rank 0 takes their records in
-// order. Comparisons are cut into chunks only where batches alone would leave processes without work, because
-// every chunk repeats the clean pass.
+// Which rank measures what. A unit of work is a batch with one chunk of the comparisons. Units are dealt in
+// rounds, unit i * ranks + r to rank r in round i, and rank 0 takes their records in that order. Comparisons
+// are cut into chunks only where batches alone would leave ranks without work, because every chunk repeats
+// the clean pass.
 #pragma once
 
 #include <cstdint>
@@ -23,10 +23,10 @@ struct BatchRange {
   int64_t sequences = 0, micro_batch = 1, first = 0, count = 0;
 
   static BatchRange all(int64_t sequences, int64_t micro_batch);
-  /// Part k of n: runs of batches whose lengths differ by one at most. 0 <= k < n <= count.
+  /// Returns part k of n; the numbers of batches of parts differ by one at most. 0 <= k < n <= count.
   BatchRange part(int64_t k, int64_t n) const;
   SequenceRange at(int64_t index) const;  // index in [0, count)
-  /// The sequences of all of them together.
+  /// Returns the sequences of all of them together.
   SequenceRange span() const;
 };
 
@@ -37,20 +37,20 @@ class WorkPlan {
     SequenceRange batch;
     int64_t chunk = 0;
   };
-  /// `costs`: of the comparisons, in clean passes. Cuts them into as many chunks as give the shortest time.
+  /// `costs` of the comparisons, in clean passes. Cuts them into as many chunks as give the shortest time.
   WorkPlan(const BatchRange& batches, std::span<const Comparison> comparisons, std::span<const double> costs,
-           int processes);
+           int ranks);
 
   int64_t rounds() const;
-  /// What a process does in a round, if anything.
-  std::optional<Unit> unit(int64_t round, int process) const;
-  /// Comparisons by chunk, in each by descending first site.
+  /// Returns what a rank does in a round, if anything.
+  std::optional<Unit> unit(int64_t round, int rank) const;
+  /// Returns the comparisons of every chunk, by descending first site.
   const std::vector<std::vector<int>>& chunks() const { return chunks_; }
   double total_work() const;
 
  private:
   BatchRange batches_;
-  int processes_;
+  int ranks_;
   std::vector<double> costs_;
   std::vector<std::vector<int>> chunks_;
 };
@@ -64,10 +64,9 @@ struct Measurement {
 using RecordSink = std::function<void(BatchRecord&&)>;
 using WorkDone = std::function<void(double done, double total)>;
 
-/// Collective. `sink` gets a complete record per batch, in order, and `worked` the work of all processes;
-/// both are called on rank 0 alone. Processes keep in step, comparison by comparison: a process
-/// that fails ends all of them at once, and none waits longer for another than for one forward pass. An
-/// exception on any process leaves through World::together().
+/// Measures on all ranks; collective. `sink` gets a complete record per batch, in order, and `worked` the
+/// work of all ranks; both are called on rank 0 only. Ranks keep in step, comparison by comparison: a rank
+/// that fails ends all of them at once, and none waits longer for another than for one forward pass.
 void measure(World& world, Evaluator& evaluator, Stream stream, const Measurement& measurement,
              const RecordSink& sink, const WorkDone& worked = {});
 

@@ -1,7 +1,6 @@
 #include "configs/base/error.h"
 #include "configs/cli.h"
 #include "eval/results/part.h"
-#include "eval/results/part_names.h"
 #include "eval/results/part_seal.h"
 
 namespace depthroute {
@@ -19,7 +18,8 @@ PartReader::PartReader(const std::string& path) : path_(path), file_(checked(pat
     throw DataError("{}: is not a part of an evaluation", path);
   const int64_t version = file_.integer_attribute("/", "schema_version");
   if (version != kPartSchemaVersion)
-    throw DataError("{}: is a part of version {}, this program reads {}", path, version, kPartSchemaVersion);
+    throw DataError("{}: is a part of version {}, and this program reads {}", path, version,
+                    kPartSchemaVersion);
 }
 
 std::string PartReader::difference(const Provenance& here) const {
@@ -44,8 +44,8 @@ void PartReader::add_to(Provenance& provenance) const {
     if (all.empty()) all = ours;
     if (all != ours)
       throw DataError(
-          "{}: its {} is {}, that of the parts before it {}: remove what is wrong and measure again", path_,
-          what, ours, all);
+          "{}: its {} is {}, but {} in the parts before it: remove the wrong part and measure it again",
+          path_, what, ours, all);
   };
   agree("precision", provenance.precision, text("precision"));
   agree("parameters_checksum_before", provenance.parameters_before, text("parameters_checksum_before"));
@@ -59,7 +59,7 @@ bool PartReader::known_answers_passed() const {
 
 void PartReader::read(const PartLayout& layout, const RecordSink& sink) const {
   if (file_.shape("/axis/comparison").size() != 1 || file_.strings("/axis/comparison") != layout.comparisons)
-    throw DataError("{}: is about other cells", path_);
+    throw DataError("{}: was measured with other cells", path_);
   for (int64_t index = 0; index < layout.batches.count; ++index) sink(read_batch(layout, index));
 }
 
@@ -81,34 +81,27 @@ BatchRecord PartReader::read_batch(const PartLayout& layout, int64_t index) cons
   const std::vector<double> nll = file_.doubles(checked(kCleanNll, {size, layout.seq_len}));
   record.clean_nll.assign(nll.begin(), nll.end());
   record.outcomes.resize(layout.comparisons.size());
-  const auto take = [&](const char* name, std::vector<double> Outcome::*which) {
-    const std::vector<double> sums = file_.doubles(checked(name, {comparisons, size}));
+  for (const OutcomeSum& sum : kOutcomeSums) {
+    const std::vector<double> sums = file_.doubles(checked(sum.name, {comparisons, size}));
     for (int64_t i = 0; i < comparisons; ++i)
-      (record.outcomes[i].*which).assign(sums.begin() + i * size, sums.begin() + (i + 1) * size);
-  };
-  take(kDeltaNll, &Outcome::delta_nll);
-  take(kKl, &Outcome::kl);
-  take(kFlips, &Outcome::flips);
+      (record.outcomes[i].*sum.values).assign(sums.begin() + i * size, sums.begin() + (i + 1) * size);
+  }
   const std::vector<double> largest = file_.doubles(checked(kLargestChange, {comparisons}));
   for (int64_t i = 0; i < comparisons; ++i) record.outcomes[i].largest_change = largest[i];
 
   if (!plan.sites.front().routed) return record;
   RoutingRecord& routing = record.routing;
   routing.tokens = size * layout.seq_len;
-  const auto gather = [&](const char* name, double WeightMoments::*which) {
-    const std::vector<double> values = file_.doubles(checked(name, {sites, widest}));
-    size_t next = 0;
-    for (int64_t site = 0; site < sites; ++site)
-      for (int j = 0; j < plan.sites[site].num_sources(); ++j)
-        routing.moments[next++].*which = values[site * widest + j];
-  };
   for (const Site& site : plan.sites)
     routing.moments.resize(routing.moments.size() + static_cast<size_t>(site.num_sources()));
   for (WeightMoments& moments : routing.moments) moments.count = routing.tokens;
-  gather(kMean, &WeightMoments::mean);
-  gather(kSumSquares, &WeightMoments::sum_squares);
-  gather(kLowest, &WeightMoments::lowest);
-  gather(kHighest, &WeightMoments::highest);
+  for (const MomentField& field : kMomentFields) {
+    const std::vector<double> values = file_.doubles(checked(field.name, {sites, widest}));
+    size_t next = 0;
+    for (int64_t site = 0; site < sites; ++site)
+      for (int j = 0; j < plan.sites[site].num_sources(); ++j)
+        routing.moments[next++].*field.value = values[site * widest + j];
+  }
   routing.entropy = file_.doubles(checked(kEntropy, {sites}));
   if (layout.all_weights)
     routing.weights = file_.shorts(checked(kWeights, {sites, size, layout.seq_len, widest}));

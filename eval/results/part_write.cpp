@@ -10,7 +10,6 @@
 #include "configs/base/error.h"
 #include "configs/cli.h"
 #include "eval/results/part.h"
-#include "eval/results/part_names.h"
 #include "eval/results/part_seal.h"
 
 namespace depthroute {
@@ -22,23 +21,22 @@ std::vector<int64_t> counting(int64_t first, int64_t count) {
   return values;
 }
 
-/// By-sequence sums of all comparisons, end to end.
-std::vector<double> join(const std::vector<Outcome>& outcomes, std::vector<double> Outcome::*which) {
+/// The sums of all comparisons, end to end.
+std::vector<double> join(const std::vector<Outcome>& outcomes, const OutcomeSum& sum) {
   std::vector<double> values;
   for (const Outcome& outcome : outcomes)
-    values.insert(values.end(), (outcome.*which).begin(), (outcome.*which).end());
+    values.insert(values.end(), (outcome.*sum.values).begin(), (outcome.*sum.values).end());
   return values;
 }
 
 /// [site, source], NaN where a site has fewer sources.
-std::vector<double> spread(const RoutingRecord& routing, const DepthPlan& plan,
-                           double WeightMoments::*which) {
+std::vector<double> spread(const RoutingRecord& routing, const DepthPlan& plan, const MomentField& field) {
   const size_t widest = static_cast<size_t>(plan.max_sources());
   std::vector<double> values(plan.sites.size() * widest, std::numeric_limits<double>::quiet_NaN());
   size_t next = 0;
   for (size_t site = 0; site < plan.sites.size(); ++site)
     for (int j = 0; j < plan.sites[site].num_sources(); ++j)
-      values[site * widest + j] = routing.moments.at(next++).*which;
+      values[site * widest + j] = routing.moments.at(next++).*field.value;
   return values;
 }
 
@@ -53,6 +51,8 @@ void write_seal(const std::string& path) {
 }
 
 }  // namespace
+
+std::string batch_group(int64_t index) { return fmt::format("/batch_{:05}/", index); }
 
 std::string parts_folder(const std::string& output) { return output + ".parts"; }
 
@@ -89,25 +89,16 @@ void PartWriter::write(const BatchRecord& record) {
   };
   file_.write<float>(group + kCleanNll, record.clean_nll, {group + "sequence", group + "token"},
                      {"nats/token", "negative log-likelihood of the next token, clean run"});
-  put(kDeltaNll, join(record.outcomes, &Outcome::delta_nll), {"comparison", "sequence"},
-      {"nats", "sum over tokens of the change of nll"});
-  put(kKl, join(record.outcomes, &Outcome::kl), {"comparison", "sequence"},
-      {"nats", "sum over tokens of the divergence"});
-  put(kFlips, join(record.outcomes, &Outcome::flips), {"comparison", "sequence"},
-      {"1", "tokens whose most likely next token changed"});
+  for (const OutcomeSum& sum : kOutcomeSums)
+    put(sum.name, join(record.outcomes, sum), {"comparison", "sequence"}, {sum.units, sum.long_name});
   std::vector<double> largest;
   for (const Outcome& outcome : record.outcomes) largest.push_back(outcome.largest_change);
   put(kLargestChange, largest, {"comparison"}, {"nats", "largest |delta nll| or divergence of any token"});
 
   const RoutingRecord& routing = record.routing;
   if (routing.tokens == 0) return;
-  const auto moments = [&](const char* name, double WeightMoments::*which, const char* long_name) {
-    put(name, spread(routing, layout_.plan, which), {"site", "source"}, {"1", long_name});
-  };
-  moments(kMean, &WeightMoments::mean, "mean weight over the batch's tokens, clean run");
-  moments(kSumSquares, &WeightMoments::sum_squares, "sum of squared deviations of the weight from its mean");
-  moments(kLowest, &WeightMoments::lowest, "smallest weight of any token");
-  moments(kHighest, &WeightMoments::highest, "largest weight of any token");
+  for (const MomentField& field : kMomentFields)
+    put(field.name, spread(routing, layout_.plan, field), {"site", "source"}, {"1", field.long_name});
   put(kEntropy, routing.entropy, {"site"}, {"nats", "sum over tokens of the entropy of the weights"});
   if (!layout_.all_weights) return;
   const int64_t sites = static_cast<int64_t>(layout_.plan.sites.size()), widest = layout_.plan.max_sources();

@@ -27,28 +27,6 @@ std::string interval(const Estimate& estimate, const char* format) {
   return fmt::format("[{}, {}]", number(estimate.low, format), number(estimate.high, format));
 }
 
-std::string bytes(int64_t count) {
-  const double gib = static_cast<double>(count) / (1 << 30), mib = static_cast<double>(count) / (1 << 20);
-  return gib >= 1 ? fmt::format("{:.2f} GiB", gib) : fmt::format("{:.1f} MiB", mib);
-}
-
-size_t name_width(const std::vector<Cell>& cells) {
-  size_t width = 4;
-  for (const Cell& cell : cells) width = std::max(width, cell.name.size());
-  return width;
-}
-
-/// "4 (1 skipped, 2 duplicate)"
-std::string sites(const Cell& cell) {
-  std::string text = std::to_string(cell.sites_ablated), notes;
-  const auto note = [&](int count, const char* what) {
-    if (count > 0) notes += fmt::format("{}{} {}", notes.empty() ? "" : ", ", count, what);
-  };
-  note(cell.sites_skipped, "skipped");
-  note(cell.sites_duplicate, "duplicate");
-  return notes.empty() ? text : text + " (" + notes + ")";
-}
-
 void append_mass(std::string& text, const RoutingTrace& trace) {
   constexpr Family kFamilies[] = {Family::embedding, Family::older, Family::recent, Family::current};
   constexpr Band kBands[] = {Band::early, Band::mid, Band::late};
@@ -87,7 +65,7 @@ void append_cells(std::string& text, const Results& results, double alpha) {
     line(text, "  {:<{}}  {:>8}  {:>10}  {:<24}{:>10}{:>9}  {}", cell.name, width,
          number(effect.mass, "{:.4f}"), number(effect.delta_nll.value, "{:+.5f}"),
          interval(effect.delta_nll, "{:+.5f}"), number(effect.kl.value, "{:.5f}"),
-         number(100 * effect.flip_rate.value, "{:.2f}"), sites(cell));
+         number(100 * effect.flip_rate.value, "{:.2f}"), site_counts(cell));
   }
 }
 
@@ -112,6 +90,22 @@ void append_known_answers(std::string& text, const Results& results) {
 
 }  // namespace
 
+size_t name_width(const std::vector<Cell>& cells) {
+  size_t width = 4;
+  for (const Cell& cell : cells) width = std::max(width, cell.name.size());
+  return width;
+}
+
+std::string site_counts(const Cell& cell) {
+  std::string text = std::to_string(cell.sites_ablated), notes;
+  const auto note = [&](int count, const char* what) {
+    if (count > 0) notes += fmt::format("{}{} {}", notes.empty() ? "" : ", ", count, what);
+  };
+  note(cell.sites_skipped, "skipped");
+  note(cell.sites_duplicate, "duplicate");
+  return notes.empty() ? text : text + " (" + notes + ")";
+}
+
 std::string results_report(const Results& results, double alpha, const std::string& path) {
   const Evaluation& evaluation = results.evaluation;
   std::string text;
@@ -122,49 +116,6 @@ std::string results_report(const Results& results, double alpha, const std::stri
   if (!results.cells.empty()) append_cells(text, results, alpha);
   append_known_answers(text, results);
   line(text, "\nResults: {}", path);
-  return text;
-}
-
-std::string dry_run_report(const EvalModel& model, const EvalConfig& config, const std::vector<Cell>& cells,
-                           const std::vector<KnownAnswer>& known_answers, const DepthPlan& plan,
-                           const Arena& arena) {
-  std::string text;
-  const int64_t seq_len = config.data.seq_len, sequences = config.data.sequences;
-  line(text, "Model: {}\n  {}", model.folder.path(), model.describe());
-  line(text, "Data: {} sequences of {} tokens, {} at a time", sequences, seq_len,
-       std::min(config.micro_batch, sequences));
-  line(text, "Output: {}", config.output);
-  if (!cells.empty()) {
-    const size_t width = name_width(cells);
-    line(text, "\nCells: {}\n  {:<{}}  {:<16}{}", cells.size(), "name", width, "first site", "sites");
-    for (const Cell& cell : cells)
-      line(text, "  {:<{}}  {:<16}{}", cell.name, width,
-           cell.runs() ? plan.site_name(cell.first_site) : "not run", sites(cell));
-  }
-  line(text, "\nMemory ({})", to_string(arena.device()));
-  for (int i = 0; i < kNumPurposes; ++i) {
-    const Purpose purpose = static_cast<Purpose>(i);
-    if (arena.bytes(purpose) > 0)
-      line(text, "  {:<16}{:>12}", to_string(purpose), bytes(arena.bytes(purpose)));
-  }
-  line(text, "  {:<16}{:>12}", "total", bytes(arena.total_bytes()));
-  int64_t comparisons = static_cast<int64_t>(known_answers.size());
-  for (const Cell& cell : cells) comparisons += cell.runs();
-  line(text, "Memory for results (rank 0's, on the host; not for --part)");
-  line(text, "  {:<16}{:>12}", "measured", bytes(Evaluation::bytes(sequences, seq_len, comparisons)));
-  line(text, "  {:<16}{:>12}", "bootstrap",
-       bytes(
-           BootstrapMemory::bytes(config.statistics.bootstrap, sequences, analyzed_quantities(comparisons))));
-
-  double passes = Evaluator::cost(model.config, seq_len, 0);
-  for (const Cell& cell : cells)
-    if (cell.runs()) passes += Evaluator::cost(model.config, seq_len, cell.first_site);
-  for (const KnownAnswer& known_answer : known_answers)
-    passes += Evaluator::cost(model.config, seq_len, known_answer.first_site);
-  const double flops = Qwen3::train_flops_per_token(model.config, seq_len) / 3 *
-                       static_cast<double>(sequences) * static_cast<double>(seq_len) * passes;
-  line(text, "\nCost: {:.1f} forward passes over {} tokens, {:.3g} FLOPs in matrix products", passes,
-       sequences * seq_len, flops);
   return text;
 }
 

@@ -1,21 +1,20 @@
-// What a person reads on the terminal: the plan of a dry run, and the results.
+// The table of results that a person reads on the terminal.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "eval/results/results_file.h"
-#include "eval/setup.h"
-#include "kernels/arena.h"
+#include "eval/analysis/findings.h"
 
 namespace depthroute {
 
-/// Model, data, cells, memory by purpose and cost.
-std::string dry_run_report(const EvalModel& model, const EvalConfig& config, const std::vector<Cell>& cells,
-                           const std::vector<KnownAnswer>& known_answers, const DepthPlan& plan,
-                           const Arena& arena);
-
 /// Clean loss, routing mass, cells, known answers, and where the file is.
 std::string results_report(const Results& results, double alpha, const std::string& path);
+
+// What the dry run shows of cells as well.
+/// Width of the longest name.
+size_t name_width(const std::vector<Cell>& cells);
+/// Counts of sites, as in "4 (1 skipped, 2 duplicate)".
+std::string site_counts(const Cell& cell);
 
 }  // namespace depthroute

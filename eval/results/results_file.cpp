@@ -49,20 +49,6 @@ bool is_results_file(const std::string& path) {
 
 }  // namespace
 
-void Provenance::add_device(const std::string& device) {
-  if (std::find(devices.begin(), devices.end(), device) == devices.end()) devices.push_back(device);
-}
-
-void Provenance::add_parameters_after(const std::string& checksum) {
-  if (parameters_after.empty() || parameters_after == parameters_before) parameters_after = checksum;
-}
-
-bool Results::known_answers_pass() const {
-  for (size_t i = 0; i < known_answers.size(); ++i)
-    if (!known_answers[i].passes(known_answer_outcomes[i].largest_change)) return false;
-  return provenance.parameters_before == provenance.parameters_after;
-}
-
 void check_output_path(const std::string& path) {
   const std::string name = fs::path(path).filename().string();
   std::error_code ignored;

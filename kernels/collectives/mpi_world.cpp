@@ -29,13 +29,13 @@ class MpiWorld : public World {
         comm_(mpi::duplicate(MPI_COMM_WORLD, timeout())) {}
   ~MpiWorld() override;
 
-  void barrier() override;
-  std::string broadcast(const std::string& bytes) override;
-  std::vector<std::string> gather(const std::string& bytes) override;
   [[noreturn]] void abort(int status) override;
-  std::unique_ptr<Collectives> make_collectives(Device device, const CollectivesOptions& options) override;
 
  private:
+  void do_barrier() override;
+  std::string do_broadcast(const std::string& bytes) override;
+  std::vector<std::string> do_gather(const std::string& bytes) override;
+  std::unique_ptr<Collectives> do_make_collectives(Device device, const CollectivesOptions& options) override;
   BackoffOptions backoff_options(const char* call) const { return {call, timeout()}; }
 
   MPI_Comm comm_;
@@ -49,7 +49,7 @@ MpiWorld::~MpiWorld() {
   // them. The launcher ends the job when a process goes without it.
   if (std::uncaught_exceptions() > 0 && !leaving()) return;
   try {
-    barrier();
+    do_barrier();
   } catch (const std::exception& error) {
     report("depthroute", {kExitFailure, fmt::format("rank {}: at the end: {}", rank(), error.what())});
     abort(kExitFailure);
@@ -57,13 +57,13 @@ MpiWorld::~MpiWorld() {
   (void)MPI_Finalize();
 }
 
-void MpiWorld::barrier() {
+void MpiWorld::do_barrier() {
   MPI_Request request = MPI_REQUEST_NULL;
   DR_MPI_CHECK(MPI_Ibarrier(comm_, &request));
   mpi::complete(request, backoff_options("barrier"));
 }
 
-std::string MpiWorld::broadcast(const std::string& bytes) {
+std::string MpiWorld::do_broadcast(const std::string& bytes) {
   int64_t size = narrow<int64_t>(bytes.size());
   MPI_Request request = MPI_REQUEST_NULL;
   DR_MPI_CHECK(MPI_Ibcast(&size, 1, MPI_INT64_T, 0, comm_, &request));
@@ -77,7 +77,7 @@ std::string MpiWorld::broadcast(const std::string& bytes) {
   return result;
 }
 
-std::vector<std::string> MpiWorld::gather(const std::string& bytes) {
+std::vector<std::string> MpiWorld::do_gather(const std::string& bytes) {
   constexpr int kTag = 1;
   const int64_t mine = narrow<int64_t>(bytes.size());
   std::vector<int64_t> sizes(is_rank_0() ? static_cast<size_t>(size()) : 0);
@@ -108,7 +108,7 @@ void MpiWorld::abort(int status) {
   std::_Exit(status);
 }
 
-std::unique_ptr<Collectives> MpiWorld::make_collectives(Device device, const CollectivesOptions& options) {
+std::unique_ptr<Collectives> MpiWorld::do_make_collectives(Device device, const CollectivesOptions& options) {
   if (size() == 1 && !(device == Device::cuda && options.backend == "nccl")) return make_single_collectives();
   if (device == Device::cuda && use_nccl(*this, options)) return make_nccl_collectives(*this, options);
   return make_mpi_collectives(mpi::duplicate(comm_, timeout()), device, options);

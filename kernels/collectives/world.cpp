@@ -3,7 +3,6 @@
 #include <errno.h>
 
 #include <cstdlib>
-#include <exception>
 #include <sstream>
 
 #include "configs/base/error.h"
@@ -33,50 +32,37 @@ class SingleCollectives : public Collectives {
 class SingleWorld : public World {
  public:
   SingleWorld() : World(0, 1, 0, 1) {}
-  void barrier() override {}
-  std::string broadcast(const std::string& bytes) override { return bytes; }
-  std::vector<std::string> gather(const std::string& bytes) override { return {bytes}; }
   [[noreturn]] void abort(int status) override { std::_Exit(status); }
-  std::unique_ptr<Collectives> make_collectives(Device device, const CollectivesOptions& options) override {
-    // Only where NCCL is asked for by name: for a look at whether it works here.
+
+ private:
+  void do_barrier() override {}
+  std::string do_broadcast(const std::string& bytes) override { return bytes; }
+  std::vector<std::string> do_gather(const std::string& bytes) override { return {bytes}; }
+  std::unique_ptr<Collectives> do_make_collectives(Device device,
+                                                   const CollectivesOptions& options) override {
+    // NCCL only if asked for by name: to see whether it works here.
     if (device == Device::cuda && options.backend == "nccl" && use_nccl(*this, options))
       return make_nccl_collectives(*this, options);
     return make_single_collectives();
   }
 };
 
-/// What body() threw, in a form that travels; `thrown` is empty if it threw nothing.
-Failure run(const std::function<void()>& body, std::exception_ptr& thrown) {
-  try {
-    body();
-    return {};
-  } catch (const CollectiveTimeout&) {
-    throw;  // nobody would answer
-  } catch (const QuietExit& exit) {
-    thrown = std::current_exception();
-    return {exit.status, "ended"};
-  } catch (...) {
-    thrown = std::current_exception();
-    return current_failure();
-  }
+Failure with_rank(const Failure& failure, int rank) {
+  return {failure.status, fmt::format("rank {}: {}", rank, failure.text)};
 }
 
-[[noreturn]] void rethrow_with_rank(const Failure& failure, int rank) {
-  const std::string message = fmt::format("rank {}: {}", rank, failure.text);
-  if (failure.status == kExitBadInput) throw InputError(message);
-  if (failure.status == kExitInterrupted) throw Interrupted(message);
-  throw SystemError(message);
+[[noreturn]] void throw_failure(const Failure& failure) {
+  if (failure.status == kExitBadInput) throw InputError(failure.text);
+  if (failure.status == kExitInterrupted) throw Interrupted(failure.text);
+  throw SystemError(failure.text);
 }
 
 }  // namespace
 
-void World::together(const std::function<void()>& body) {
-  if (size_ == 1) return body();
-  std::exception_ptr thrown;
-  const Failure mine = run(body, thrown);
-  // The rank 0 sees all failures and says who speaks: "<rank> <status> <1 if all failed alike>".
+World::Verdict World::exchange(const Failure* mine) {
+  // Rank 0 sees all failures and decides; the verdict travels as "<rank> <status> <1 if all failed alike>".
   const std::vector<std::string> all =
-      gather(thrown ? fmt::format("{} {}", mine.status, mine.text) : std::string());
+      do_gather(mine ? fmt::format("{} {}", mine->status, mine->text) : std::string());
   int speaker = -1;
   bool alike = true;
   for (int r = 0; r < static_cast<int>(all.size()); ++r) {
@@ -84,39 +70,110 @@ void World::together(const std::function<void()>& body) {
     alike = alike && all[r] == all[0];
   }
   const int status = speaker < 0 ? 0 : std::atoi(all[speaker].c_str());
-  std::istringstream verdict(broadcast(fmt::format("{} {} {}", speaker, status, alike ? 1 : 0)));
-  int agreed_speaker = -1, agreed_status = 0, agreed_alike = 0;
-  verdict >> agreed_speaker >> agreed_status >> agreed_alike;
-  if (agreed_speaker < 0) return;
-  leaving_ = true;
-  if (agreed_speaker != rank_) throw QuietExit{agreed_status};
-  if (agreed_alike) std::rethrow_exception(thrown);
-  rethrow_with_rank(mine, rank_);
+  std::istringstream agreed(do_broadcast(fmt::format("{} {} {}", speaker, status, alike ? 1 : 0)));
+  Verdict verdict;
+  agreed >> verdict.speaker >> verdict.status >> verdict.alike;
+  if (verdict.speaker >= 0) leaving_ = true;
+  return verdict;
+}
+
+void World::check() {
+  if (size_ == 1) return;
+  const Verdict verdict = exchange(nullptr);
+  if (verdict.speaker >= 0) throw QuietExit{verdict.status};
+}
+
+Failure World::share_failure(const Failure& failure) {
+  const Verdict verdict = exchange(&failure);
+  if (verdict.speaker != rank_) throw QuietExit{verdict.status};
+  return verdict.alike ? failure : with_rank(failure, rank_);
+}
+
+void World::barrier() {
+  check();  // nobody gets past it before all have come
+}
+
+std::string World::broadcast(const std::string& bytes) {
+  check();
+  return do_broadcast(bytes);
+}
+
+int64_t World::broadcast(int64_t value) { return std::stoll(broadcast(std::to_string(value))); }
+
+std::vector<std::string> World::gather(const std::string& bytes) {
+  check();
+  return do_gather(bytes);
+}
+
+std::unique_ptr<Collectives> World::make_collectives(Device device, const CollectivesOptions& options) {
+  std::unique_ptr<Collectives> made = do_make_collectives(device, options);
+  has_bulk_ = true;
+  return made;
+}
+
+void World::together(const std::function<void()>& body) {
+  if (size_ == 1) return body();
+  try {
+    body();
+  } catch (const CollectiveTimeout&) {
+    throw;  // nobody would answer
+  } catch (const QuietExit&) {
+    throw;  // agreed on already
+  } catch (...) {
+    const Failure mine = current_failure();
+    const Failure said = share_failure(mine);
+    if (said.text == mine.text) throw;
+    throw_failure(said);
+  }
+  check();
 }
 
 void World::require_equal(const std::string& what, const std::string& value) {
-  if (size_ == 1) return;
   const std::vector<std::string> all = gather(value);
   together([&] {
     for (int r = 1; r < static_cast<int>(all.size()); ++r)
       if (all[r] != all[0])
-        throw DataError("{}: rank 0 has {}, rank {} has {}: all processes must see the same files", what,
-                        all[0], r, all[r]);
+        throw DataError("{}: rank 0 has {}, rank {} has {}: all ranks must see the same files", what, all[0],
+                        r, all[r]);
   });
 }
 
 namespace {
 
-/// What to do about an exception of run_in_world's body, which is being handled. It is reported here, not by
-/// the caller: once one process of a job ends with a status, mpirun ends the others, and those may be faster
-/// at it than the caller of the one that has something to say.
-int leave(World& world) {
+/// Deals with an exception of run_in_world's body, in a catch block. Returns the exit status.
+/// `others_answer`: no collective has timed out. The line is printed here, not by the caller: once one rank
+/// ends with a status, mpirun ends the others, and they may be faster at it than the caller of the rank that
+/// speaks.
+int leave(World& world, bool others_answer) {
   if (world.size() == 1) throw;
   Failure failure = current_failure();
-  if (!world.leaving()) failure.text = fmt::format("rank {}: {}", world.rank(), failure.text);
+  if (!world.leaving()) {  // else agreed on, and its message is complete
+    const Failure alone = with_rank(failure, world.rank());
+    try {
+      failure = others_answer && !world.must_abort() ? world.share_failure(failure) : alone;
+    } catch (const QuietExit&) {
+      throw;
+    } catch (...) {  // nobody answered
+      failure = alone;
+    }
+  }
   report(program_invocation_short_name, failure);
   if (!world.leaving()) world.abort(failure.status);
   return failure.status;
+}
+
+int run_body(World& world, const std::function<int(World&)>& body) {
+  try {
+    const int status = body(world);
+    if (!world.must_abort()) world.barrier();  // learns of a rank that failed after its last collective
+    return status;
+  } catch (const QuietExit&) {
+    throw;
+  } catch (const CollectiveTimeout&) {
+    return leave(world, false);
+  } catch (...) {
+    return leave(world, true);
+  }
 }
 
 }  // namespace
@@ -124,11 +181,9 @@ int leave(World& world) {
 int run_in_world(const std::function<int(World&)>& body) {
   const std::unique_ptr<World> world = make_world();
   try {
-    return body(*world);
+    return run_body(*world, body);
   } catch (const QuietExit& exit) {
     return exit.status;
-  } catch (...) {
-    return leave(*world);
   }
 }
 

@@ -23,6 +23,7 @@ int run(World& world, const std::string& name, const Options& options) {
       {"control", check_control_plane},
       {"together", together},
       {"equal", require_equal},
+      {"fail_before", fail_before},
       {"missing", missing},
       {"lonely", lonely_failure},
       {"wait", wait_for_signals},

@@ -26,6 +26,7 @@ void measure_speed(World& world, const Options& options);
 // world_cases.cpp
 void check_control_plane(World& world, const Options& options);
 void together(World& world, const Options& options);
+void fail_before(World& world, const Options& options);
 void require_equal(World& world, const Options& options);
 void missing(World& world, const Options& options);
 void lonely_failure(World& world, const Options& options);

@@ -112,7 +112,7 @@ TEST_P(OnPath, AProcessThatFailsAloneEndsTheJobWithItsOwnWords) {
     if (path().name.rfind("Nccl", 0) == 0 && std::string(what) == "pending") continue;  // the fake waits
     const Result result = run(3, {"lonely", "--what", what});
     EXPECT_EQ(result.status, 1) << what << result.err;
-    EXPECT_EQ(errors_of(result), Words{"process 2: something broke"}) << what;
+    EXPECT_EQ(errors_of(result), Words{"rank 2: something broke"}) << what;
   }
 }
 
@@ -149,11 +149,11 @@ TEST_F(Processes, FailTogetherWithOneLine) {
            {"...", 0, {}},
            {"iii", 2, {"the same file is missing"}},
            {"sss", 1, {"the same file is missing"}},
-           {".i.", 2, {"process 1: the same file is missing"}},
-           {"..s", 1, {"process 2: the same file is missing"}},
+           {".i.", 2, {"rank 1: the same file is missing"}},
+           {"..s", 1, {"rank 2: the same file is missing"}},
            {"III", 2, {"rank 0: own trouble 0"}},
-           {".SI", 1, {"process 1: own trouble 1"}},
-           {".IS", 2, {"process 1: own trouble 1"}},
+           {".SI", 1, {"rank 1: own trouble 1"}},
+           {".IS", 2, {"rank 1: own trouble 1"}},
        }) {
     const Result result = run(3, {"together", "--what", who});
     EXPECT_EQ(result.status, status) << who;
@@ -161,9 +161,20 @@ TEST_F(Processes, FailTogetherWithOneLine) {
   }
 }
 
+TEST_F(Processes, LearnOfAFailureAtTheirNextCall) {
+  for (const char* call : {"barrier", "broadcast", "gather", "together", "require_equal", "end"}) {
+    const Result one = run(3, {"fail_before", "--what", std::string("alone/") + call});
+    EXPECT_EQ(one.status, 2) << call << one.err;
+    EXPECT_EQ(errors_of(one), Words{"rank 2: a file is broken"}) << call << one.err;
+    const Result all = run(3, {"fail_before", "--what", std::string("all/") + call});
+    EXPECT_EQ(all.status, 2) << call << all.err;
+    EXPECT_EQ(errors_of(all), Words{"a file is broken"}) << call << all.err;
+  }
+}
+
 TEST_F(Processes, StopTogetherWithOneLineThatIsNoError) {
   for (const auto& [who, said] : std::vector<std::pair<std::string, std::string>>{
-           {"ppp", ": stopped by a test\n"}, {".p.", ": process 1: stopped by a test\n"}}) {
+           {"ppp", ": stopped by a test\n"}, {".p.", ": rank 1: stopped by a test\n"}}) {
     const Result result = run(3, {"together", "--what", who});
     EXPECT_EQ(result.status, kExitInterrupted) << who;
     EXPECT_EQ(errors_of(result), Words{}) << result.err;
@@ -178,9 +189,8 @@ TEST_F(Processes, MustSeeTheSame) {
   const Result result = run(3, {"equal", "--what", "aab"});
   EXPECT_EQ(result.status, 2);
   ASSERT_EQ(errors_of(result).size(), 1u) << result.err;
-  EXPECT_TRUE(
-      has(errors_of(result)[0],
-          "shard a.bin: rank 0 has a tokens, process 2 has b tokens: all processes must see the same"));
+  EXPECT_TRUE(has(errors_of(result)[0],
+                  "shard a.bin: rank 0 has a tokens, rank 2 has b tokens: all ranks must see the same"));
 }
 
 TEST_F(Processes, WaitForOneThatNeverComesForALimitedTime) {
@@ -194,7 +204,7 @@ TEST_F(Processes, WaitForOneThatNeverComesForALimitedTime) {
 TEST_F(Processes, TheStatusIsThatOfTheOneThatFailed) {
   const Result result = run(3, {"lonely", "--what", "input"});
   EXPECT_EQ(result.status, 2) << result.err;
-  EXPECT_EQ(errors_of(result), Words{"process 2: a file is broken"});
+  EXPECT_EQ(errors_of(result), Words{"rank 2: a file is broken"});
 }
 
 TEST_F(Processes, DoNotOutliveOneThatIsKilled) {

@@ -64,6 +64,20 @@ void together(World& world, const Options& options) {
   });
 }
 
+/// The last rank (`what` = "alone"), or every one ("all"), fails just before each kind of call, or before the
+/// end.
+void fail_before(World& world, const Options& options) {
+  const size_t slash = options.what.find('/');
+  const std::string who = options.what.substr(0, slash), call = options.what.substr(slash + 1);
+  require(world.broadcast(int64_t{7}) == 7, "broadcast of a number");
+  if (who == "all" || world.rank() == world.size() - 1) throw DataError("a file is broken");
+  if (call == "barrier") world.barrier();
+  if (call == "broadcast") world.broadcast("x");
+  if (call == "gather") world.gather("x");
+  if (call == "together") world.together([] {});
+  if (call == "require_equal") world.require_equal("the weather", "fine");
+}
+
 void require_equal(World& world, const Options& options) {
   world.require_equal("the weather", "fine");
   const char letter = options.what.at(static_cast<size_t>(world.rank()));

@@ -11,7 +11,7 @@
 #include "configs/base/random.h"
 #include "data/token_stream.h"
 #include "eval/measure/work_plan.h"
-#include "eval/setup.h"
+#include "eval/input.h"
 #include "tests/kernels/host_tensor.h"
 #include "tests/paths.h"
 #include "train/model/qwen3.h"

@@ -56,19 +56,20 @@ class ThreadHub {
 class ThreadWorld : public World {
  public:
   ThreadWorld(ThreadHub& hub, int rank) : World(rank, hub.size(), rank, hub.size()), hub_(hub) {}
-  void barrier() override { hub_.exchange(rank(), ""); }
-  std::string broadcast(const std::string& bytes) override { return hub_.exchange(rank(), bytes)[0]; }
-  std::vector<std::string> gather(const std::string& bytes) override {
+  [[noreturn]] void abort(int status) override { std::_Exit(status); }
+
+ private:
+  void do_barrier() override { hub_.exchange(rank(), ""); }
+  std::string do_broadcast(const std::string& bytes) override { return hub_.exchange(rank(), bytes)[0]; }
+  std::vector<std::string> do_gather(const std::string& bytes) override {
     std::vector<std::string> all = hub_.exchange(rank(), bytes);
     if (!is_rank_0()) all.clear();
     return all;
   }
-  [[noreturn]] void abort(int status) override { std::_Exit(status); }
-  std::unique_ptr<Collectives> make_collectives(Device, const CollectivesOptions&) override {
+  std::unique_ptr<Collectives> do_make_collectives(Device, const CollectivesOptions&) override {
     throw ConfigError("threads have no collectives on tensors: start processes");
   }
 
- private:
   ThreadHub& hub_;
 };
 

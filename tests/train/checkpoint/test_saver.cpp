@@ -116,7 +116,7 @@ TEST_F(CheckpointSaving, AFullDiskIsOneErrorThatNamesProcessAndFile) {
   ASSERT_GT(largest.size, second.size) << "otherwise more than one fails";
   const size_t part = largest.path.find("-0000");
   ASSERT_NE(part, std::string::npos) << largest.path;
-  const std::string process = "process " + std::to_string(largest.path[part + 5] - '1') + ": ";
+  const std::string process = "rank " + std::to_string(largest.path[part + 5] - '1') + ": ";
   std::string text;
   {
     const FileLimit limit(largest.size - 1);

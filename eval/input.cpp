@@ -1,9 +1,9 @@
-#include "eval/setup.h"
-
-#include <algorithm>
+#include "eval/input.h"
 
 #include "configs/base/error.h"
+#include "configs/read.h"
 #include "data/checkpoint_folder.h"
+#include "data/files.h"
 #include "train/model/weights.h"
 
 namespace depthroute {
@@ -72,6 +72,58 @@ TokenStream open_eval_tokens(const EvalConfig& config, int64_t vocab_size) {
     throw ConfigError("data.sequences is {}, but data.shards hold {} windows of seq_len {} ({} tokens)",
                       config.data.sequences, available, config.data.seq_len, tokens.num_tokens());
   return tokens;
+}
+
+std::string config_hash(const EvalConfig& config) {
+  EvalConfig same = config;
+  same.output.clear();  // where the results go is not part of what they are
+  const std::string text = to_yaml(same);
+  return hash_bytes(std::as_bytes(std::span<const char>(text)));
+}
+
+EvalInput::EvalInput(const EvalConfig& eval_config, const std::string& folder)
+    : config(eval_config),
+      model(open_eval_model(config, folder.empty() ? config.model.from : folder)),
+      tokens(open_eval_tokens(config, model.config.vocab_size)),
+      plan(make_depth_plan(model.config)),
+      cells(resolve_cells(config.cells, plan)),
+      known_answers(make_known_answers(plan, model.recency_bias)) {}
+
+std::vector<Comparison> EvalInput::comparisons() const {
+  std::vector<Comparison> list;
+  for (const Cell& cell : cells)
+    if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.site_interventions});
+  for (const KnownAnswer& known_answer : known_answers)
+    list.push_back({known_answer.name, known_answer.first_site, known_answer.site_interventions});
+  return list;
+}
+
+Provenance EvalInput::provenance(const CommandLine& command) const {
+  Provenance from;
+  from.command_line = command.text;
+  from.config_yaml = to_yaml(config);
+  from.config_hash = config_hash(config);
+  from.checkpoint_path = model.folder.path();
+  from.checkpoint_checksum = model_checksum(model.folder);
+  for (size_t i = 0; i < tokens.shards().size(); ++i) {
+    const ShardContents contents = tokens.read_contents(i);
+    tokens.check_vocabulary(i, contents);
+    from.data_paths.push_back(tokens.shards()[i].path);
+    from.data_checksums.push_back(contents.checksum);
+  }
+  from.seed = config.statistics.seed;
+  from.wrapped = model.wrapped();
+  return from;
+}
+
+bool EvalInput::stores_weights() const {
+  return config.routing.weights == "all" && plan.sites.front().routed;
+}
+
+PartLayout EvalInput::layout(const BatchRange& batches) const {
+  PartLayout layout{plan, batches, config.data.seq_len, {}, stores_weights()};
+  for (const Comparison& comparison : comparisons()) layout.comparisons.push_back(comparison.name);
+  return layout;
 }
 
 }  // namespace depthroute
