@@ -33,6 +33,8 @@ class Run {
   void load();
   /// Holds the lock on the output, making its folder. Rank 0, before anything is written.
   void claim_output();
+  /// Prints the model and the devices. Rank 0, when all memory has been taken.
+  void announce() const;
   /// Measures `batches` on all ranks; `sink` gets their records, in order, on rank 0.
   void measure(const BatchRange& batches, const RecordSink& sink);
 
@@ -41,7 +43,6 @@ class Run {
 
  private:
   void require_one_precision();
-  void print_start() const;
 
   World& world_;
   const EvalInput& input_;
@@ -73,7 +74,6 @@ void Run::load() {
   from_.parameters_before = engine_->parameters();
   world_.require_equal("the checksum of the parameters (model.from)", from_.parameters_before);
   require_one_precision();
-  if (world_.is_rank_0()) print_start();
 }
 
 void Run::require_one_precision() {
@@ -88,7 +88,7 @@ void Run::require_one_precision() {
   if (world_.is_rank_0()) from_.precision = precisions[0];
 }
 
-void Run::print_start() const {
+void Run::announce() const {
   say(stdout, fmt::format("Model: {}\n  {}\nDevice: {}{}\n\n", input_.model.folder.path(),
                           input_.model.describe(), fmt::join(from_.devices, "; "),
                           world_.size() > 1 ? fmt::format(", {} ranks", world_.size()) : ""));
@@ -287,6 +287,7 @@ int measure_whole(World& world, const CommandLine& command, const EvalInput& inp
   if (world.is_rank_0()) {
     run.claim_output();
     builder.emplace(input);
+    run.announce();
   }
   run.measure(input.batches(), [&](BatchRecord&& record) { builder->add(record); });
   const LongWait wait(world, kRank0Seconds);
@@ -316,6 +317,7 @@ int measure_part(World& world, const CommandLine& command, const EvalInput& inpu
   if (world.is_rank_0()) {
     run.claim_output();
     writer.emplace(path, input.layout(batches));
+    run.announce();
   }
   run.measure(batches, [&](BatchRecord&& record) {
     known_answers.add(record);

@@ -127,7 +127,7 @@ TEST_F(EvalParallel, MergeNamesWhatIsMissingDamagedOrOfAnotherEvaluation) {
     expect_refusal(ran, words);
     fs::rename(moved, parts());
   };
-  refused({"3 of 7 parts are not there: 1, 4, 5"});
+  refused({"3 of 7 parts are missing: 1, 4, 5"});
   measure_parts(text, 7, one);
   const Ran check = merge(text, 7, one + " --dry-run");
   EXPECT_EQ(check.status, 0) << check.err;
@@ -170,7 +170,7 @@ TEST_F(EvalParallel, WhatCannotBeAPartIsRefused) {
   expect_refused(text, "3 parts at most", "--merge 4");
   expect_refused(text, "--merge", "--merge 0");
   expect_refused(text, "exclude", "--merge 2 --part 0/2");
-  expect_refused(text, "2 of 2 parts are not there", "--merge 2");
+  expect_refused(text, "2 of 2 parts are missing", "--merge 2");
   const Ran planned = run(text, part_argument(2, 3) + " --dry-run");
   EXPECT_EQ(planned.status, 0) << planned.err;
   EXPECT_NE(planned.out.find("Part 2 of 3: sequences 6 to 6 of 7"), std::string::npos) << planned.out;
@@ -208,7 +208,7 @@ TEST_F(EvalParallel, UnderMpirunTheFileIsThatOfOneProcess) {
   for (int processes : {2, 4}) {  // three batches: the cells are spread as well
     const Result ran = run_under_mpi(processes, "depthroute-eval", arguments(text), folder_.path());
     ASSERT_EQ(ran.status, 0) << ran.err;
-    EXPECT_NE(ran.out.find(fmt::format("{} processes", processes)), std::string::npos) << ran.out;
+    EXPECT_NE(ran.out.find(fmt::format("{} ranks", processes)), std::string::npos) << ran.out;
     expect_equal_to(expected);
     fs::remove(results());
   }
@@ -231,7 +231,7 @@ TEST_F(EvalParallel, AKilledProcessEndsTheJobWithoutAFile) {
   for (int attempt = 0; attempt < 5 && killed == 0; ++attempt) {
     testing_support::MpiJob job(3, "depthroute-eval", arguments(text, {"--set", "micro_batch=1"}),
                                 folder_.path());
-    ASSERT_TRUE(job.wait_for_output("3 processes"));
+    ASSERT_TRUE(job.wait_for_output("3 ranks"));
     job.send(attempt % 3, SIGKILL);
     const Result ran = job.wait();
     if (ran.status == 0) continue;  // it was done by then
@@ -257,7 +257,7 @@ TEST_F(EvalParallel, UnderMpirunAFailureIsOneLineOfOneProcess) {
   const std::string text = config_text("cumulative", kGrid);
   fails(text, {"--set", "data.sequences=12"}, "11 windows");
   fails(text, {"--set", "micro_batch=many"}, "micro_batch");
-  fails(text, {"--merge", "2"}, "one process");
+  fails(text, {"--merge", "2"}, "a single rank");
   std::vector<int32_t> tokens = random_tokens(100);
   tokens[40] = 98;  // in the second batch, but all tokens are looked at before anything is measured
   write_shard(folder_.path("val.bin"), tokens, 300);

@@ -1,5 +1,5 @@
-// Several processes of a job as threads of one: what they tell each other goes through memory. For what needs
-// World alone; there are no Collectives on tensors.
+// The ranks of a job as threads of one process, which exchange messages through memory. For tests that need
+// only a World; there are no Collectives on tensors.
 #pragma once
 
 #include <condition_variable>
@@ -73,20 +73,35 @@ class ThreadWorld : public World {
   ThreadHub& hub_;
 };
 
-/// Runs `body` on `size` threads as the processes of a job. Throws what the one that speaks has thrown; all
-/// of them have ended then.
+/// Shares the exception being handled with the other ranks, as run_in_world() does. Returns it on the rank
+/// that speaks, or where nobody answers; nullptr elsewhere.
+inline std::exception_ptr thrown_by(World& world) {
+  std::exception_ptr thrown = std::current_exception();
+  if (world.leaving()) return thrown;
+  try {
+    world.share_failure(current_failure());
+  } catch (const QuietExit&) {
+    return nullptr;
+  } catch (const CollectiveTimeout&) {
+  }
+  return thrown;
+}
+
+/// Runs `body` on `size` threads as the ranks of a job. Throws what the rank that speaks has thrown, when all
+/// have ended.
 inline void as_processes(int size, const std::function<void(World&)>& body) {
   ThreadHub hub(size);
   std::vector<std::exception_ptr> thrown(static_cast<size_t>(size));
   std::vector<std::thread> threads;
   for (int rank = 0; rank < size; ++rank)
     threads.emplace_back([&, rank] {
+      ThreadWorld world(hub, rank);
       try {
-        ThreadWorld world(hub, rank);
         body(world);
+        world.barrier();
       } catch (const QuietExit&) {
       } catch (...) {
-        thrown[static_cast<size_t>(rank)] = std::current_exception();
+        thrown[static_cast<size_t>(rank)] = thrown_by(world);
       }
       hub.leave();
     });
