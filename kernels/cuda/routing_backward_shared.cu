@@ -20,9 +20,9 @@
 //
 // Memory traffic per token and G sites, in rows of D: 3 G + 3 (n - 1). G = 8, n = 9: 48 rows, 98 KB in bf16
 // at D = 1024, 29 ns of an H100's 3.35 TB/s; one site at a time it would be 27 G = 216.
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/routing.cuh"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
@@ -362,7 +362,7 @@ SharedArguments<T> shared_arguments(std::span<const RoutingSite> sites, std::spa
     const size_t last = site.sources.size() - 1;
     a.site[g] = {.doutput = pointer<T>(doutputs[g]),
                  .mix = pointer<T>(site.mix),
-                 .current = pointer<T>(is_dropped(site, last) ? site.mix : site.sources[last]),
+                 .current = pointer<T>(site.drops(last) ? site.mix : site.sources[last]),
                  .query = pointer<float>(site.query),
                  .key_norm = pointer<float>(site.key_norm),
                  .norm_weight = pointer<float>(site.norm_weight),
@@ -374,8 +374,7 @@ SharedArguments<T> shared_arguments(std::span<const RoutingSite> sites, std::spa
                  .dlogits = pointer<float>(gradients[g].logits)};
   }
   for (size_t j = 0; j < dsources.size(); ++j) {
-    if (std::all_of(sites.begin(), sites.end(), [&](const RoutingSite& s) { return is_dropped(s, j); }))
-      continue;
+    if (std::all_of(sites.begin(), sites.end(), [&](const RoutingSite& s) { return s.drops(j); })) continue;
     const int s = a.count++;
     a.source[s] = pointer<T>(sites[0].sources[j]);
     a.dsource[s] = pointer<T>(dsources[j]);
@@ -383,7 +382,7 @@ SharedArguments<T> shared_arguments(std::span<const RoutingSite> sites, std::spa
     a.repeated[s] = std::find(a.dsource, a.dsource + s, a.dsource[s]) != a.dsource + s;
   }
   a.scaled = sites.size() == 1 && !sites[0].scale.empty();
-  for (int j = 0; j < a.n && a.scaled; ++j) a.scale[j] = source_scale(sites[0], static_cast<size_t>(j));
+  for (int j = 0; j < a.n && a.scaled; ++j) a.scale[j] = sites[0].scale_of(static_cast<size_t>(j));
   return a;
 }
 
@@ -422,7 +421,7 @@ void backward_of(Stream stream, std::span<const RoutingSite> sites, std::span<co
 
 }  // namespace
 
-int64_t routing_backward_workspace(int64_t hidden_size) {
+int64_t routing_backward_workspace(Device, int64_t hidden_size) {
   return kRoutingChunks * (hidden_size + 1) * group_shape(hidden_size).sites;
 }
 
