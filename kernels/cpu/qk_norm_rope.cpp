@@ -26,10 +26,6 @@ void rope_table(Stream, double theta, const Tensor& table) {
 
 namespace {
 
-float inverse_rms(int64_t k, const float* x, float eps) {
-  return 1.0f / std::sqrt(sum_squares(k, x) / static_cast<float>(k) + eps);
-}
-
 void forward_heads(int64_t heads, int64_t k, const float* x, const float* weight, float eps,
                    const float* cosines, float* out) {
   const int64_t half = k / 2;

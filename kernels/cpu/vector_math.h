@@ -4,6 +4,7 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -80,7 +81,12 @@ inline float dot(int64_t n, const float* a, const float* b) {
 /// Returns the sum of x[i]^2, as dot(n, x, x).
 inline float sum_squares(int64_t n, const float* x) { return dot(n, x, x); }
 
-/// Returns the sum of a[i] * b[i] * c[i], in the same order.
+/// Returns 1 / sqrt(mean(x^2) + eps).
+inline float inverse_rms(int64_t n, const float* x, float eps) {
+  return 1.0f / std::sqrt(sum_squares(n, x) / static_cast<float>(n) + eps);
+}
+
+/// Returns the sum of a[i] * b[i] * c[i], in the order of dot().
 inline float triple_dot(int64_t n, const float* a, const float* b, const float* c) {
   F8 s0 = {}, s1 = {}, s2 = {}, s3 = {};
   int64_t i = 0;
