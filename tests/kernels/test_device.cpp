@@ -5,6 +5,7 @@
 #include "configs/base/error.h"
 #include "kernels/cuda/device.h"
 #include "kernels/device.h"
+#include "kernels/op_table.h"
 #include "tests/kernels/op_test.h"
 
 namespace depthroute {
@@ -82,6 +83,7 @@ TEST(Device, AGpuThatIsNotThereIsAnErrorNotACrash) {
   if (cuda::unavailable().empty()) GTEST_SKIP() << "there is a GPU here";
   if (!cuda::built()) {
     EXPECT_DEATH(make_stream(Device::cuda), "no backend");
+    EXPECT_DEATH(op_table(Device::cuda), "no kernels for the device");
     return;
   }
   EXPECT_NE(message_of<SystemError>([] { make_stream(Device::cuda); }).find(cuda::unavailable()),
