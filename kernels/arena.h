@@ -1,6 +1,6 @@
-// Memory is planned once, then taken once: nothing is allocated during a step. Components first say what they
-// need (plan), with the purpose it is reported under; allocate() then takes one block per device and fills in
-// the tensors. A dry run plans and never allocates.
+// Memory is planned once, then allocated once: nothing is allocated during a step. Components first plan the
+// tensors they need, each under the purpose it is reported as; allocate() then takes one block and fills in
+// the pointers. A dry run plans and never allocates.
 #pragma once
 
 #include <array>
@@ -17,10 +17,10 @@ enum class Purpose : uint8_t {
   gradients,
   optimizer,
   states,           // depth states S_0 ... S_2L
-  activations,      // what else the backward pass needs of the forward pass
+  activations,      // everything else the forward pass keeps for the backward pass
   routing,          // weights, inverse RMS and dot products of every site
   state_gradients,  // gradients of the states, one slot per state alive at a time
-  workspace,        // scratch of single operations, shared
+  workspace,        // scratch that ops share
   batch,            // tokens, targets and per-token losses
 };
 inline constexpr int kNumPurposes = 9;
@@ -33,19 +33,19 @@ class Arena {
   Arena& operator=(const Arena&) = delete;
   ~Arena();
 
-  /// Asks for a tensor. `*slot` gets shape, dtype and device now and its pointer in allocate(); it must stay
-  /// at its address until then. Each tensor starts on a 256-byte boundary. ConfigError if all of them
-  /// together are more bytes than can be counted.
+  /// Plans a tensor. `*slot` gets shape, dtype and device now and its pointer in allocate(), so it must not
+  /// move until then. Each tensor starts on a 256-byte boundary. Throws ConfigError if the total number of
+  /// bytes overflows.
   void plan(Purpose purpose, Tensor* slot, Shape shape, DType dtype = DType::f32);
 
-  /// Takes the memory (zero-filled) and hands out the pointers. Once. Throws SystemError if there is too
-  /// little.
+  /// Allocates the memory, zero-filled, and fills in the pointers. Call once. Throws SystemError if there is
+  /// too little memory.
   void allocate();
 
   Device device() const { return device_; }
   int64_t bytes(Purpose purpose) const { return bytes_[static_cast<int>(purpose)]; }
   int64_t total_bytes() const;
-  /// What was asked for, in order.
+  /// All tensors, in the order they were planned.
   std::vector<Tensor> tensors() const;
 
  private:

@@ -9,7 +9,7 @@
 
 #include "configs/base/error.h"
 #include "kernels/cpu/blas_memory.h"
-#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/gemm.h"
 #include "kernels/cpu/process.h"
 #include "kernels/cpu/restart.h"
 #include "kernels/cuda/device.h"
@@ -23,7 +23,7 @@ constexpr int64_t kHugePage = int64_t{2} << 20;
 Device resolve_device(const std::string& name, Use use) {
   if (name == "cpu") return Device::cpu;
   if (name == "auto") return cuda::unavailable().empty() ? Device::cuda : Device::cpu;
-  if (name != "cuda") throw ConfigError("device: '{}' is no device; use auto, cpu or cuda", name);
+  if (name != "cuda") throw ConfigError("device: '{}' is unknown; use auto, cpu or cuda", name);
   if (cuda::built() && use == Use::planning) return Device::cuda;
   if (!cuda::unavailable().empty())
     throw ConfigError("device: cuda is not available: {}; use device: cpu or auto", cuda::unavailable());
@@ -38,7 +38,7 @@ std::string describe(Device device) { return device == Device::cuda ? cuda::desc
 
 int64_t process_bytes(Device device) {
   if (device == Device::cuda) return cuda::process_bytes();
-  // Loading cuBLASLt, cuDNN and NVRTC, without calling them: measured at the 100M shape.
+  // What loading cuBLASLt, cuDNN and NVRTC takes, without calling them: measured at the 100M shape.
   constexpr int64_t kCudaLibraries = int64_t{177} << 20;
   return cpu::process_bytes() + (cuda::built() ? kCudaLibraries : 0);
 }
@@ -60,15 +60,15 @@ void synchronize(Stream stream) {
 void* device_allocate(Device device, int64_t bytes) {
   DR_CHECK(bytes > 0);
   if (device == Device::cuda) return cuda::allocate(bytes);
-  // mmap rounds up to pages; beyond this the rounding would overflow.
+  // mmap rounds up to pages; above this, the rounding would overflow.
   if (bytes > std::numeric_limits<int64_t>::max() - kHugePage)
     throw SystemError("cannot allocate {} bytes of memory: more than an address space holds", bytes);
   void* block =
       mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (block == MAP_FAILED)
     throw SystemError(
-        "cannot allocate {:.2f} GiB of memory: {}; use a smaller micro_batch, seq_len or model, or free "
-        "memory",
+        "cannot allocate {:.2f} GiB of memory: {}; "
+        "use a smaller micro_batch, seq_len or model, or free memory",
         static_cast<double>(bytes) / (1 << 30), std::strerror(errno));
 #ifdef MADV_HUGEPAGE
   // Advice only: fewer page faults and TLB misses where the kernel grants it.
@@ -85,7 +85,8 @@ void device_free(Device device, void* block, int64_t bytes) {
 void prepare_process(char** argv) {
   cpu::check_instruction_sets();
   cpu::restart_with_better_settings(argv);
-  cpu::reserve_blas_memory(omp_get_max_threads());  // in attention each thread makes products of its own
+  // In attention, each thread computes products of its own.
+  cpu::reserve_blas_memory(omp_get_max_threads());
 }
 
 }  // namespace depthroute

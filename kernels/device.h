@@ -1,5 +1,5 @@
-// Devices: which there are, their memory, and the stream work is ordered on. The only place besides ops.h
-// that knows more than one device exists; training and evaluation code passes a Stream on and never asks.
+// Devices, their memory, and the stream that orders work. Apart from the ops, the only place that knows more
+// than one device exists: training and evaluation pass a Stream on and never ask.
 #pragma once
 
 #include <cstdint>
@@ -9,48 +9,49 @@
 
 namespace depthroute {
 
-/// Work given to one stream runs in order. On the CPU every call has finished when it returns.
+/// Orders work: what is put on one stream runs in order. On the CPU every call has finished when it returns.
 struct Stream {
   Device device = Device::cpu;
-  void* handle = nullptr;  // cudaStream_t on cuda
+  /// cudaStream_t on cuda.
+  void* handle = nullptr;
 };
 
 /// What a device is wanted for: planning sizes needs no GPU, only a build with CUDA.
 enum class Use : uint8_t { computing, planning };
-/// "auto", "cpu" or "cuda" -> a device of this machine; auto is a GPU where there is one. Throws ConfigError
-/// where it is not to be had.
+/// Returns the device for "auto", "cpu" or "cuda"; auto prefers
+/// a GPU. Throws ConfigError if the device is unavailable.
 Device resolve_device(const std::string& name, Use use = Use::computing);
 
-/// The type of activations and of matrices in use for `precision` ("bf16" or "fp32"): f32 on the CPU always.
+/// Returns the dtype of activations and working weights for `precision` ("bf16" or "fp32"). The CPU always
+/// uses f32.
 DType working_type(Device device, const std::string& precision);
 
-/// One line about the device for logs and results, e.g. "cpu: 2 threads, OpenBLAS SkylakeX".
+/// Describes the device in one line for logs and results, e.g. "cpu: 2 threads, OpenBLAS SkylakeX".
 std::string describe(Device device);
 
-/// What the process itself takes of the device's memory beside arenas: program, libraries, their buffers. An
-/// estimate.
+/// Estimates how much of the device's memory the process
+/// takes besides arenas: program, libraries, their buffers.
 int64_t process_bytes(Device device);
 
-/// Which of the machine's GPUs this process computes on: number local_rank, counted round where there are
-/// fewer. Before anything else is done on the device. Other threads find it by make_stream() or
-/// device_allocate().
+/// Selects the GPU this process computes on: number local_rank, modulo the number of GPUs. Call before
+/// anything else is done on the device. Other threads switch to it in make_stream() or device_allocate().
 void select_device(Device device, int local_rank);
 
-/// On the CPU from now on: the same bits whatever the number of threads, at some cost in matrix products (the
-/// only op that differs). GPUs: the ops' own arguments.
+/// Makes CPU results independent of the number of threads, bit for bit, at some cost in matrix products (the
+/// only op that differs). GPUs take this from the ops' own arguments.
 void make_independent_of_threads(bool on);
 
 Stream make_stream(Device device);
 void synchronize(Stream stream);
 
-/// Zero-filled memory, 256-byte aligned. Throws SystemError naming the size if there is too little.
+/// Returns zero-filled memory, 256-byte aligned. Throws SystemError naming the size if there is too little.
 void* device_allocate(Device device, int64_t bytes);
 void device_free(Device device, void* block, int64_t bytes);
 
-/// Call in main() before any other thread or MPI is started: may start the program again, with better
-/// settings for this machine (idle threads that sleep; OpenBLAS kernels for AVX-512 where an older OpenBLAS
-/// would choose others, at half the speed) unless the user has set them. Throws SystemError if the processor
-/// lacks an instruction set the program was built for, or if there is no room for OpenBLAS's buffers.
+/// Call in main() before any other thread or MPI is started. May restart the program with better settings for
+/// this machine (idle threads that sleep; OpenBLAS kernels for AVX-512 if an older OpenBLAS would choose
+/// others, at half the speed), unless the user has set them. Throws SystemError if the processor lacks an
+/// instruction set the program was built for, or if there is no room for OpenBLAS's buffers.
 void prepare_process(char** argv);
 
 }  // namespace depthroute

@@ -1,5 +1,5 @@
-// Device memory as the host sees it: the tensor itself where the host can read it, a copy otherwise. Callers
-// that write files or sum statistics use this and never ask which device they are on.
+// Device memory as the host sees it: the tensor itself if the host can read it, otherwise a copy. Code that
+// writes files or sums statistics uses this and never asks which device it is on.
 #pragma once
 
 #include <vector>
@@ -16,7 +16,7 @@ class HostView {
   HostView(const HostView&) = delete;
   HostView& operator=(const HostView&) = delete;
 
-  /// Same shape and dtype, on the host. Values as of construction if it is a copy.
+  /// Same shape and dtype, on the host. A copy has the values as of construction.
   const Tensor& tensor() const { return view_; }
 
  private:

@@ -1,6 +1,7 @@
-// Where the time of a step goes: seconds and calls by op, collected while a benchmark asks for it. Off, a
-// scope costs one test of a flag. Host time: on the CPU an op has finished when it returns; elsewhere `wait`
-// makes it so, which takes away the overlap of host and device, so a profiled step is slower than others.
+// Where the time of a step goes: seconds and calls by op, collected while a benchmark asks for it. When off,
+// a scope costs one test of a flag. Times are host times: on the CPU an op has finished when it returns;
+// elsewhere `wait` waits for it, which removes the overlap of host and device, so a profiled step is slower
+// than others.
 #pragma once
 
 #include <chrono>
@@ -12,16 +13,16 @@ namespace depthroute {
 
 struct ProfileEntry {
   std::string_view name;  // a literal
-  double seconds = 0;     // scopes inside this one included
+  double seconds = 0;     // including scopes inside this one
   int64_t calls = 0;
-  double flops = 0;  // of scopes that state them
+  double flops = 0;  // only of scopes that give them
 };
 
-/// Process-wide, and filled by one thread: the one that called start(). Ops are called from one thread.
+/// Process-wide. Only the thread that called start() records: ops are called from one thread.
 struct Profile {
   static inline thread_local bool enabled = false;
   static inline std::vector<ProfileEntry> entries;
-  /// Called at the end of every scope, before its time is taken: waits for the device. nullptr: no need to.
+  /// Waits for the device. Called at the end of every scope, before its time is taken; nullptr if not needed.
   static inline void (*wait)() = nullptr;
 
   static void start() {
@@ -42,7 +43,7 @@ struct Profile {
   }
 };
 
-/// Counts the time from here to the end of the block under `name`, a literal; "" counts nothing.
+/// Records the time from here to the end of the block under `name`, a literal; "" records nothing.
 class ProfileScope {
  public:
   explicit ProfileScope(std::string_view name, double flops = 0) {

@@ -9,7 +9,7 @@ Replay::~Replay() {
 }
 
 void Replay::run(Stream stream, const std::function<void()>& body) {
-  // Libraries choose their algorithms and make their plans in the first run: nothing of that can be recorded.
+  // Libraries choose algorithms and build plans in the first run, which cannot be recorded.
   if (stream.device == Device::cpu || !warm_) {
     warm_ = true;
     return body();

@@ -1,6 +1,6 @@
-// Work that is put on a stream the same way many times, e.g. one micro-batch's forward and backward pass: the
-// first run does it, the second records it (a CUDA graph) where the device can, later ones replay the
-// recording and so save the host's time for hundreds of launches. On the CPU every run is the first.
+// Work that is put on a stream the same way many times, e.g. one micro-batch's forward and backward pass. The
+// first run executes it, the second records it (a CUDA graph) if the device can, and later ones replay the
+// recording, which saves the host the time of hundreds of launches. On the CPU every run executes.
 #pragma once
 
 #include <functional>
@@ -16,8 +16,8 @@ class Replay {
   Replay& operator=(const Replay&) = delete;
   ~Replay();
 
-  /// `body` puts the same work on `stream` every time: same tensors, same numbers. It must not wait for the
-  /// stream, allocate, or copy from or to host memory.
+  /// `body` must put the same work on `stream` every time: same tensors, same numbers. It must not wait for
+  /// the stream, allocate, or copy from or to host memory.
   void run(Stream stream, const std::function<void()>& body);
 
  private:

@@ -1,4 +1,4 @@
-// A tensor is a view: pointer, shape, type, device. It owns nothing; memory belongs to an Arena (arena.h) or
+// A tensor is a view: pointer, shape, dtype, device. It owns nothing; memory belongs to an Arena (arena.h) or
 // to whoever made the pointer. Views are cheap to copy and are passed by value or const reference.
 #pragma once
 
@@ -30,7 +30,7 @@ constexpr int64_t size_of(DType dtype) {
   }
 }
 
-/// The C++ type a DType is read as through Tensor::data<T>(). bf16 has no host arithmetic here: it stays raw.
+/// The DType that Tensor::data<T>() requires. bf16 has none: there is no host arithmetic for it.
 template <typename T>
 struct DTypeOf;
 template <>
@@ -59,7 +59,7 @@ class Shape {
     DR_CHECK(axis >= 0 && axis < rank_);
     return extents_[axis];
   }
-  /// A scalar (rank 0) has one element. ConfigError if there are more than can be counted.
+  /// A scalar (rank 0) has one element. Throws ConfigError if the number overflows.
   int64_t numel() const {
     int64_t product = 1;
     for (int axis = 0; axis < rank_; ++axis) product = checked_product(product, extents_[axis]);
@@ -79,7 +79,7 @@ struct Tensor {
   DType dtype = DType::f32;
   Device device = Device::cpu;
   /// Elements from one row to the next of a rank-2 tensor; 0 means contiguous. Only ops that say so take
-  /// strided tensors (the v part of a fused qkv buffer, for one).
+  /// strided tensors (e.g. the v columns of a fused qkv buffer).
   int64_t row_stride_or_0 = 0;
 
   bool defined() const { return pointer != nullptr; }
@@ -90,8 +90,8 @@ struct Tensor {
   int64_t cols() const { return shape[1]; }
   int64_t row_stride() const { return row_stride_or_0 ? row_stride_or_0 : shape[1]; }
 
-  /// The typed pointer; the dtype must match (programmer error otherwise). On a device that is not the CPU
-  /// the pointer is only good for passing on.
+  /// Returns the typed pointer; aborts unless the dtype matches. The host must not dereference it if the
+  /// tensor is on another device.
   template <typename T>
   T* data() const {
     DR_CHECK(dtype == DTypeOf<T>::value);
@@ -106,7 +106,7 @@ struct Tensor {
   Tensor columns(int64_t begin, int64_t end) const;
 };
 
-/// A view of host memory somebody else owns.
+/// A view of host memory that the caller owns.
 template <typename T>
 Tensor host_tensor(T* data, Shape shape) {
   return Tensor{const_cast<std::remove_const_t<T>*>(data), shape, DTypeOf<std::remove_const_t<T>>::value,

@@ -175,7 +175,7 @@ void TrainingStep::exchange_parts(const StepHooks& hooks) {
   const double flag = hooks.flag ? static_cast<double>(hooks.flag()) : 0.0;
   ops::copy(stream_, host_tensor(&flag, {1}), part_value(0, parts_.cols() - 1));
   collectives_.wait(stream_, collectives_.all_gather(stream_, parts_));
-  ops::combine_parts(stream_, parts_, static_cast<int64_t>(buckets.size()), loss_, norm_);
+  ops::combine_shard_totals(stream_, parts_, static_cast<int64_t>(buckets.size()), loss_, norm_);
 }
 
 void TrainingStep::update(int64_t t, double lr) {

@@ -15,7 +15,7 @@
 #include "kernels/collectives/nccl_library.h"
 #include "kernels/collectives/pairwise_tree.h"
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/sum_rows.h"
 #include "kernels/ops/ops.h"
 
 namespace depthroute {
@@ -184,7 +184,7 @@ Collectives::Ticket NcclCollectives::all_reduce(Stream stream, const Tensor& x) 
     DR_NCCL_CHECK(
         nccl_.all_gather(x.pointer, gathered_.pointer, narrow<size_t>(x.bytes()), ncclInt8, comm_, raw()));
     const Tensor parts = {gathered_.pointer, {size(), x.numel()}, x.dtype, Device::cuda};
-    cuda::sum_parts(stream_.get(), parts, x);
+    cuda::sum_rows(stream_.get(), parts, x);
   });
 }
 

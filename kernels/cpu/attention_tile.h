@@ -1,26 +1,26 @@
 // What the attention kernels share: how the work is cut into tiles, and the copies in and out of a tile.
 //
-// A tile is a run of query tokens of one sequence, times all heads that share one kv head: its rows are
-// [head in group][token], so that one matrix product serves the whole group. Keys are taken in blocks. Cuts
-// depend on the shape alone, a tile belongs to one thread, and every sum over blocks runs in their order:
-// results do not depend on the number of threads.
+// A tile is a run of query tokens of one sequence times all heads that share a kv head. Its rows are [head in
+// group][token], so that one matrix product serves the whole group. Keys are taken in blocks. Tiles and
+// blocks depend on the shape only, a tile belongs to one thread, and sums over blocks run in order: results
+// do not depend on the number of threads.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 #include "configs/base/check.h"
-#include "kernels/ops/ops.h"
+#include "kernels/op_types.h"
 
 namespace depthroute::cpu {
 
 struct AttentionTiling {
-  static constexpr int64_t kRows = 128;  // rows of a tile, about
-  static constexpr int64_t kKeyBlock =
-      512;  // keys at a time: a block of scores stays in the second-level cache
+  /// Rows of a tile, approximately.
+  static constexpr int64_t kRows = 128;
+  /// Keys at a time: a block of scores stays in the L2 cache.
+  static constexpr int64_t kKeyBlock = 512;
 
-  explicit AttentionTiling(const ops::AttentionShape& s)
+  explicit AttentionTiling(const AttentionShape& s)
       : group(div_exact(s.num_heads, s.num_kv_heads)),
         tokens(std::min(s.seq_len, std::max<int64_t>(1, kRows / group))),
         tiles(div_ceil(s.seq_len, tokens)),
@@ -34,13 +34,13 @@ struct AttentionTiling {
   int64_t keys;    // keys of a block
 };
 
-/// Scratch of one thread, cut from the workspace.
+/// Scratch of one thread, a slice of the workspace.
 struct AttentionScratch {
-  static int64_t floats(const ops::AttentionShape& s) {
+  static int64_t floats(const AttentionShape& s) {
     const AttentionTiling tiling(s);
     return tiling.rows() * (2 * tiling.keys + 3 * s.head_dim + 2);
   }
-  AttentionScratch(const ops::AttentionShape& s, float* memory) {
+  AttentionScratch(const AttentionShape& s, float* memory) {
     const AttentionTiling tiling(s);
     const int64_t rows = tiling.rows();
     scores = memory;
@@ -62,8 +62,8 @@ struct AttentionScratch {
 
 /// One tile: query tokens [begin, begin + tokens) of a sequence, heads [head, head + group).
 struct AttentionTile {
-  AttentionTile(const ops::AttentionShape& s, const AttentionTiling& tiling, int64_t sequence,
-                int64_t kv_head, int64_t index)
+  AttentionTile(const AttentionShape& s, const AttentionTiling& tiling, int64_t sequence, int64_t kv_head,
+                int64_t index)
       : begin(index * tiling.tokens),
         tokens(std::min(tiling.tokens, s.seq_len - begin)),
         group(tiling.group),
@@ -74,11 +74,11 @@ struct AttentionTile {
         lse_offset((sequence * s.num_heads + kv_head * group) * s.seq_len + begin) {}
 
   int64_t rows() const { return group * tokens; }
-  /// Keys that row r of the tile sees in a block that begins at `key`: 0 ... keys.
+  /// How many keys of the block that begins at `key` row r of the tile sees: 0 ... keys.
   int64_t visible(int64_t r, int64_t key, int64_t keys) const {
     return std::clamp<int64_t>(begin + r % tokens + 1 - key, 0, keys);
   }
-  /// Row r in a tensor [N, H*K], and in one [B, H, T].
+  /// Offset of row r in a tensor [N, H*K], and in one [B, H, T].
   int64_t at(int64_t r) const { return offset + (r % tokens) * stride + (r / tokens) * head_dim; }
   int64_t lse_at(int64_t r) const { return lse_offset + (r / tokens) * lse_stride + r % tokens; }
 
@@ -93,9 +93,5 @@ struct AttentionTile {
 
   int64_t begin, tokens, group, head_dim, stride, offset, lse_stride, lse_offset;
 };
-
-inline float attention_scale(const ops::AttentionShape& s) {
-  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(s.head_dim)));
-}
 
 }  // namespace depthroute::cpu

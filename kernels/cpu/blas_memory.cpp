@@ -16,7 +16,7 @@
 #include "configs/base/error.h"
 
 extern "C" {
-// In every OpenBLAS, but in no header.
+// Exported by every OpenBLAS, declared in none of its headers.
 __attribute__((weak)) void* blas_memory_alloc(int where);
 __attribute__((weak)) void blas_memory_free(void* buffer);
 }
@@ -25,15 +25,15 @@ namespace depthroute::cpu {
 namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
-// A buffer on x86-64 and ARM64 is 128 MiB and a page; address space alone, until it is used.
+// A buffer on x86-64 and ARM64 is 128 MiB and a page. Only address space until it is used.
 constexpr size_t kBufferBytes = 129 * kMiB;
 
 constexpr const char* kRemedy = "raise ulimit -v (and -d), or set OMP_NUM_THREADS lower";
 
-/// Whether the limits of this process (RLIMIT_AS, RLIMIT_DATA) and the system leave so much room. What it
-/// takes it gives back.
+/// Returns whether the system and this process's limits (RLIMIT_AS, RLIMIT_DATA) leave so much room, by
+/// mapping that much and unmapping it.
 bool has_room(size_t bytes) {
-  // MAP_NORESERVE: much more than there is memory is no fault, as it is none in many small pieces.
+  // MAP_NORESERVE: more than the machine's memory is allowed, as it would be in many small pieces.
   void* block =
       mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (block == MAP_FAILED) return false;
@@ -48,7 +48,7 @@ void reserve_blas_memory(int at_once) {
   if (at_once <= reserved || blas_memory_alloc == nullptr || blas_memory_free == nullptr) return;
   constexpr int kOpenMpBuild = 2;
   const int threads = omp_get_max_threads();
-  // One for each of its own threads, of which it may have counted fewer when it was loaded.
+  // One more for each of its own threads that it did not count when it was loaded.
   const bool grows = openblas_get_parallel() == kOpenMpBuild && threads > openblas_get_num_threads();
   const int buffers = at_once - reserved + (grows ? threads - openblas_get_num_threads() : 0);
   const size_t bytes = static_cast<size_t>(buffers) * kBufferBytes;
@@ -58,11 +58,12 @@ void reserve_blas_memory(int at_once) {
   if (grows) openblas_set_num_threads(threads);
   std::vector<void*> taken(static_cast<size_t>(at_once));
   for (void*& buffer : taken) buffer = blas_memory_alloc(0);
-  for (void* buffer : taken) blas_memory_free(buffer);  // OpenBLAS keeps them for its next products
+  // OpenBLAS keeps freed buffers for its next products.
+  for (void* buffer : taken) blas_memory_free(buffer);
   reserved = at_once;
 }
 
-// The sanitizers have a preinit function of their own, which must come first, and want no limit anyway.
+// Not under sanitizers: they have a preinit function of their own, which must come first.
 #if defined(__has_feature)
 #define DR_HAS_FEATURE(name) __has_feature(name)
 #else
@@ -72,7 +73,7 @@ void reserve_blas_memory(int at_once) {
     !DR_HAS_FEATURE(thread_sanitizer) && !DR_HAS_FEATURE(memory_sanitizer)
 namespace {
 
-/// The threads OpenBLAS will count when it is loaded; at most what Debian's build has room for.
+/// Returns how many threads OpenBLAS will count when it is loaded; at most what Debian's build has room for.
 int threads_at_load(char** environment) {
   constexpr int kMostThreads = 64;
   cpu_set_t processors;
@@ -89,20 +90,19 @@ int threads_at_load(char** environment) {
   return threads;
 }
 
-/// Runs before the constructors of all libraries, and before anything but the C library can be relied upon.
+/// Runs before the constructors of all libraries; only the C library can be relied upon.
 void require_room_before_load(int, char** arguments, char** environment) {
   const int threads = threads_at_load(environment);
-  // And one for the thread that asks for a product; what is left over is for the other libraries.
+  // One more for the calling thread; the rest is for the other libraries.
   const size_t bytes = static_cast<size_t>(threads + 1) * kBufferBytes;
   if (has_room(bytes)) return;
   const char* program = arguments[0] == nullptr ? "depthroute" : arguments[0];
   if (const char* slash = std::strrchr(program, '/')) program = slash + 1;
   char line[512];
-  const int size =
-      std::snprintf(line, sizeof(line),
-                    "%s: error: OpenBLAS needs %zu MiB of address space (threads: %d) and there is no "
-                    "room: %s\n",
-                    program, bytes / kMiB, threads, kRemedy);
+  const int size = std::snprintf(
+      line, sizeof(line),
+      "%s: error: OpenBLAS needs %zu MiB of address space (threads: %d) and there is no room: %s\n", program,
+      bytes / kMiB, threads, kRemedy);
   (void)!write(STDERR_FILENO, line, static_cast<size_t>(std::clamp(size, 0, static_cast<int>(sizeof(line)))));
   _exit(kExitFailure);
 }

@@ -1,13 +1,13 @@
-// The memory OpenBLAS packs matrices into.
+// The memory that OpenBLAS packs matrices into.
 #pragma once
 
 namespace depthroute::cpu {
 
-/// Makes OpenBLAS take now what it needs for `at_once` products that run side by side. Where the system
-/// refuses it a buffer, it asks again for ever; later there may be no room. SystemError if there is none now.
+/// Makes OpenBLAS allocate its buffers for `at_once` concurrent products now: later there may be no room, and
+/// if the system refuses it a buffer, OpenBLAS retries for ever. Throws SystemError if there is no room now.
 ///
-/// OpenBLAS takes its first buffers when it is loaded, before main(): whether there is room for them is
-/// looked at before that, and the program ends with one line and status 1 where there is not.
+/// OpenBLAS takes its first buffers when it is loaded, before main(). A check that runs before that ends the
+/// program with one line and status 1 if there is no room for them.
 void reserve_blas_memory(int at_once);
 
 }  // namespace depthroute::cpu

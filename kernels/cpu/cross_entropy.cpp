@@ -1,31 +1,35 @@
-// Output head and softmax cross-entropy in chunks of rows: the logits of one chunk live in the workspace,
-// become their own gradient in place, and are gone. Two GEMMs of the chunk's size follow for the gradients.
+// Output head and softmax cross-entropy in chunks of rows. The logits of
+// one chunk live in the workspace and become their own gradient in place;
+// two GEMMs of the chunk's size then give the gradients of hidden and head.
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
 
-#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/indices.h"
 #include "kernels/cpu/vector_math.h"
+#include "kernels/op_table.h"
 
 namespace depthroute::cpu {
 
 namespace {
 
-// Rows of logits held at once. Each chunk makes GEMM pack the whole head again and adds to all of dhead, so
-// few rows mean much traffic beside the arithmetic, and many rows mean memory: 64 MiB of logits, but at least
-// kMinRows. With a vocabulary of 151936, 128 rows ran GEMM at 71-76 % of its rate, 256 at 85 %, 512 (297 MiB)
-// at 88 %.
+// Rows of logits held at once. For each chunk GEMM packs the whole head again and adds to all of dhead, so
+// fewer rows cost bandwidth and more rows cost memory: 64 MiB of logits, but at least kMinRows. With a
+// vocabulary of 151936, GEMM ran at 71-76 % of its rate with 128 rows, at 85 % with 256, and at 88 % with 512
+// (297 MiB).
 constexpr int64_t kBudget = int64_t{16} << 20;  // floats
 constexpr int64_t kMinRows = 512;
 constexpr int64_t kMaxRows = 1024;
 
 int64_t rows_per_chunk(int64_t vocab) { return std::clamp(kBudget / vocab, kMinRows, kMaxRows); }
-// Two logits per row to compare: half the rows in the same memory.
+// A comparison holds two logits per class: half the rows fit into the same memory.
 int64_t compare_rows(int64_t vocab) { return rows_per_chunk(vocab) / 2; }
 
-constexpr int64_t kBlock = 2048;  // float32 sums over a row are added up in float64 after so many values
+// Values of a row summed in float32 before the sum goes on in float64.
+constexpr int64_t kBlock = 2048;
 
-// Sum of exp(z - highest); the exponentials take the place of z where it is not const.
+// Returns the sum of exp(z - highest). Overwrites z with the exponentials unless Float is const.
 template <typename Float>
 double sum_exponentials(int64_t vocab, Float* z, float highest) {
   constexpr bool kStore = !std::is_const_v<Float>;
@@ -58,7 +62,7 @@ double log_sum_exp(int64_t vocab, const float* z, float highest) {
   return static_cast<double>(highest) + std::log(sum_exponentials(vocab, z, highest));
 }
 
-// z becomes d(scale * nll)/dz = scale * (softmax(z) - [target]); returns nll.
+// Replaces z by d(scale * nll)/dz = scale * (softmax(z) - [target]). Returns nll.
 float differentiate_row(int64_t vocab, int32_t target, float scale, float* z) {
   if (target < 0) {
     std::fill(z, z + vocab, 0.0f);
@@ -78,9 +82,9 @@ float negative_log_likelihood(int32_t target, const float* z, double lse) {
   return target < 0 ? 0.0f : static_cast<float>(lse - static_cast<double>(z[target]));
 }
 
-// KL(p || q) = sum of p (exp(delta) - 1 - delta) with delta = log q - log p: the same sum as p (log p - log
-// q), because p and q both add up to 1, but every term is >= 0 and of second order, so nothing cancels when q
-// is near p.
+// KL(p || q) = sum of p (exp(delta) - 1 - delta) with delta = log q - log p. Equal to the sum of
+// p (log p - log q), because p and q both add up to 1, but every term is >= 0 and of second order, so nothing
+// cancels when q is close to p.
 float divergence(int64_t vocab, const float* z, double lse, const float* z_other, double lse_other) {
   const float shift = static_cast<float>(lse - lse_other);
   const float log_total = static_cast<float>(lse);
@@ -111,57 +115,72 @@ int64_t first_index_of(const float* z, int64_t vocab, float value) {
 
 }  // namespace
 
-int64_t cross_entropy_workspace(int64_t vocab_size) { return rows_per_chunk(vocab_size) * vocab_size; }
+int64_t cross_entropy_workspace(Device, DType, int64_t, int64_t vocab_size) {
+  return rows_per_chunk(vocab_size) * vocab_size;
+}
 
-void cross_entropy(int64_t n, int64_t d, int64_t vocab, const float* hidden, const float* head,
-                   const int32_t* targets, float grad_scale, float* nll, float* dhidden, float* dhead,
-                   float* workspace) {
+void cross_entropy(Stream, const Tensor& hidden, const Tensor& head, const Tensor& targets, float grad_scale,
+                   const Tensor& nll, const Tensor& dhidden, const Tensor& dhead, const Tensor& workspace) {
+  const int64_t n = hidden.rows(), d = hidden.cols(), vocab = head.rows();
   const int64_t chunk_rows = rows_per_chunk(vocab);
+  const int32_t* const target_of = checked_indices(targets, -1, vocab);
+  const float *const hidden_rows = hidden.data<float>(), *const head_rows = head.data<float>();
+  float *const logits = workspace.data<float>(), *const nll_of = nll.data<float>();
+  const bool differentiate = dhidden.defined();
   for (int64_t first = 0; first < n; first += chunk_rows) {
     const int64_t rows = std::min(chunk_rows, n - first);
-    const float* h = hidden + first * d;
-    gemm(false, true, rows, vocab, d, h, d, head, d, 0.0f, workspace, vocab);
+    const float* h = hidden_rows + first * d;
+    sgemm(false, true, rows, vocab, d, h, d, head_rows, d, 0.0f, logits, vocab);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < rows; ++i) {
-      float* z = workspace + i * vocab;
-      const int32_t target = targets[first + i];
-      if (dhidden) {
-        nll[first + i] = differentiate_row(vocab, target, grad_scale, z);
-      } else {
-        nll[first + i] = target < 0
-                             ? 0.0f
-                             : negative_log_likelihood(target, z, log_sum_exp(vocab, z, max_value(vocab, z)));
-      }
+      float* z = logits + i * vocab;
+      const int32_t target = target_of[first + i];
+      float& result = nll_of[first + i];
+      if (differentiate)
+        result = differentiate_row(vocab, target, grad_scale, z);
+      else if (target < 0)
+        result = 0.0f;
+      else
+        result = negative_log_likelihood(target, z, log_sum_exp(vocab, z, max_value(vocab, z)));
     }
-    if (dhidden) gemm(false, false, rows, d, vocab, workspace, vocab, head, d, 0.0f, dhidden + first * d, d);
-    if (dhead) gemm(true, false, vocab, d, rows, workspace, vocab, h, d, 1.0f, dhead, d);
+    if (differentiate)
+      sgemm(false, false, rows, d, vocab, logits, vocab, head_rows, d, 0.0f,
+            dhidden.data<float>() + first * d, d);
+    if (dhead.defined())
+      sgemm(true, false, vocab, d, rows, logits, vocab, h, d, 1.0f, dhead.data<float>(), d);
   }
 }
 
-int64_t cross_entropy_compare_workspace(int64_t vocab_size) {
+int64_t cross_entropy_compare_workspace(Device, DType, int64_t, int64_t vocab_size) {
   return 2 * compare_rows(vocab_size) * vocab_size;
 }
 
-void cross_entropy_compare(int64_t n, int64_t d, int64_t vocab, const float* clean, const float* hidden,
-                           const float* head, const int32_t* targets, float* nll, float* kl, int32_t* flipped,
-                           float* workspace) {
+void cross_entropy_compare(Stream, const Tensor& clean, const Tensor& hidden, const Tensor& head,
+                           const Tensor& targets, const Tensor& nll, const Tensor& kl, const Tensor& flipped,
+                           const Tensor& workspace) {
+  const int64_t n = hidden.rows(), d = hidden.cols(), vocab = head.rows();
   const int64_t chunk_rows = compare_rows(vocab);
-  float* other = workspace + chunk_rows * vocab;
+  const int32_t* const target_of = checked_indices(targets, -1, vocab);
+  const float *const clean_rows = clean.data<float>(), *const hidden_rows = hidden.data<float>();
+  const float* const head_rows = head.data<float>();
+  float *const logits = workspace.data<float>(), *const other = logits + chunk_rows * vocab;
+  float *const nll_of = nll.data<float>(), *const kl_of = kl.data<float>();
+  int32_t* const flipped_of = flipped.data<int32_t>();
   for (int64_t first = 0; first < n; first += chunk_rows) {
     const int64_t rows = std::min(chunk_rows, n - first);
-    gemm(false, true, rows, vocab, d, clean + first * d, d, head, d, 0.0f, workspace, vocab);
-    gemm(false, true, rows, vocab, d, hidden + first * d, d, head, d, 0.0f, other, vocab);
+    sgemm(false, true, rows, vocab, d, clean_rows + first * d, d, head_rows, d, 0.0f, logits, vocab);
+    sgemm(false, true, rows, vocab, d, hidden_rows + first * d, d, head_rows, d, 0.0f, other, vocab);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < rows; ++i) {
-      const float* z = workspace + i * vocab;
+      const float* z = logits + i * vocab;
       const float* z_other = other + i * vocab;
       const float top = max_value(vocab, z);
       const float top_other = max_value(vocab, z_other);
       const double lse = log_sum_exp(vocab, z, top);
       const double lse_other = log_sum_exp(vocab, z_other, top_other);
-      nll[first + i] = negative_log_likelihood(targets[first + i], z_other, lse_other);
-      kl[first + i] = divergence(vocab, z, lse, z_other, lse_other);
-      flipped[first + i] = first_index_of(z, vocab, top) != first_index_of(z_other, vocab, top_other);
+      nll_of[first + i] = negative_log_likelihood(target_of[first + i], z_other, lse_other);
+      kl_of[first + i] = divergence(vocab, z, lse, z_other, lse_other);
+      flipped_of[first + i] = first_index_of(z, vocab, top) != first_index_of(z_other, vocab, top_other);
     }
   }
 }

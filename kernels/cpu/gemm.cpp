@@ -1,7 +1,9 @@
-// Matrix products through OpenBLAS. Its OpenMP build needs no help: one pool of threads, and one thread
-// inside a parallel region. The other builds would start their own threads under ours
-// (openblas_get_parallel() 1), or have none (0); for those, each call is made single-threaded and C is cut
-// into bands over our threads instead.
+// Matrix products through OpenBLAS. Its OpenMP build needs no help: it shares our pool of threads, and runs
+// on one thread inside a parallel region. The other builds start threads of their own under ours
+// (openblas_get_parallel() is 1) or have none (0); with those, each call is single-threaded, and C is cut
+// into bands over our threads.
+#include "kernels/cpu/gemm.h"
+
 #include <cblas.h>
 #include <omp.h>
 
@@ -10,7 +12,7 @@
 #include <mutex>
 
 #include "configs/base/check.h"
-#include "kernels/cpu/kernels.h"
+#include "kernels/op_table.h"
 #include "kernels/profile.h"
 
 namespace depthroute::cpu {
@@ -40,11 +42,11 @@ void call(const Product& p) {
 }
 
 // Bands of the longer side of C, multiples of 16 wide.
-Product band(const Product& p, int64_t part, int64_t parts) {
+Product band(const Product& p, int64_t index, int64_t count_of_bands) {
   Product result = p;
   const auto cut = [&](int64_t extent) {
-    const int64_t width = round_up(div_ceil(extent, parts), 16);
-    const int64_t begin = std::min(extent, part * width);
+    const int64_t width = round_up(div_ceil(extent, count_of_bands), 16);
+    const int64_t begin = std::min(extent, index * width);
     return std::pair{begin, std::min(extent, begin + width) - begin};
   };
   if (p.m >= p.n) {
@@ -75,8 +77,8 @@ void call_without_openmp_build(const Product& p) {
 std::atomic<bool> independent_of_threads = false;
 
 // OpenBLAS adds in another order when it cuts a product over more threads. Here C is cut into tiles by its
-// size alone, each made by one thread. Smaller tiles where there would be few; measured against OpenBLAS's
-// own threads on 2 cores: 0.9 to 1.0 of its speed, less for products under a microsecond.
+// size alone, and one thread computes each; tiles shrink until there are enough of them. Measured on 2 cores:
+// 0.9 to 1.0 of the speed with OpenBLAS's own threads, less for products under a microsecond.
 void call_in_tiles(const Product& p) {
   static const bool single_threaded = [] {
     if (openblas_get_parallel() != kOpenMpBuild) openblas_set_num_threads(1);
@@ -89,13 +91,13 @@ void call_in_tiles(const Product& p) {
 #pragma omp parallel for schedule(dynamic, 1)
   for (int64_t tile = 0; tile < rows * cols; ++tile) {
     const int64_t i = tile / cols * edge, j = tile % cols * edge;
-    Product part = p;
-    part.m = std::min(edge, p.m - i);
-    part.n = std::min(edge, p.n - j);
-    part.a += p.transpose_a ? i : i * p.lda;
-    part.b += p.transpose_b ? j * p.ldb : j;
-    part.c += i * p.ldc + j;
-    call(part);
+    Product product = p;
+    product.m = std::min(edge, p.m - i);
+    product.n = std::min(edge, p.n - j);
+    product.a += p.transpose_a ? i : i * p.lda;
+    product.b += p.transpose_b ? j * p.ldb : j;
+    product.c += i * p.ldc + j;
+    call(product);
   }
 }
 
@@ -103,18 +105,26 @@ void call_in_tiles(const Product& p) {
 
 void make_products_independent_of_threads(bool on) { independent_of_threads = on; }
 
-void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
-          const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
-  // Inside a parallel region (attention's tiles) the product is a part of that op's time, on many threads at
-  // once.
+void sgemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const float* a, int64_t lda,
+           const float* b, int64_t ldb, float beta, float* c, int64_t ldc) {
+  // Inside a parallel region (attention's tiles) many threads are here at once, and the op's own scope counts
+  // the time.
   const ProfileScope profile(omp_in_parallel() ? "" : "sgemm",
                              2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
   const Product product{transpose_a, transpose_b, m, n, k, a, lda, b, ldb, beta, c, ldc};
-  // The level counts regions of one thread as well: inside one, attention's products must not be cut further.
+  // omp_get_level() also counts regions of one thread: inside
+  // one, attention's products must not be cut further.
   if (independent_of_threads && omp_get_level() == 0) return call_in_tiles(product);
   static const bool openmp_build = openblas_get_parallel() == kOpenMpBuild;
   if (openmp_build) return call(product);
   call_without_openmp_build(product);
+}
+
+void gemm(Stream, Transpose op_a, Transpose op_b, const Tensor& a, const Tensor& b, float beta,
+          const Tensor& c) {
+  const bool transpose_a = op_a == Transpose::yes, transpose_b = op_b == Transpose::yes;
+  sgemm(transpose_a, transpose_b, c.rows(), c.cols(), transpose_a ? a.rows() : a.cols(), a.data<float>(),
+        a.row_stride(), b.data<float>(), b.row_stride(), beta, c.data<float>(), c.row_stride());
 }
 
 }  // namespace depthroute::cpu

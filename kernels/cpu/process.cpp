@@ -12,8 +12,8 @@ std::string describe() {
 }
 
 int64_t process_bytes() {
-  // Measured at the 100M shape: 110 MiB with one thread, 157 with two; depthroute-bench-step prints both
-  // sides.
+  // Measured at the 100M shape: 110 MiB with one thread, 157 with two. depthroute-bench-step prints this and
+  // what is really used.
   constexpr int64_t kMiB = int64_t{1} << 20;
   return (63 + 47 * omp_get_max_threads()) * kMiB;
 }
@@ -23,8 +23,8 @@ void check_instruction_sets() {
   [[maybe_unused]] const auto require = [](bool has, const char* name) {
     if (!has)
       throw SystemError(
-          "this processor lacks {}, which the program was built for; rebuild with "
-          "-DDEPTHROUTE_CPU_ARCH=x86-64-v2",
+          "this processor lacks {}, which the program was built for; "
+          "rebuild with -DDEPTHROUTE_CPU_ARCH=x86-64-v2",
           name);
   };
   __builtin_cpu_init();

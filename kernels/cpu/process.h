@@ -1,4 +1,4 @@
-// The process as the CPU backend needs it: instruction sets, and the kernels OpenBLAS picked.
+// What the CPU backend needs of the process: instruction sets, and a description of it.
 #pragma once
 
 #include <cstdint>
@@ -6,14 +6,14 @@
 
 namespace depthroute::cpu {
 
-/// "cpu: 2 threads, OpenBLAS SkylakeX".
+/// Returns e.g. "cpu: 2 threads, OpenBLAS SkylakeX".
 std::string describe();
 
-/// Resident memory beside arenas: program and libraries, and the buffers OpenBLAS packs matrices into, per
-/// thread.
+/// Estimates the resident memory besides arenas: program,
+/// libraries, and OpenBLAS's buffers, which are per thread.
 int64_t process_bytes();
 
-/// Throws SystemError if the processor lacks what the compiler was allowed to use.
+/// Throws SystemError if the processor lacks an instruction set that the compiler was allowed to use.
 void check_instruction_sets();
 
 }  // namespace depthroute::cpu

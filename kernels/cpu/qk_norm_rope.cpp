@@ -3,17 +3,18 @@
 //   out[i + K/2] = y[i + K/2] cos_i + y[i] sin_i,   y = x * r * weight, r = 1 / sqrt(mean(x^2) + eps)
 #include <cmath>
 
-#include "kernels/cpu/kernels.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/cpu/vector_math.h"
+#include "kernels/op_table.h"
 
 namespace depthroute::cpu {
 
-void rope_table(int64_t seq_len, int64_t head_dim, double theta, float* table) {
-  const int64_t half = head_dim / 2;
+void rope_table(Stream, double theta, const Tensor& table) {
+  const int64_t seq_len = table.rows(), head_dim = table.cols(), half = head_dim / 2;
+  float* const rows = table.data<float>();
 #pragma omp parallel for schedule(static)
   for (int64_t t = 0; t < seq_len; ++t) {
-    float* row = table + t * head_dim;
+    float* row = rows + t * head_dim;
     for (int64_t i = 0; i < half; ++i) {
       const double exponent = -2.0 * static_cast<double>(i) / static_cast<double>(head_dim);
       const double angle = static_cast<double>(t) * std::pow(theta, exponent);
@@ -24,10 +25,6 @@ void rope_table(int64_t seq_len, int64_t head_dim, double theta, float* table) {
 }
 
 namespace {
-
-float inverse_rms(int64_t k, const float* x, float eps) {
-  return 1.0f / std::sqrt(sum_squares(k, x) / static_cast<float>(k) + eps);
-}
 
 void forward_heads(int64_t heads, int64_t k, const float* x, const float* weight, float eps,
                    const float* cosines, float* out) {
@@ -45,9 +42,9 @@ void forward_heads(int64_t heads, int64_t k, const float* x, const float* weight
   }
 }
 
-// The inverse rotation gives dy; then the RMSNorm's backward with g = dy * weight:
+// The inverse rotation gives dy; the RMSNorm's backward follows, with g = dy * weight:
 //   dx = r (g - xhat mean(g * xhat)), dweight += dy * xhat, xhat = x r.
-// dx first holds dy.
+// dx holds dy in between.
 void backward_heads(int64_t heads, int64_t k, const float* d_out, const float* x, const float* weight,
                     float eps, const float* cosines, float* dx, float* dweight) {
   const int64_t half = k / 2;
@@ -71,38 +68,45 @@ void backward_heads(int64_t heads, int64_t k, const float* d_out, const float* x
 
 }  // namespace
 
-void qk_norm_rope_forward(const ops::AttentionShape& shape, const float* qkv, const float* q_weight,
-                          const float* k_weight, float eps, const float* rope, float* q, float* k) {
+void qk_norm_rope_forward(Stream, const AttentionShape& shape, const Tensor& qkv, const Tensor& q_weight,
+                          const Tensor& k_weight, float eps, const Tensor& rope, const Tensor& q,
+                          const Tensor& k) {
   const int64_t dim = shape.head_dim;
+  const float *const qkv_rows = qkv.data<float>(), *const rope_rows = rope.data<float>();
+  const float *const q_norm = q_weight.data<float>(), *const k_norm = k_weight.data<float>();
+  float *const q_rows = q.data<float>(), *const k_rows = k.data<float>();
 #pragma omp parallel for schedule(static)
   for (int64_t token = 0; token < shape.tokens(); ++token) {
-    const float* row = qkv + token * shape.qkv_cols();
-    const float* cosines = rope + token % shape.seq_len * dim;
-    forward_heads(shape.num_heads, dim, row, q_weight, eps, cosines, q + token * shape.q_cols());
-    forward_heads(shape.num_kv_heads, dim, row + shape.q_cols(), k_weight, eps, cosines,
-                  k + token * shape.kv_cols());
+    const float* row = qkv_rows + token * shape.qkv_cols();
+    const float* cosines = rope_rows + token % shape.seq_len * dim;
+    forward_heads(shape.num_heads, dim, row, q_norm, eps, cosines, q_rows + token * shape.q_cols());
+    forward_heads(shape.num_kv_heads, dim, row + shape.q_cols(), k_norm, eps, cosines,
+                  k_rows + token * shape.kv_cols());
   }
 }
 
-void qk_norm_rope_backward(const ops::AttentionShape& shape, const float* dq, const float* dk,
-                           const float* qkv, const float* q_weight, const float* k_weight, float eps,
-                           const float* rope, float* dqkv, float* dq_weight, float* dk_weight,
-                           float* workspace) {
-  const int64_t dim = shape.head_dim;
-  const int64_t n = shape.tokens();
-  reduce_over_tokens(n, 2 * dim, workspace, [&](int64_t begin, int64_t end, float* partial) {
+void qk_norm_rope_backward(Stream, const AttentionShape& shape, const Tensor& dq, const Tensor& dk,
+                           const Tensor& qkv, const Tensor& q_weight, const Tensor& k_weight, float eps,
+                           const Tensor& rope, const Tensor& dqkv, const Tensor& dq_weight,
+                           const Tensor& dk_weight, const Tensor& workspace) {
+  const int64_t dim = shape.head_dim, n = shape.tokens();
+  const float *const dq_rows = dq.data<float>(), *const dk_rows = dk.data<float>();
+  const float *const qkv_rows = qkv.data<float>(), *const rope_rows = rope.data<float>();
+  const float *const q_norm = q_weight.data<float>(), *const k_norm = k_weight.data<float>();
+  float *const dqkv_rows = dqkv.data<float>(), *const partials = workspace.data<float>();
+  reduce_over_tokens(n, 2 * dim, partials, [&](int64_t begin, int64_t end, float* partial) {
     for (int64_t token = begin; token < end; ++token) {
-      const float* row = qkv + token * shape.qkv_cols();
-      float* d_row = dqkv + token * shape.qkv_cols();
-      const float* cosines = rope + token % shape.seq_len * dim;
-      backward_heads(shape.num_heads, dim, dq + token * shape.q_cols(), row, q_weight, eps, cosines, d_row,
+      const float* row = qkv_rows + token * shape.qkv_cols();
+      float* d_row = dqkv_rows + token * shape.qkv_cols();
+      const float* cosines = rope_rows + token % shape.seq_len * dim;
+      backward_heads(shape.num_heads, dim, dq_rows + token * shape.q_cols(), row, q_norm, eps, cosines, d_row,
                      partial);
-      backward_heads(shape.num_kv_heads, dim, dk + token * shape.kv_cols(), row + shape.q_cols(), k_weight,
+      backward_heads(shape.num_kv_heads, dim, dk_rows + token * shape.kv_cols(), row + shape.q_cols(), k_norm,
                      eps, cosines, d_row + shape.q_cols(), partial + dim);
     }
   });
-  add_partials(n, 2 * dim, 0, dim, workspace, dq_weight);
-  add_partials(n, 2 * dim, dim, 2 * dim, workspace, dk_weight);
+  add_partials(n, 2 * dim, 0, dim, partials, dq_weight.data<float>());
+  add_partials(n, 2 * dim, dim, 2 * dim, partials, dk_weight.data<float>());
 }
 
 }  // namespace depthroute::cpu

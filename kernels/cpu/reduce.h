@@ -1,8 +1,8 @@
-// Sums over tokens that do not depend on the number of threads. Tokens are cut into at most kReductionChunks
-// chunks, as a function of their number alone; each chunk has its own partial sums in the workspace, filled
-// by whichever thread gets the chunk, and the partial sums are added in the order of the chunks.
+// Sums over tokens that do not depend on the number of threads. The tokens are cut into at most
+// kReductionChunks chunks, by their number alone. Each chunk has partial sums of its own in the workspace,
+// filled by whichever thread gets the chunk; they are added in the order of the chunks.
 //
-//   float* partials = workspace;                             // reduction_workspace(columns) floats
+//   float* partials = workspace;                             // reduction_floats(columns) floats
 //   reduce_over_tokens(n, columns, workspace, [&](int64_t begin, int64_t end, float* partial) {
 //     for (int64_t token = begin; token < end; ++token) ...  // partial[column] += ...   (starts at 0)
 //   });                                                      // opens its own parallel region
@@ -19,11 +19,11 @@
 namespace depthroute::cpu {
 
 inline constexpr int64_t kReductionChunks = 32;
-inline constexpr int64_t kReductionMinTokens =
-    32;  // a chunk shorter than this costs more to add than to fill
+/// A shorter chunk costs more to add than to fill.
+inline constexpr int64_t kReductionMinTokens = 32;
 
-/// Floats of workspace for sums of `columns` values.
-constexpr int64_t reduction_workspace(int64_t columns) { return kReductionChunks * columns; }
+/// Floats of workspace to sum rows of `columns` values over tokens.
+constexpr int64_t reduction_floats(int64_t columns) { return kReductionChunks * columns; }
 
 /// How many chunks n tokens are cut into: 1 ... kReductionChunks.
 constexpr int64_t reduction_chunks(int64_t n) {
@@ -40,7 +40,7 @@ constexpr TokenRange reduction_chunk(int64_t n, int64_t chunk) {
   return {n * chunk / chunks, n * (chunk + 1) / chunks};
 }
 
-/// Calls body(begin, end, partial) for every chunk, in parallel; partial has `columns` floats, zeroed.
+/// Calls body(begin, end, partial) for every chunk, in parallel; `partial` is `columns` floats, zeroed.
 template <typename Body>
 void reduce_over_tokens(int64_t n, int64_t columns, float* workspace, const Body& body) {
   const int64_t chunks = reduction_chunks(n);

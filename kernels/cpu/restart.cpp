@@ -14,8 +14,8 @@
 namespace depthroute::cpu {
 namespace {
 
-constexpr const char* kRestarted =
-    "DEPTHROUTE_RESTARTED";  // against a loop, should a library ignore its setting
+// Prevents a loop if a library ignores its setting.
+constexpr const char* kRestarted = "DEPTHROUTE_RESTARTED";
 
 struct Setting {
   const char* name;
@@ -23,7 +23,7 @@ struct Setting {
 };
 
 #if defined(__x86_64__)
-// OpenBLAS's names of cores whose kernels use AVX2 at most.
+// OpenBLAS's names of cores whose kernels use at most AVX2.
 bool is_narrow(std::string_view core) {
   constexpr std::array<std::string_view, 8> kNarrow = {
       "Haswell", "Zen", "Excavator", "Steamroller", "Piledriver", "Sandybridge", "Nehalem", "Prescott"};
@@ -43,14 +43,14 @@ std::vector<Setting> better_settings() {
   if (!std::getenv("OPENBLAS_CORETYPE") && has_skylake_avx512() && is_narrow(openblas_get_corename()))
     better.push_back({"OPENBLAS_CORETYPE", "SkylakeX"});
 #endif
-  // Each of these says how GCC's or LLVM's threads wait.
+  // Each of these sets how GCC's or LLVM's threads wait.
   const bool chosen = std::getenv("OMP_WAIT_POLICY") || std::getenv("GOMP_SPINCOUNT") ||
                       std::getenv("KMP_BLOCKTIME") || std::getenv("KMP_LIBRARY");
   if (!chosen && omp_get_max_threads() > 1) better.push_back({"OMP_WAIT_POLICY", "passive"});
   return better;
 }
 
-/// What asks a program to stop.
+/// Signals that ask a program to stop.
 sigset_t stop_signals() {
   sigset_t set;
   sigemptyset(&set);
@@ -67,10 +67,11 @@ void restart_with_better_settings(char** argv) {
     if (better.empty()) return;
     for (const Setting& setting : better) setenv(setting.name, setting.value, 1);
     setenv(kRestarted, "1", 1);
-    // Until main() has run again nothing could answer them.
+    // Until main() runs again, nothing could handle them.
     sigprocmask(SIG_BLOCK, &waiting, nullptr);
     execv("/proc/self/exe", argv);
-    // Still here (/proc is not mounted): the program goes on as it is, and so do its children.
+    // If execv returns (/proc is not mounted), the program
+    // continues with its old settings, and so do its children.
     for (const Setting& setting : better) unsetenv(setting.name);
     unsetenv(kRestarted);
   }

@@ -1,11 +1,11 @@
-// Depth routing, backward, first part: what cannot wait. Per token two passes over the columns, the second
-// one from the cache:
-//   1. the products of g, h and V - h (V the current state) that give the projection and V's dlogit;
-//   2. dh, the gradient of V, and the partial sums of norm_weight's.
-// Each pass asks for the rows that the following one reads first.
-#include "kernels/cpu/kernels.h"
+// Depth routing, backward, first part: the gradients of the current state and of norm_weight. Makes two
+// passes over a token's columns, the second one from the cache:
+//   1. the products of g, h and V - h (V the current state), which give the projection and V's dlogit;
+//   2. dh, the gradient of V, and the partial sums of norm_weight's gradient.
+// Each pass prefetches the rows that the next one reads first.
 #include "kernels/cpu/reduce.h"
 #include "kernels/cpu/routing_math.h"
+#include "kernels/op_table.h"
 
 namespace depthroute::cpu {
 namespace {
@@ -30,7 +30,7 @@ struct Rows {
   }
 };
 
-/// g . h, and where V's logit has a gradient dh . (V - h) and dh . h as well.
+/// g . h and the projection; if V's logit has a gradient, also dh . (V - h) and dh . h.
 struct Products {
   double g_dot_h = 0, projection = 0, with_dh = 0, mix_with_dh = 0;
 };
@@ -47,7 +47,7 @@ Products projection_only(int64_t d, float rstd, const Rows& rows) {
   return p;
 }
 
-/// The products with V are taken relative to h: the logit's gradient is their difference, and states of one
+/// Products with V - h instead of V: the logit's gradient is a difference of them, and the states of one
 /// residual stream are close to their mix.
 Products all_products(int64_t d, float rstd, const Rows& rows) {
   Products p;
@@ -80,8 +80,7 @@ void add_gradients(int64_t d, float rstd, float projection, float to_dh, const R
   });
 }
 
-/// The same where V's logit has a gradient: dV += scale a dh + dlogit (r u - (r^3 c / D) V), du += dlogit r
-/// V.
+/// The same if V's logit has a gradient: dV += scale a dh + dlogit (r u - (r^3 c / D) V).
 void add_routed_gradients(int64_t d, float rstd, float projection, const SourceTerms& terms,
                           const RoutingArguments& args, const Rows& rows, float* dnorm_weight) {
   for_columns<2>(0, d, [&]<typename T>(int64_t i) {
@@ -97,10 +96,13 @@ void add_routed_gradients(int64_t d, float rstd, float projection, const SourceT
 
 }  // namespace
 
-void routing_backward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site, const float* doutput,
-                      float* dcurrent, const ops::RoutingGradients& gradients, float* workspace) {
+void routing_backward(Stream, const RoutingSite& site, const Tensor& doutput, const Tensor& dcurrent,
+                      const RoutingGradients& gradients, const Tensor& workspace) {
   const RoutingArguments args(site);
   const int n = args.n, last = n - 1;
+  const int64_t n_tokens = doutput.rows(), d = doutput.cols();
+  const float* const doutput_rows = doutput.data<float>();
+  float *const dcurrent_rows = dcurrent.data<float>(), *const partials = workspace.data<float>();
   const float* weights = site.weights.data<float>();
   const float* inv_rms = site.inv_rms.data<float>();
   const float* dots = site.dots.data<float>();
@@ -109,13 +111,13 @@ void routing_backward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site,
   const float* norm_weight = site.norm_weight.data<float>();
   float* projection = site.projection.defined() ? site.projection.data<float>() : nullptr;
 
-  reduce_over_tokens(n_tokens, d, workspace, [&](int64_t begin, int64_t end, float* partial) {
+  reduce_over_tokens(n_tokens, d, partials, [&](int64_t begin, int64_t end, float* partial) {
     for (int64_t t = begin; t < end; ++t) {
-      const Rows rows = {doutput + t * d,           norm_weight,      mix + t * d,
-                         args.source[last] + t * d, dcurrent + t * d, t + 1 < end ? d : 0};
+      const Rows rows = {doutput_rows + t * d,      norm_weight,           mix + t * d,
+                         args.source[last] + t * d, dcurrent_rows + t * d, t + 1 < end ? d : 0};
       const float weight = weights[t * n + last];
-      // A weight of 0: the source may hold anything. A weight of 1 leaves nothing to the other sources: their
-      // logits, and so this one, have no gradient, whatever rounding would say.
+      // With a weight of 0, the source may hold anything. With a weight of 1, the other sources have none,
+      // and no logit of the site has a gradient: exactly 0, not what rounding would give.
       const bool routes = args.query && weight != 0.0f && weight != 1.0f;
       const Products p = routes ? all_products(d, rstd[t], rows) : projection_only(d, rstd[t], rows);
       const double scale = args.scale[last];
@@ -129,8 +131,8 @@ void routing_backward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site,
         add_gradients(d, rstd[t], static_cast<float>(p.projection), terms.to_dh, rows, partial);
     }
   });
-  add_partials(n_tokens, d, 0, d, workspace, gradients.norm_weight.data<float>());
-  if (n == 1 && gradients.logits.defined()) zero(gradients.logits.bytes(), gradients.logits.pointer);
+  add_partials(n_tokens, d, 0, d, partials, gradients.norm_weight.data<float>());
+  if (n == 1 && gradients.logits.defined()) zero({}, gradients.logits);
 }
 
 }  // namespace depthroute::cpu

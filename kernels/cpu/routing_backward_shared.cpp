@@ -1,27 +1,27 @@
-// Depth routing, backward, second part: the sources that a group of sites shares, and the logits' parameters.
-// Per token two passes over the columns, the second one from the cache:
+// Depth routing, backward, second part: the gradients of the sources that a group of sites shares, and of the
+// logits' parameters. Makes two passes over a token's columns, the second one from the cache:
 //   1. the products of every site's dh with every source, which give the dlogits;
 //   2. the sources' gradients and the partial sums of every site's du.
-// Within each vector of columns the sites are the inner loop, so that a source is loaded once for all of
-// them. The sources follow one another, so two of them may share a gradient.
+// The inner loop is over sites, so that a source is loaded once for all of them. Sources are handled one
+// after another, so two of them may share a gradient.
 #include <algorithm>
 #include <array>
 #include <memory>
 #include <vector>
 
-#include "kernels/cpu/kernels.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/cpu/routing_math.h"
+#include "kernels/op_table.h"
 
 namespace depthroute::cpu {
 namespace {
 
-/// Sites of one pass over the sources; a larger group takes several. Bounds the partial sums.
+/// Most sites of one pass over the sources; a larger group takes several passes. Bounds the partial sums.
 constexpr int kMaxSites = 8;
 
 /// One site, and its rows of one token.
 struct SharedSite {
-  SharedSite(const ops::RoutingSite& site, const Tensor& doutput_rows, const ops::RoutingGradients& gradients)
+  SharedSite(const RoutingSite& site, const Tensor& doutput_rows, const RoutingGradients& gradients)
       : args(site),
         doutput(doutput_rows.data<float>()),
         mix(site.mix.data<float>()),
@@ -48,21 +48,21 @@ struct SharedSite {
   }
 
   RoutingArguments args;
-  // `current` is the last source; where it is dropped, and may hold anything, the mix, which is as good to
-  // take differences with.
+  // `current` is the last source. If that is dropped, it may hold anything, and the mix takes its place,
+  // which is as good to subtract.
   const float *doutput, *mix, *current, *norm_weight, *weights, *inv_rms, *dots, *rstds, *projections;
   float* dlogits;
-  bool routes;  // some gradient of its logits is wanted
+  bool routes;  // whether any gradient of its logits is needed
   const float *doutput_row = nullptr, *mix_row = nullptr, *current_row = nullptr;
   float rstd = 0, projection = 0;
   float current_to_u = 0;  // dlogit r of the last source
   double dbias = 0;        // over the chunk
 };
 
-/// The token at hand: the sources any site reads, and what is found out about them.
+/// The current token: the sources any site reads, and their products and factors.
 struct Token {
   int count = 0;                        // sources with a weight at any site
-  std::array<int, kMaxSources> source;  // their places at the sites
+  std::array<int, kMaxSources> source;  // their indices at the sites
   std::array<const float*, kMaxSources> row;
   std::array<float*, kMaxSources> dsource;
   Block<1> with_dh[kMaxSources][kMaxSites];  // dh . (V - current)
@@ -72,7 +72,7 @@ struct Token {
 
 using Sites = std::span<SharedSite>;
 
-/// Pass 1.
+/// Pass 1: with_dh and current_with_dh.
 void find_products(int64_t d, Sites sites, Token& token) {
   const size_t count = sites.size();
   for (size_t g = 0; g < count; ++g) {
@@ -94,8 +94,8 @@ void find_products(int64_t d, Sites sites, Token& token) {
   });
 }
 
-/// Between the passes, for one site: dlogit_j = a_j (e_j - sum_i a_i e_i) and what follows from it. The dh .
-/// V_j are nearly equal, so their differences e_j from the last source's are what has been summed.
+/// Between the passes, for one site: dlogit_j = a_j (e_j - sum_i a_i e_i) and the factors of pass 2. The
+/// products dh . V_j are nearly equal, so pass 1 has summed their differences from the last source's.
 void find_terms(int64_t t, int64_t d, size_t g, SharedSite& site, Token& token) {
   const int n = site.args.n, last = n - 1;
   const float* weights = site.weights + t * n;
@@ -106,7 +106,7 @@ void find_terms(int64_t t, int64_t d, size_t g, SharedSite& site, Token& token) 
   for (int k = 0; k < token.count; ++k) {
     const int j = token.source[k];
     e[k] = 0;
-    if (!site.routes || weights[j] == 0.0f) continue;  // the products may be anything
+    if (!site.routes || weights[j] == 0.0f) continue;  // its products may be anything
     const double scale = site.args.scale[j];
     e[k] = scale * total(token.with_dh[k][g]) + (scale - site.args.scale[last]) * current_with_dh;
     mean += weights[j] * e[k];
@@ -160,9 +160,10 @@ void add_shared_gradients(int64_t d, Sites sites, const Token& token, int64_t to
 }
 
 /// One pass over the sources for at most kMaxSites sites.
-void backward_of(int64_t n_tokens, int64_t d, std::span<const ops::RoutingSite> sites,
-                 std::span<const Tensor> doutputs, std::span<const Tensor> dsources,
-                 std::span<const ops::RoutingGradients> gradients, float* workspace) {
+void backward_of(std::span<const RoutingSite> sites, std::span<const Tensor> doutputs,
+                 std::span<const Tensor> dsources, std::span<const RoutingGradients> gradients,
+                 float* partials) {
+  const int64_t n_tokens = doutputs[0].rows(), d = doutputs[0].cols();
   const int shared = static_cast<int>(dsources.size());
   std::vector<SharedSite> prepared;
   bool any_routes = false;
@@ -171,9 +172,10 @@ void backward_of(int64_t n_tokens, int64_t d, std::span<const ops::RoutingSite> 
     any_routes |= prepared[g].routes;
   }
   const int64_t columns = static_cast<int64_t>(sites.size()) * (d + 1);  // each site's du, then the dbias
-  reduce_over_tokens(n_tokens, columns, workspace, [&](int64_t begin, int64_t end, float* partial) {
+  reduce_over_tokens(n_tokens, columns, partials, [&](int64_t begin, int64_t end, float* partial) {
     std::vector<SharedSite> mine = prepared;
-    const auto token = std::make_unique<Token>();  // too large to be cleared for each token
+    // Reused, because it is too large to clear for each token.
+    const auto token = std::make_unique<Token>();
     for (int64_t t = begin; t < end; ++t) {
       for (SharedSite& site : mine) site.start_token(t, d);
       token->count = 0;
@@ -194,24 +196,26 @@ void backward_of(int64_t n_tokens, int64_t d, std::span<const ops::RoutingSite> 
   });
   for (size_t g = 0; g < sites.size(); ++g) {
     const int64_t site = static_cast<int64_t>(g);
-    add_query_gradients(n_tokens, d, columns, site * d, workspace, sites[g], gradients[g]);
+    add_query_gradients(n_tokens, d, columns, site * d, partials, sites[g], gradients[g]);
     if (gradients[g].recency_bias.defined())
       gradients[g].recency_bias.data<float>()[0] +=
-          static_cast<float>(column_total(n_tokens, columns, columns - site - 1, workspace));
+          static_cast<float>(column_total(n_tokens, columns, columns - site - 1, partials));
   }
 }
 
 }  // namespace
 
-int64_t routing_backward_workspace(int64_t d) { return reduction_workspace(kMaxSites * (d + 1)); }
+int64_t routing_backward_workspace(Device, int64_t hidden_size) {
+  return reduction_floats(kMaxSites * (hidden_size + 1));
+}
 
-void routing_backward_shared(int64_t n_tokens, int64_t d, std::span<const ops::RoutingSite> sites,
-                             std::span<const Tensor> doutputs, std::span<const Tensor> dsources,
-                             std::span<const ops::RoutingGradients> gradients, float* workspace) {
+void routing_backward_shared(Stream, std::span<const RoutingSite> sites, std::span<const Tensor> doutputs,
+                             std::span<const Tensor> dsources, std::span<const RoutingGradients> gradients,
+                             const Tensor& workspace) {
   for (size_t first = 0; first < sites.size(); first += kMaxSites) {
     const size_t count = std::min<size_t>(kMaxSites, sites.size() - first);
-    backward_of(n_tokens, d, sites.subspan(first, count), doutputs.subspan(first, count), dsources,
-                gradients.subspan(first, count), workspace);
+    backward_of(sites.subspan(first, count), doutputs.subspan(first, count), dsources,
+                gradients.subspan(first, count), workspace.data<float>());
   }
 }
 

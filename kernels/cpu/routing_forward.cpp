@@ -1,23 +1,23 @@
-// Depth routing, forward: one pass over the tokens; a token's sources are read from memory once (for their
-// statistics) and a second time from the cache (for the mix).
+// Depth routing, forward, in one pass over the tokens: a token's sources are read once from memory, for their
+// statistics, and once more from the cache, for the mix.
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/cpu/kernels.h"
 #include "kernels/cpu/routing_math.h"
+#include "kernels/op_table.h"
 
 namespace depthroute::cpu {
 namespace {
 
-// float32 sums are joined in float64 every so many columns, so that their error does not grow with D.
+// Columns summed in float32 before the sum goes on in float64, so that the error does not grow with D.
 constexpr int64_t kSegment = 2048;
 
 struct Statistics {
   float inv_rms, dot;
 };
 
-/// Inverse RMS of a source's row and its product with u = query * key_norm. `next` is the row to be read
-/// next.
+/// Returns the inverse RMS of a source's row and its product with u = query * key_norm. Prefetches `next`,
+/// the row that is read next.
 Statistics statistics(const RoutingArguments& args, const float* row, const float* next, int64_t d,
                       float eps) {
   double squares = 0, products = 0;
@@ -37,7 +37,7 @@ Statistics statistics(const RoutingArguments& args, const float* row, const floa
           static_cast<float>(products)};
 }
 
-/// In place, n logits to weights; -inf gives exactly 0, a single finite logit exactly 1.
+/// Turns n logits into weights, in place; -inf gives exactly 0, a single finite logit exactly 1.
 void softmax(int n, float* logits) {
   float largest = logits[0];
   for (int j = 1; j < n; ++j) largest = logits[j] > largest ? logits[j] : largest;
@@ -49,7 +49,7 @@ void softmax(int n, float* logits) {
   for (int j = 0; j < n; ++j) logits[j] /= total;
 }
 
-/// h = the mix, output = RMSNorm(h); returns the inverse RMS. h may be `output`, where nobody keeps it.
+/// Writes the mix h to `mixed` and RMSNorm(h) to `output`; returns the inverse RMS. `mixed` may be `output`.
 float mix_and_normalise(const Mix& mix, int64_t d, float eps, const float* norm_weight, float* mixed,
                         float* output) {
   double squares = 0;
@@ -71,16 +71,18 @@ float mix_and_normalise(const Mix& mix, int64_t d, float eps, const float* norm_
 
 }  // namespace
 
-void routing_forward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site, const float* add,
-                     float* output) {
+void routing_forward(Stream, const RoutingSite& site, const Tensor& add, const Tensor& output) {
   const RoutingArguments args(site);
   const int n = args.n;
+  const int64_t n_tokens = output.rows(), d = output.cols();
+  const float* const added = add.defined() ? add.data<float>() : nullptr;
+  float* const output_rows = output.data<float>();
   float* weights = site.weights.data<float>();
   float* inv_rms = site.inv_rms.data<float>();
   float* dots = site.dots.data<float>();
   float* rstd = site.rstd.data<float>();
   const float* norm_weight = site.norm_weight.data<float>();
-  // A mix that is the source itself has been kept already.
+  // If the mix is the source itself, there is nothing to write.
   float* kept = site.mix.defined() && site.mix.pointer != site.sources[n - 1].pointer ? site.mix.data<float>()
                                                                                       : nullptr;
 
@@ -88,10 +90,10 @@ void routing_forward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site, 
   for (int64_t token = 0; token < n_tokens; ++token) {
     const int64_t row = token * d, next = std::min(token + 1, n_tokens - 1);
     float* a = weights + token * n;
-    // First of all: the last source's tensor may be one of the others as well.
-    if (add) {
+    // Before anything is read: the last source may be one of the others, too.
+    if (added) {
       float* current = args.source[n - 1] + row;
-      for_columns<4>(0, d, [&]<typename T>(int64_t i) { at<T>(current + i) += load<T>(add + row + i); });
+      for_columns<4>(0, d, [&]<typename T>(int64_t i) { at<T>(current + i) += load<T>(added + row + i); });
     }
 
     for (int j = 0; j < n; ++j) {
@@ -107,8 +109,8 @@ void routing_forward(int64_t n_tokens, int64_t d, const ops::RoutingSite& site, 
     Mix mix;
     for (int j = 0; j < n; ++j)
       if (const float factor = args.scale[j] * a[j]; factor != 0.0f) mix.add(args.row(j, token, d), factor);
-    rstd[token] =
-        mix_and_normalise(mix, d, site.norm_eps, norm_weight, (kept ? kept : output) + row, output + row);
+    rstd[token] = mix_and_normalise(mix, d, site.norm_eps, norm_weight, (kept ? kept : output_rows) + row,
+                                    output_rows + row);
   }
 }
 

@@ -1,5 +1,5 @@
-// What the depth routing kernels share: the site's arguments as raw pointers, vectors over columns, and the
-// end of the reductions over tokens.
+// What the depth routing kernels share: a site's arguments as raw pointers, vectors over columns, and the
+// last step of reductions over tokens.
 #pragma once
 
 #include <array>
@@ -8,26 +8,27 @@
 #include <limits>
 
 #include "configs/base/check.h"
-#include "configs/model_config.h"
 #include "kernels/cpu/reduce.h"
 #include "kernels/cpu/vector_math.h"
-#include "kernels/ops/ops.h"
+#include "kernels/op_types.h"
 
 namespace depthroute::cpu {
+
+using ops::kMaxSources;
 
 /// Eight columns anywhere in memory.
 using Columns __attribute__((vector_size(32), aligned(4), may_alias)) = float;
 inline constexpr int64_t kColumns = 8;
 
-/// Consecutive columns of a row that stay in registers together. Kernels are written once and instantiated
-/// for blocks of several vectors and for the last D % 8 columns (T = float).
+/// Consecutive columns of a row, kept in registers together. Kernels are written once and instantiated for
+/// blocks of several vectors and for the last D % 8 columns (T = float).
 template <int kVectors>
 struct [[gnu::may_alias]] Block {
   Columns v[kVectors];
 
-  // Vector by vector, not the defaults: g++ copies and clears an aggregate of vectors through memory.
+  // Written out, because g++ copies and clears an aggregate of vectors through memory.
   Block() {
-    // Not through a Columns&: a reference loses the type's alignment of 4.
+    // Not through a Columns&: a reference would lose the type's alignment of 4.
     for (int i = 0; i < kVectors; ++i) v[i] = Columns{};
   }
   Block(const Block& x) {
@@ -72,9 +73,8 @@ T& at(float* p) {
   return *reinterpret_cast<T*>(p);
 }
 
-/// Asks for the columns that T covers at p, ahead of their use. Rows of D columns are too short for the
-/// hardware's own prefetching to get going, and a token's rows lie far from each other: this is worth a
-/// factor of 1.5.
+/// Prefetches the columns that T covers at p. Rows of D columns are too short for the hardware's prefetcher
+/// to get going, and a token's rows are far apart: this is worth a factor of 1.5.
 template <typename T>
 void prefetch(const float* p) {
   if constexpr (sizeof(T) > sizeof(float))
@@ -111,7 +111,7 @@ void for_columns(int64_t begin, int64_t end, const Body& body) {
 
 /// A site's arguments, checked and unpacked once per call.
 struct RoutingArguments {
-  explicit RoutingArguments(const ops::RoutingSite& site)
+  explicit RoutingArguments(const RoutingSite& site)
       : n(static_cast<int>(site.sources.size())),
         query(site.query.defined() ? site.query.data<float>() : nullptr),
         key_norm(site.query.defined() ? site.key_norm.data<float>() : nullptr) {
@@ -122,21 +122,21 @@ struct RoutingArguments {
     for (int j = 0; j < n; ++j) {
       source[j] = site.sources[j].data<float>();
       rows[j] = site.sources[j].rows();
-      bias[j] = site.offset.empty() ? 0.0f : site.offset[j];
-      scale[j] = site.scale.empty() ? 1.0f : site.scale[j];
-      dropped[j] = bias[j] == -std::numeric_limits<float>::infinity();
+      bias[j] = site.offset_of(j);
+      scale[j] = site.scale_of(j);
+      dropped[j] = site.drops(j);
       any_kept |= !dropped[j];
     }
     DR_CHECK_MSG(any_kept, "an offset of -inf on every source of a site");
     if (site.recency_bias.defined()) bias[n - 1] += site.recency_bias.data<float>()[0];
   }
 
-  /// What `token` reads of source j.
+  /// The row of source j that `token` reads.
   const float* row(int j, int64_t token, int64_t d) const { return source[j] + token % rows[j] * d; }
 
   int n;
-  const float* query;     // nullptr: the logits are `bias` alone
-  const float* key_norm;  // defined with query
+  const float* query;     // nullptr: the logits are just `bias`
+  const float* key_norm;  // nullptr if query is
   std::array<float*, kMaxSources> source;
   std::array<int64_t, kMaxSources> rows;  // N; R for a replaced source
   std::array<float, kMaxSources> bias;    // offset, and the recency bias on the last source
@@ -144,8 +144,8 @@ struct RoutingArguments {
   std::array<bool, kMaxSources> dropped;
 };
 
-/// The sources of one token that take part, and its mix h = sum_k factor[k] row[k]. Sources with a weight of
-/// 0 are left out rather than multiplied: a dropped source may hold anything, and 0 * inf is not 0.
+/// The sources of one token that contribute, and its mix h = sum_k factor[k] row[k]. Sources with a weight of
+/// 0 are left out, not multiplied: a dropped source may hold anything, and 0 * inf is not 0.
 struct Mix {
   int count = 0;
   std::array<const float*, kMaxSources> row;
@@ -163,8 +163,7 @@ struct Mix {
   }
 };
 
-/// What both parts of backward know of a site at one token: dh = rstd (g - projection h), and the scalars of
-/// each source's gradient.
+/// Scalars of a source's gradient at one token, for both parts of backward: dV = to_dh dh + to_u u - to_v V.
 struct SourceTerms {
   float dlogit = 0;
   float to_dh = 0;  // scale a
@@ -181,16 +180,17 @@ inline SourceTerms source_terms(float weight, float scale, float inv_rms, float 
   return terms;
 }
 
-/// Sum over the chunks of one column of the partial sums.
+/// Returns the sum over chunks of one column of the partial sums.
 inline double column_total(int64_t n, int64_t columns, int64_t column, const float* workspace) {
   double total = 0;
   for (int64_t chunk = 0; chunk < reduction_chunks(n); ++chunk) total += workspace[chunk * columns + column];
   return total;
 }
 
-/// query and key_norm from the partial sums of du in columns [first, first + D): u = query * key_norm.
+/// Adds to the gradients of query and key_norm, from the partial sums of du in columns [first, first + D);
+/// u = query * key_norm.
 inline void add_query_gradients(int64_t n, int64_t d, int64_t columns, int64_t first, const float* workspace,
-                                const ops::RoutingSite& site, const ops::RoutingGradients& gradients) {
+                                const RoutingSite& site, const RoutingGradients& gradients) {
   if (!gradients.query.defined()) return;
   const float *query = site.query.data<float>(), *key_norm = site.key_norm.data<float>();
   float *dquery = gradients.query.data<float>(), *dkey_norm = gradients.key_norm.data<float>();

@@ -1,31 +1,37 @@
-#include "kernels/cpu/kernels.h"
 #include "kernels/cpu/vector_math.h"
+#include "kernels/op_table.h"
 
 namespace depthroute::cpu {
 
-void swiglu_forward(int64_t n, int64_t f, const float* gate_up, float* act) {
+void swiglu_forward(Stream, const Tensor& gate_up, const Tensor& act) {
+  const int64_t n = act.rows(), f = act.cols();
+  const float* const gate_up_rows = gate_up.data<float>();
+  float* const act_rows = act.data<float>();
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < n; ++i) {
-    const float* gate = gate_up + i * 2 * f;
+    const float* gate = gate_up_rows + i * 2 * f;
     const float* up = gate + f;
-    float* out = act + i * f;
+    float* out = act_rows + i * f;
 #pragma omp simd
     for (int64_t c = 0; c < f; ++c) out[c] = gate[c] * fast_sigmoid(gate[c]) * up[c];
   }
 }
 
-// silu'(g) = s (1 + g (1 - s)), s the sigmoid. Every element is read before it is written: dgate_up may be
-// gate_up.
-void swiglu_backward(int64_t n, int64_t f, const float* dact, const float* gate_up, float* dgate_up,
-                     float* act) {
+// silu'(g) = s (1 + g (1 - s)), where s is the sigmoid. Every element is read before it is written: dgate_up
+// may be gate_up.
+void swiglu_backward(Stream, const Tensor& dact, const Tensor& gate_up, const Tensor& dgate_up,
+                     const Tensor& act) {
+  const int64_t n = act.rows(), f = act.cols();
+  const float *const dact_rows = dact.data<float>(), *const gate_up_rows = gate_up.data<float>();
+  float *const dgate_up_rows = dgate_up.data<float>(), *const act_rows = act.data<float>();
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < n; ++i) {
-    const float* gate = gate_up + i * 2 * f;
+    const float* gate = gate_up_rows + i * 2 * f;
     const float* up = gate + f;
-    const float* d_row = dact + i * f;
-    float* dgate = dgate_up + i * 2 * f;
+    const float* d_row = dact_rows + i * f;
+    float* dgate = dgate_up_rows + i * 2 * f;
     float* dup = dgate + f;
-    float* out = act + i * f;
+    float* out = act_rows + i * f;
 #pragma omp simd
     for (int64_t c = 0; c < f; ++c) {
       const float g = gate[c];

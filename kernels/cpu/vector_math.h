@@ -1,27 +1,31 @@
-// Arithmetic the CPU kernels share, written so that the compiler vectorises it without -ffast-math
-// (infinities and NaN keep their meaning: masks are -inf, and a NaN must reach the loss). The order of every
-// sum is fixed by the source, not by the vector width of the machine.
+// Arithmetic that the CPU kernels share, written so that the compiler vectorises it without -ffast-math
+// (infinities and NaN keep their meaning: masks are -inf, and a NaN must reach the loss). The source, not the
+// machine's vector width, fixes the order of every sum.
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 
 namespace depthroute::cpu {
 
-/// e^x, branch-free, for use inside `#pragma omp simd` loops (std::exp does not vectorise with g++ alone).
+/// Returns e^x, branch-free, for use inside `#pragma omp simd` loops (g++ alone does not vectorise std::exp).
 /// Within 2 ulp of the true value; results below the smallest normal float are 0, exp(-inf) = 0, exp(inf) =
 /// inf, NaN stays NaN, exp(0) = 1 exactly. x = n ln2 + r, |r| <= ln2 / 2; e^r by the degree-7 polynomial of
 /// the Cephes library (expf); 2^n in two factors so that n = 128 does not overflow on the way.
 inline float fast_exp(float x) {
   constexpr float kLowest = -87.336544f;  // ln of the smallest normal float
-  constexpr float kHighest = 89.0f;       // already inf
+  constexpr float kHighest = 89.0f;       // gives inf
   constexpr float kLog2E = 1.44269504088896341f;
-  constexpr float kLn2High = 0.693359375f;    // Cody-Waite: the two parts add up to ln 2, the first is exact
-  constexpr float kLn2Low = -2.12194440e-4f;  // when multiplied by a small integer
-  constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-  float z = x < kLowest ? kLowest : x;     // comparisons are false for NaN, which passes through
+  // Cody-Waite: the two add up to ln 2, and the first is exact when multiplied by a small integer.
+  constexpr float kLn2High = 0.693359375f;
+  constexpr float kLn2Low = -2.12194440e-4f;
+  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits.
+  constexpr float kRounder = 12582912.0f;
+  // Comparisons are false for NaN, which passes through.
+  float z = x < kLowest ? kLowest : x;
   z = z > kHighest ? kHighest : z;
   const float shifted = z * kLog2E + kRounder;
   const float n = shifted - kRounder;
@@ -53,12 +57,12 @@ inline F8 load8(const float* from) {
   return value;
 }
 
-/// The eight lanes, added pairwise.
+/// Returns the sum of the eight lanes, added pairwise.
 inline float sum_lanes(const F8& s) {
   return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
 }
 
-/// Sum of a[i] * b[i] in float32: 32 interleaved partial sums, added pairwise.
+/// Returns the sum of a[i] * b[i] in float32: 32 interleaved partial sums, added pairwise.
 inline float dot(int64_t n, const float* a, const float* b) {
   F8 s0 = {}, s1 = {}, s2 = {}, s3 = {};
   int64_t i = 0;
@@ -74,10 +78,15 @@ inline float dot(int64_t n, const float* a, const float* b) {
   return total;
 }
 
-/// Sum of x[i]^2, as dot(n, x, x).
+/// Returns the sum of x[i]^2, as dot(n, x, x).
 inline float sum_squares(int64_t n, const float* x) { return dot(n, x, x); }
 
-/// Sum of a[i] * b[i] * c[i], in the same order.
+/// Returns 1 / sqrt(mean(x^2) + eps).
+inline float inverse_rms(int64_t n, const float* x, float eps) {
+  return 1.0f / std::sqrt(sum_squares(n, x) / static_cast<float>(n) + eps);
+}
+
+/// Returns the sum of a[i] * b[i] * c[i], in the order of dot().
 inline float triple_dot(int64_t n, const float* a, const float* b, const float* c) {
   F8 s0 = {}, s1 = {}, s2 = {}, s3 = {};
   int64_t i = 0;
@@ -93,7 +102,7 @@ inline float triple_dot(int64_t n, const float* a, const float* b, const float* 
   return total;
 }
 
-/// The largest of n >= 1 values; NaN are passed over (they show up in the sum of exponentials).
+/// Returns the largest of n >= 1 values. Ignores NaN (they show up in the sum of exponentials).
 inline float max_value(int64_t n, const float* x) {
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   const F8 none = {kNone, kNone, kNone, kNone, kNone, kNone, kNone, kNone};

@@ -1,41 +1,17 @@
-// AdamW with clipping by the global norm (SPEC §3), on a slice of the parameters:
+// AdamW with clipping by the global norm (train/model/SPEC.md §3), on a slice of the parameters:
 //   g = grad * min(1, max_norm / (norm + 1e-6));  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
 //   param -= lr (m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay param)
-// Norm and loss are read on the device, so that the host need not wait for them.
+// Reads norm and loss on the device, so that the host need not wait for them.
 #include <cfloat>
-#include <cmath>
 
+#include "kernels/adamw_factors.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/elementwise.cuh"
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
-
-// What a step does to every element alike: rounded once from float64. At t = 1, 1 - beta2 in float32 would
-// lose digits that every update sees.
-struct Coefficients {
-  float beta1, beta2, one_minus_beta1, one_minus_beta2;
-  float step_size;  // lr / (1 - beta1^t)
-  float v_scale;    // 1 / (1 - beta2^t)
-  float decay;      // lr * weight_decay
-  float eps, max_norm;
-};
-
-Coefficients coefficients(const AdamwStep& step) {
-  const double t = static_cast<double>(step.step);
-  const double lr = step.lr, beta1 = step.beta1, beta2 = step.beta2;
-  return {.beta1 = step.beta1,
-          .beta2 = step.beta2,
-          .one_minus_beta1 = static_cast<float>(1.0 - beta1),
-          .one_minus_beta2 = static_cast<float>(1.0 - beta2),
-          .step_size = static_cast<float>(lr / (1.0 - std::pow(beta1, t))),
-          .v_scale = static_cast<float>(1.0 / (1.0 - std::pow(beta2, t))),
-          .decay = static_cast<float>(lr * static_cast<double>(step.weight_decay)),
-          .eps = step.eps,
-          .max_norm = step.max_norm};
-}
 
 __device__ __forceinline__ float clip_factor(float norm, float max_norm) {
   if (max_norm == 0.0f) return 1.0f;
@@ -43,7 +19,7 @@ __device__ __forceinline__ float clip_factor(float norm, float max_norm) {
 }
 
 __global__ void __launch_bounds__(kElementwiseThreads)
-    adamw_kernel(Elements all, Coefficients c, const float* norm /*[1]*/, const double* loss /*[1]*/,
+    adamw_kernel(Elements all, AdamwFactors c, const float* norm /*[1]*/, const double* loss /*[1]*/,
                  const float* grad /*[count]*/, float* param /*[count]*/, float* m /*[count]*/,
                  float* v /*[count]*/, bf16* compute /*[count] or null*/) {
   if (!(fabsf(*norm) <= FLT_MAX) || !(fabs(*loss) <= DBL_MAX)) return;  // infinite or NaN
@@ -76,7 +52,7 @@ void adamw(Stream stream, const AdamwStep& step, const Tensor& norm, const Tenso
   const Elements all = elements(n, pointer<float>(grad), pointer<float>(param), pointer<float>(m),
                                 pointer<float>(v), pointer<bf16>(compute));
   launch(adamw_kernel, dim3(elementwise_blocks(n)), dim3(kElementwiseThreads), 0, handle(stream), all,
-         coefficients(step), pointer<float>(norm), pointer<double>(loss), pointer<float>(grad),
+         AdamwFactors(step), pointer<float>(norm), pointer<double>(loss), pointer<float>(grad),
          pointer<float>(param), pointer<float>(m), pointer<float>(v), pointer<bf16>(compute));
 }
 

@@ -1,9 +1,9 @@
 // Causal attention, forward: out = softmax(scale q k^T) v, lse = log of the sums of exponentials.
 //
-// One block per tile of queries, head and sequence. The tile of q stays in shared memory, tiles of keys and
-// values follow each other through one buffer; softmax online over the tiles (Milakov and Gimelshein,
+// One block per tile of queries, head and sequence. The tile of q stays in shared memory; tiles of keys and
+// values take turns in one buffer. The softmax is online over the tiles (Milakov and Gimelshein,
 // arXiv:1805.02867; tiles as in FlashAttention, arXiv:2205.14135): a row's sums under the old maximum are
-// multiplied by e^(old - new). Tiles after the diagonal are never computed.
+// multiplied by e^(old - new). Tiles above the diagonal are skipped.
 #include <cmath>
 
 #include "kernels/cuda/attention_plain.h"
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
   float* const weights = streamed + Tile::kFloats;  // [kTile, kScoreRow]
   const int x = threadIdx.x % kAttentionSide, y = threadIdx.x / kAttentionSide;
 
-  // The longest tiles, those at the end of the sequences, come first.
+  // Start with the longest tiles, those at the end of the sequences.
   const int groups = p.batch * p.heads;
   const int tile = p.tiles - 1 - static_cast<int>(blockIdx.x) / groups;
   const int sequence = static_cast<int>(blockIdx.x) % groups / p.heads;
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
   const T* v_head = v + token * v_stride + int64_t{kv_head} * p.head_dim;
 
   load_tile<Tile>(q + q_at, q_stride, rows, p.head_dim, p.scale, query);
-  float maximum[kOwned], sum[kOwned];  // the sum of this thread's columns only
+  float maximum[kOwned], sum[kOwned];  // `sum` is over this thread's columns only
   typename Tile::Results result;
 #pragma unroll
   for (int i = 0; i < kOwned; ++i) {
@@ -118,8 +118,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
 
 }  // namespace
 
-void plain_attention_forward(Stream stream, const ops::AttentionShape& shape, const Tensor& q,
-                             const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse) {
+void plain_attention_forward(Stream stream, const AttentionShape& shape, const Tensor& q, const Tensor& k,
+                             const Tensor& v, const Tensor& out, const Tensor& lse) {
   DR_CHECK(shape.head_dim % kPack == 0 && shape.head_dim <= kPlainAttentionMaxHeadDim);
   with_activation_type(q.dtype, [&]<typename T>() {
     with_attention_tile<kBuffers>(shape.head_dim, [&]<typename Tile>() {

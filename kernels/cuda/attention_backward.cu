@@ -2,9 +2,9 @@
 // delta_i = dout_i . out_i = sum_j P_ij dP_ij:
 //   dS = P (dP - delta);   dq = scale dS k;   dk = scale dS^T q;   dv = P^T dout
 // Three kernels: delta, to the workspace; dq, one block per tile of queries, head and sequence; dk and dv,
-// one block per tile of keys, kv head and sequence, which goes through the group's heads and the tiles of
-// queries in order. P is computed twice for it, but no block adds to what another one writes: one order of
-// every sum, and no atomics.
+// one block per tile of keys, kv head and sequence, which visits the group's heads and the tiles of queries
+// in order. P is computed twice, but no block adds to what another one writes: every sum has a fixed order,
+// without atomics.
 #include <cmath>
 
 #include "kernels/cuda/attention_plain.h"
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
   float* const exchange = values + Tile::kFloats;  // [kTile, kScoreRow]: dS
   const int x = threadIdx.x % kAttentionSide, y = threadIdx.x / kAttentionSide;
 
-  // The longest tiles, those at the end of the sequences, come first.
+  // Start with the longest tiles, those at the end of the sequences.
   const int groups = p.batch * p.heads;
   const int tile = p.tiles - 1 - static_cast<int>(blockIdx.x) / groups;
   const int sequence = static_cast<int>(blockIdx.x) % groups / p.heads;
@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
   float* const query_delta = query_lse + kTile;            // [kTile]
   const int x = threadIdx.x % kAttentionSide, y = threadIdx.x / kAttentionSide;
 
-  // The longest tiles, those at the beginning of the sequences, come first.
+  // Start with the longest tiles, those at the beginning of the sequences.
   const int groups = p.batch * p.kv_heads;
   const int tile = static_cast<int>(blockIdx.x) / groups;
   const int sequence = static_cast<int>(blockIdx.x) % groups / p.kv_heads;
@@ -194,14 +194,13 @@ __global__ void __launch_bounds__(kAttentionThreads, 1)
 
 }  // namespace
 
-int64_t plain_attention_workspace(const ops::AttentionShape& shape) {
+int64_t plain_attention_workspace(const AttentionShape& shape) {
   return checked_product(shape.tokens(), shape.num_heads);
 }
 
-void plain_attention_backward(Stream stream, const ops::AttentionShape& shape, const Tensor& dout,
-                              const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
-                              const Tensor& lse, const Tensor& dq, const Tensor& dk, const Tensor& dv,
-                              const Tensor& workspace) {
+void plain_attention_backward(Stream stream, const AttentionShape& shape, const Tensor& dout, const Tensor& q,
+                              const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+                              const Tensor& dq, const Tensor& dk, const Tensor& dv, const Tensor& workspace) {
   DR_CHECK(shape.head_dim % kPack == 0 && shape.head_dim <= kPlainAttentionMaxHeadDim);
   float* const delta = pointer<float>(workspace);  // [B, H, T]
   const int64_t rows = shape.tokens() * shape.num_heads;

@@ -1,5 +1,5 @@
-// Which attention a shape gets: the library's fused kernels where there is a plan, else our own. One choice
-// per shape and type for workspace, forward and backward, made at the first question and then kept.
+// Chooses the attention kernels: the library's fused ones if it has a plan for the shape, otherwise our own.
+// The choice is made once per shape and dtype and holds for workspace, forward and backward.
 #include <algorithm>
 #include <map>
 #include <mutex>
@@ -9,13 +9,13 @@
 #include "kernels/cuda/attention_plain.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/fused_attention.h"
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/libraries.h"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
 
-// Evaluation asks as training does, so that both compute with the same kernels.
+// Evaluation uses the same plans, so that it computes with the same kernels as training.
 constexpr bool kTraining = true;
 
 bool use_fused(DType act, const AttentionShape& s) {
@@ -38,10 +38,10 @@ std::string describe_attention() {
   return library + " for bf16 where it has a plan, else own kernels";
 }
 
-int64_t attention_workspace(DType act, const AttentionShape& shape) {
+int64_t attention_workspace(Device, DType act, const AttentionShape& shape) {
   const int64_t plain = plain_attention_workspace(shape);
   if (use_fused(act, shape)) return floats(fused_attention_workspace(shape, shape.deterministic, kTraining));
-  // Planning for a GPU that is not here: it may choose either.
+  // Planning for a GPU that is not here, which may choose either.
   if (act == DType::bf16 && !unavailable().empty())
     return std::max(plain, floats(fused_attention_workspace_bound(shape, shape.deterministic, kTraining)));
   return plain;

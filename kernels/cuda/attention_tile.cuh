@@ -1,20 +1,19 @@
-// What attention's kernels share: square tiles of `kTile` queries by `kTile` keys, worked on by 16 x 16
-// threads. Thread (y, x) owns the rows y + 16 i of a tile; of scores, the columns x + 16 j; of results
-// [kTile, head_dim], the columns 64 g + 4 x ... + 3. A row of scores therefore belongs to one half of a warp,
-// which is where its maximum and sum are taken, and writes and reads of scores only need __syncwarp().
+// What the attention kernels share: square tiles of kTile queries by kTile keys, computed by 16 x 16 threads.
+// Thread (y, x) owns the rows y + 16 i of a tile; of scores, the columns x + 16 j; of results [kTile,
+// head_dim], the columns 64 g + 4 x ... + 3. So a row of scores belongs to one half of a warp, which computes
+// its maximum and sum, and exchanging scores needs no more than __syncwarp().
 //
-// Rows of q, k, v and dout lie in shared memory as float32, head_dim padded to kPadded with zeros. Bank
-// conflicts: a row takes 4 floats more than it holds, so that 8 lanes which read 16 bytes each from 8
+// Rows of q, k, v and dout lie in shared memory as float32, head_dim padded to kPadded with zeros. To avoid
+// bank conflicts, a row takes 4 floats more than it holds, so that 8 lanes that read 16 bytes each from 8
 // consecutive rows touch all 32 banks; a row of scores takes 16 more, so that the two rows a warp writes at
 // once fall into different banks.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/vector.cuh"
-#include "kernels/ops/ops.h"
+#include "kernels/op_types.h"
 
 namespace depthroute::cuda {
 
@@ -35,21 +34,21 @@ struct AttentionTile {
   using Results = float[kOwned][kGroups][4];
 };
 
-/// What a kernel needs to know of an AttentionShape.
+/// An AttentionShape as the kernels need it.
 struct AttentionProblem {
   int64_t seq_len;
   int batch, heads, kv_heads, head_dim;
   int tiles;  // per sequence
   float scale;
 };
-inline AttentionProblem attention_problem(const ops::AttentionShape& s, int tile) {
+inline AttentionProblem attention_problem(const AttentionShape& s, int tile) {
   return {s.seq_len,
           narrow<int>(s.batch),
           narrow<int>(s.num_heads),
           narrow<int>(s.num_kv_heads),
           narrow<int>(s.head_dim),
           narrow<int>(div_ceil(s.seq_len, tile)),
-          static_cast<float>(1.0 / std::sqrt(static_cast<double>(s.head_dim)))};
+          s.scale()};
 }
 
 __device__ __forceinline__ float4 load4(const float* p) { return *reinterpret_cast<const float4*>(p); }
@@ -60,8 +59,8 @@ __device__ __forceinline__ void store4(bf16* p, const float (&x)[4]) {
   *reinterpret_cast<uint2*>(p) = make_uint2(pair_bits(x[0], x[1]), pair_bits(x[2], x[3]));
 }
 
-/// Tile rows [0, rows) of `from`, times `scale`, to shared memory; zeros for the other rows and for columns
-/// from head_dim on. All loads are under way before the first is needed.
+/// Copies rows [0, rows) of `from`, times `scale`, to shared memory; zeros for the other rows and for columns
+/// from head_dim on. All loads are issued before the first is used.
 template <typename Tile, typename T>
 __device__ __forceinline__ void load_tile(const T* from, int64_t stride, int64_t rows, int head_dim,
                                           float scale, float* to /*[kTile, kRow]*/) {
@@ -114,12 +113,12 @@ __device__ __forceinline__ void dot_rows(const float* a /*[kTile, kRow]*/, const
   }
 }
 
-/// The thread's scores to shared memory, for add_product(); both by the same half of a warp.
+/// Writes the thread's scores to shared memory. The same half of a warp reads them in add_product().
 template <typename Tile>
 __device__ __forceinline__ void store_scores(const typename Tile::Scores& scores,
                                              float* to /*[kTile, kScoreRow]*/) {
   const int x = threadIdx.x % kAttentionSide, y = threadIdx.x / kAttentionSide;
-  __syncwarp();  // what was there has been read
+  __syncwarp();  // the previous scores have been read
 #pragma unroll
   for (int i = 0; i < Tile::kOwned; ++i)
 #pragma unroll
@@ -159,7 +158,7 @@ __device__ __forceinline__ void add_product(const float* scores /*[kTile, kScore
   }
 }
 
-/// The thread's results, times factor[row], to rows [0, rows) of `to`.
+/// Writes the thread's results, times factor[row], to rows [0, rows) of `to`.
 template <typename Tile, typename T>
 __device__ __forceinline__ void store_results(const typename Tile::Results& results,
                                               const float (&factor)[Tile::kOwned], int64_t rows, int head_dim,
@@ -187,8 +186,9 @@ constexpr int64_t attention_shared_bytes() {
   return (int64_t{kBuffers} * Tile::kFloats + Tile::kScoreFloats + 2 * Tile::kTile) * int64_t{sizeof(float)};
 }
 
-/// Calls body.operator()<Tile>() with the tile for this head_dim: the largest of which kBuffers fit in what a
-/// block may have at most, 163 KiB on sm_80 and 227 KiB on sm_90; half of it on GPUs with less.
+/// Calls body.operator()<Tile>() with the tile for this head_dim: the largest
+/// of which kBuffers fit into the most shared memory a block may have (163
+/// KiB on sm_80, 227 KiB on sm_90); half that tile on GPUs with less.
 template <int kBuffers, typename Body>
 void with_attention_tile(int64_t head_dim, const Body& body) {
   constexpr int64_t kCommonLimit = 99 << 10;  // sm_86, sm_89, sm_120

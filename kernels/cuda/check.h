@@ -1,5 +1,5 @@
-// Every call of the CUDA runtime goes through DR_CUDA_CHECK: a failure becomes a SystemError that names the
-// call, the place and the runtime's own words. Also: ops' streams and tensors as CUDA's types.
+// Every call of the CUDA runtime goes through DR_CUDA_CHECK: a failure becomes a SystemError with the call,
+// its place and the runtime's own words. Also the CUDA stream behind a Stream.
 #pragma once
 
 #include <cuda_runtime_api.h>

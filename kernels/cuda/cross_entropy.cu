@@ -1,7 +1,7 @@
-// Softmax cross-entropy of rows of logits. One block per row; a row (600 KB at 151936 classes) fits in no
-// SM, so it is read twice: once for its maximum and the sum of exponentials, which every thread keeps for the
-// columns it has seen, and once for the gradient. The second read starts at the end, where the first one
-// ended: that part may still be in the L2 cache.
+// Softmax cross-entropy of rows of logits. One block per row. A row (600 KB at 151936 classes) does not fit
+// into a multiprocessor, so it is read twice: once for its maximum and the sum of exponentials, which every
+// thread keeps for the columns it has seen, and once for the gradient. The second pass starts where the first
+// one ended, at the end: that part may still be in the L2 cache.
 // Sums: float32 over at most 8 values, then over a thread's packs (a few dozen); float64 over the block.
 #include <cmath>
 
@@ -86,7 +86,8 @@ __global__ void __launch_bounds__(kThreads)
 
   OnlineSum mine;
   for (int64_t i = threadIdx.x; i < packs; i += kThreads) mine.add(load_logits(z, i * kPack, rows.vocab));
-  // Read before the gradient may take the logits' place. A class that does not exist makes all of it NaN.
+  // Read before the gradient overwrites the logits. A target
+  // that is not a class makes the whole gradient NaN.
   const float at_target = target >= 0 && target < rows.vocab ? z[target] : NAN;
   const float highest = block_max(mine.highest, tops);
   const double total = block_total(mine, highest, sums);
@@ -106,7 +107,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-/// The largest value seen and where it is; of equal ones the first.
+/// The largest value seen and its column; the first one of equals.
 struct Top {
   float value = -INFINITY;
   int index = 0x7fffffff;
@@ -136,8 +137,8 @@ __device__ __forceinline__ int block_argmax(Top top, float (&values)[kWarps], in
 }
 
 /// p (exp(delta) - 1 - delta) of one class, with p = e^(z - lse) and delta = log p' - log p = (z' - z) +
-/// shift: summed over classes it is KL(p || p'), because p and p' both add up to 1, but every term is >= 0
-/// and of second order, so that nothing cancels where p' is near p.
+/// shift. The sum over classes is KL(p || p'), because p and p' both add up to 1, but every term is >= 0 and
+/// of second order, so nothing cancels when p' is close to p.
 __device__ __forceinline__ float divergence(float z, float lse, float other, float other_lse, float shift) {
   const float p = expf(z - lse);
   const float delta = (other - z) + shift;
@@ -198,7 +199,7 @@ __global__ void __launch_bounds__(kThreads)
   nll[row] = target == -1
                  ? 0.0f
                  : static_cast<float>(other_lse - static_cast<double>(exists ? z_other[target] : NAN));
-  kl[row] = total < 0 ? 0.0f : static_cast<float>(total);  // NaN stays
+  kl[row] = total < 0 ? 0.0f : static_cast<float>(total);  // keeps NaN
   flipped[row] = flip ? 1 : 0;
 }
 

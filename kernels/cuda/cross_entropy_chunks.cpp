@@ -1,18 +1,19 @@
-// Output head and cross-entropy in chunks of rows: the logits of one chunk live in the workspace, in float32,
-// become their own gradient (bf16: beside them), and are gone. Two GEMMs of the chunk's size follow.
+// Output head and cross-entropy in chunks of rows. The logits of one chunk live in the workspace, in float32.
+// Their gradient overwrites them (in bf16 it lies next to them); two GEMMs of the chunk's size then give the
+// gradients of hidden and head.
 #include <algorithm>
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/cross_entropy.h"
-#include "kernels/cuda/kernels.h"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
 
-// How many rows at once: each chunk reads and writes all of dhead, 8 V D bytes, for a product of 2 rows V D
-// operations, i.e. rows / 4 operations per byte. An H100 needs about 300 (989 TFLOP/s over 3.35 TB/s), so
-// 1200 rows are the least at which the product hides that traffic, and beyond 4096 there is nothing to gain.
-// 2 GiB hold 2304 rows of 151936 classes in float32 and bf16. Multiples of 128, a tile of the GEMM.
+// Rows at once. Each chunk reads and writes all of dhead, 8 V D bytes, for a product of 2 rows V D
+// operations, i.e. rows / 4 operations per byte. An H100 needs about 300 (989 TFLOP/s over 3.35 TB/s), so the
+// product hides that traffic from 1200 rows on, and above 4096 there is nothing to gain. 2 GiB hold 2304 rows
+// of 151936 classes in float32 and bf16. A multiple of 128, a tile of the GEMM.
 constexpr int64_t kBudget = int64_t{2} << 30;  // bytes
 constexpr int64_t kRowUnit = 128;
 constexpr int64_t kMaxRows = 4096;
@@ -27,12 +28,12 @@ int64_t equal_chunk(int64_t tokens, int64_t largest) {
   return round_up(div_ceil(tokens, div_ceil(tokens, largest)), kRowUnit);
 }
 
-/// Values from one row of logits to the next: 16-byte accesses for any number of classes.
+/// Values from one row of logits to the next, padded so that 16-byte accesses work for any number of classes.
 int64_t row_stride(int64_t vocab) { return round_up(vocab, 8); }
 
 struct Plan {
   int64_t stride, rows;
-  bool separate_gradient;  // bf16; float32 takes the logits' place
+  bool separate_gradient;  // in bf16; a float32 gradient overwrites the logits
 
   int64_t logits_floats() const { return rows * stride; }
   int64_t floats() const { return logits_floats() + (separate_gradient ? logits_floats() / 2 : 0); }
@@ -43,14 +44,14 @@ Plan make_plan(DType act, int64_t tokens, int64_t vocab) {
   return {stride, largest_chunk(tokens, stride * (separate ? 6 : 4)), separate};
 }
 
-/// Rows of classes within wider rows: what lies beyond the last class is no part of any product.
+/// A matrix [rows, vocab] with padded rows: the padding is not part of any product.
 Tensor view(void* memory, int64_t rows, int64_t vocab, int64_t stride, DType dtype) {
   return {memory, {rows, vocab}, dtype, Device::cuda, stride};
 }
 
 }  // namespace
 
-int64_t cross_entropy_workspace(DType act, int64_t tokens, int64_t vocab_size) {
+int64_t cross_entropy_workspace(Device, DType act, int64_t tokens, int64_t vocab_size) {
   return make_plan(act, tokens, vocab_size).floats();
 }
 
@@ -65,18 +66,19 @@ void cross_entropy(Stream stream, const Tensor& hidden, const Tensor& head, cons
   for (int64_t first = 0; first < n; first += chunk) {
     const int64_t rows = std::min(chunk, n - first);
     const Tensor h = hidden.slice(first, first + rows);
-    gemm(stream, false, true, h, head, 0.0f, view(logits, rows, vocab, plan.stride, DType::f32));
+    gemm(stream, Transpose::no, Transpose::yes, h, head, 0.0f,
+         view(logits, rows, vocab, plan.stride, DType::f32));
     cross_entropy_rows(handle(stream), {rows, vocab, plan.stride}, logits, targets.data<int32_t>() + first,
                        grad_scale, nll.data<float>() + first, hidden.dtype,
                        dhidden.defined() ? gradient : nullptr);
     if (!dhidden.defined()) continue;
     const Tensor dlogits = view(gradient, rows, vocab, plan.stride, hidden.dtype);
-    gemm(stream, false, false, dlogits, head, 0.0f, dhidden.slice(first, first + rows));
-    if (dhead.defined()) gemm(stream, true, false, dlogits, h, 1.0f, dhead);
+    gemm(stream, Transpose::no, Transpose::no, dlogits, head, 0.0f, dhidden.slice(first, first + rows));
+    if (dhead.defined()) gemm(stream, Transpose::yes, Transpose::no, dlogits, h, 1.0f, dhead);
   }
 }
 
-int64_t cross_entropy_compare_workspace(DType, int64_t tokens, int64_t vocab_size) {
+int64_t cross_entropy_compare_workspace(Device, DType, int64_t tokens, int64_t vocab_size) {
   const int64_t stride = row_stride(vocab_size);
   return 2 * largest_chunk(tokens, 2 * stride * 4) * stride;
 }
@@ -91,10 +93,10 @@ void cross_entropy_compare(Stream stream, const Tensor& clean, const Tensor& hid
   const int64_t chunk = equal_chunk(n, largest);
   for (int64_t first = 0; first < n; first += chunk) {
     const int64_t rows = std::min(chunk, n - first);
-    // Both products have the same plan, and so equal hidden states the same logits, bit for bit.
-    gemm(stream, false, true, clean.slice(first, first + rows), head, 0.0f,
+    // Both products use the same plan, so equal hidden states give the same logits, bit for bit.
+    gemm(stream, Transpose::no, Transpose::yes, clean.slice(first, first + rows), head, 0.0f,
          view(logits, rows, vocab, stride, DType::f32));
-    gemm(stream, false, true, hidden.slice(first, first + rows), head, 0.0f,
+    gemm(stream, Transpose::no, Transpose::yes, hidden.slice(first, first + rows), head, 0.0f,
          view(other, rows, vocab, stride, DType::f32));
     cross_entropy_compare_rows(handle(stream), {rows, vocab, stride}, logits, other,
                                targets.data<int32_t>() + first, nll.data<float>() + first,

@@ -51,7 +51,7 @@ const std::string& unavailable() {
 }
 
 std::string describe() {
-  if (!unavailable().empty()) return fmt::format("cuda: {}; planned all the same", unavailable());
+  if (!unavailable().empty()) return fmt::format("cuda: {}; planned regardless", unavailable());
   int device = 0, driver = 0, runtime = 0;
   DR_CUDA_CHECK(cudaGetDevice(&device));
   cudaDeviceProp properties;
@@ -64,8 +64,8 @@ std::string describe() {
 }
 
 int64_t process_bytes() {
-  // CUDA's context, kernels and cuBLASLt's and cuDNN's own memory on Hopper: taken from common experience,
-  // not measured by us.
+  // CUDA's context, kernels, and cuBLASLt's and cuDNN's
+  // own memory on Hopper. Common experience, not measured.
   return int64_t{1} << 30;
 }
 
@@ -96,7 +96,7 @@ std::string bus_id() {
 Stream make_stream() {
   if (!unavailable().empty()) throw SystemError("device: cuda is not available: {}", unavailable());
   enter_thread();
-  // One stream for everything: an op's order is the order it was put there in.
+  // One stream for everything: ops run in the order in which they were launched.
   static const cudaStream_t stream = [] {
     cudaStream_t made = nullptr;
     DR_CUDA_CHECK(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
@@ -113,18 +113,17 @@ void* allocate(int64_t bytes) {
   void* block = nullptr;
   const cudaError_t error = cudaMalloc(&block, static_cast<size_t>(bytes));
   if (error == cudaErrorMemoryAllocation) {
-    (void)cudaGetLastError();  // not sticky; the next launch must not report it
+    (void)cudaGetLastError();  // clear it, so that the next launch does not report it
     size_t free = 0, total = 0;
     DR_CUDA_CHECK(cudaMemGetInfo(&free, &total));
     throw SystemError(
-        "cannot allocate {:.2f} GiB on the GPU: {:.2f} of {:.2f} GiB are free; use a smaller "
-        "train.micro_batch or "
-        "train.recompute: layer (--dry-run shows what takes how much)",
+        "cannot allocate {:.2f} GiB on the GPU: {:.2f} of {:.2f} GiB are free; "
+        "use a smaller train.micro_batch or train.recompute: layer (--dry-run shows what takes how much)",
         gib(static_cast<size_t>(bytes)), gib(free), gib(total));
   }
   if (error != cudaSuccess) call_failed(error, "cudaMalloc", __FILE__, __LINE__);
   DR_CUDA_CHECK(cudaMemset(block, 0, static_cast<size_t>(bytes)));
-  DR_CUDA_CHECK(cudaDeviceSynchronize());  // cudaMemset is on another stream than ours
+  DR_CUDA_CHECK(cudaDeviceSynchronize());  // cudaMemset ran on another stream
   return block;
 }
 

@@ -1,5 +1,5 @@
-// GPUs as kernels/device.cpp sees them; device_absent.cpp has the same functions for builds without CUDA. No
-// CUDA header is needed to include this.
+// GPUs as kernels/device.cpp sees them; absent.cpp has the same functions for builds without CUDA. Including
+// this needs no CUDA header.
 #pragma once
 
 #include <cstddef>
@@ -14,30 +14,30 @@ namespace depthroute::cuda {
 
 /// Whether this program was built with CUDA.
 bool built();
-/// Why no GPU can be used here, or "". Asks the driver once.
+/// Returns why no GPU can be used here, or "". Asks the driver once.
 const std::string& unavailable();
 
-/// Name, memory, compute capability, driver and library versions, attention in use; says so where there is no
-/// GPU to describe.
+/// Returns name, memory, compute capability, driver and library versions, and the attention in use, or that
+/// there is no GPU.
 std::string describe();
-/// What CUDA's context and the libraries' own buffers take beside arenas. An estimate.
+/// Estimates what CUDA's context and the libraries' own buffers take besides arenas.
 int64_t process_bytes();
 
-/// How many GPUs this process can use; 0 where none.
+/// Returns how many GPUs this process can use; 0 if none.
 int count();
-/// GPU local_rank % count() for this process: this thread, and others from their first make_stream(),
-/// allocate() or enter_thread().
+/// Selects GPU local_rank % count() for this process: for this thread, and for others from their first
+/// make_stream(), allocate() or enter_thread() on.
 void select(int local_rank);
 void enter_thread();
-/// Of the GPU selected, e.g. "0000:41:00.0": the same for two processes that share one.
+/// Returns the selected GPU's PCI address, e.g. "0000:41:00.0": equal for two ranks that share a GPU.
 std::string bus_id();
 
 Stream make_stream();
 void synchronize(Stream stream);
-/// Whether all its work is done. Throws SystemError if some of it failed.
+/// Returns whether all its work is done. Throws SystemError if some of it failed.
 bool finished(Stream stream);
 
-/// A stream beside that of make_stream().
+/// A stream besides that of make_stream().
 class SeparateStream {
  public:
   SeparateStream();
@@ -57,31 +57,31 @@ class Event {
   ~Event();
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
-  /// After what `stream` has been given so far.
+  /// Sets the point after all work `stream` has been given so far.
   void record(Stream stream);
-  /// What `stream` is given from now on comes after this point.
+  /// Makes work that `stream` is given from now on wait for this point.
   void hold(Stream stream) const;
   bool passed() const;
-  /// From `earlier` to this; both are timed and have passed.
+  /// Returns the time from `earlier` to this; both must be timed and have passed.
   double seconds_since(const Event& earlier) const;
 
  private:
   void* handle_ = nullptr;
 };
 
-/// Page-locked host memory, which copies to and from the device need not wait for.
+/// Page-locked host memory: copies between it and the device are asynchronous.
 struct PinnedDeleter {
   void operator()(std::byte* block) const;
 };
 using PinnedBlock = std::unique_ptr<std::byte[], PinnedDeleter>;
 PinnedBlock allocate_pinned(int64_t bytes);
 
-/// Zero-filled, 256-byte aligned.
+/// Returns zero-filled memory, 256-byte aligned. Throws SystemError if there is too little.
 void* allocate(int64_t bytes);
 void deallocate(void* block);
 
-/// Records what `body` puts on the stream instead of doing it; then replay() does it, any number of times.
-/// nullptr in, or a recording to be replaced.
+/// Records what `body` puts on the stream without executing it; replay() executes it, any number of times.
+/// The caller owns the recording and must discard() it.
 void* record(Stream stream, const std::function<void()>& body);
 void replay(Stream stream, void* recording);
 void discard(void* recording);

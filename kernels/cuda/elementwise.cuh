@@ -1,7 +1,7 @@
-// For kernels that touch every element of an array once: a pack of 8 consecutive elements per thread and
-// turn, grid-strided. The arrays are slices of any length and alignment: the last pack, where it is cut
-// short, and every pack where an address is no multiple of 16 bytes go element by element. Which thread gets
-// which element never depends on that.
+// For kernels that touch every element of an array once: each thread takes a pack of 8 consecutive elements
+// at a time, grid-strided. Arrays may have any length and alignment: an incomplete last pack, and all packs
+// if an address is not a multiple of 16 bytes, are accessed element by element. Which thread gets which
+// element never depends on that.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +25,7 @@ Elements elements(int64_t count, const T*... arrays) {
   return {count, ((reinterpret_cast<uintptr_t>(arrays) % 16 == 0) && ...)};
 }
 
-/// Enough blocks to fill any GPU; threads take further turns from there on.
+/// Enough blocks to fill any GPU; for longer arrays, threads take several packs.
 inline unsigned elementwise_blocks(int64_t count) {
   constexpr int64_t kMaxBlocks = 4096;
   return static_cast<unsigned>(
@@ -59,17 +59,6 @@ __device__ __forceinline__ void store_elements(T* x, int64_t i, const Elements& 
 #pragma unroll
   for (int k = 0; k < kPack; ++k)
     if (i + k < all.count) x[i + k] = from_float<T>(pack.x[k]);
-}
-
-/// Total over the block (whose size is a multiple of 32) in a fixed order, for thread 0. At most once per
-/// kernel.
-__device__ __forceinline__ double block_sum(double x) {
-  __shared__ double sums[kWarp];  // of the warps
-  x = warp_sum(x);
-  if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = x;
-  __syncthreads();
-  if (threadIdx.x >= kWarp) return x;
-  return warp_sum(threadIdx.x < blockDim.x / kWarp ? sums[threadIdx.x] : 0.0);
 }
 
 }  // namespace depthroute::cuda

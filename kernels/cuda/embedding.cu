@@ -1,17 +1,17 @@
-// Rows of the embedding table, and the sum of their gradients.
+// Looks up rows of the embedding table, and sums their gradients.
 #include <cmath>
 
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
 
-// ---- forward: a warp copies a row. The host cannot see the tokens without waiting for the GPU, so one
-// outside the vocabulary is not refused here: its row is NaN, and so is the loss, which training and
+// ---- forward: a warp copies a row. The host cannot see the tokens without waiting for the GPU, so a token
+// outside the vocabulary is not an error here: its row becomes NaN, and so does the loss, which training and
 // evaluation check.
 constexpr int kForwardWarps = 8;
 
@@ -34,18 +34,18 @@ __global__ void __launch_bounds__(kForwardWarps* kWarp)
 }
 
 // ---- backward: dtable[token] += dout of every position that holds the token, in the order of the positions.
-// One block per position (and 1024 columns): if the same token occurs earlier, that position's block does the
-// work. Else the block looks through the rest of the tokens, 1024 at a time, and adds the rows it finds,
-// several loads in flight. No sorting, no atomics, no scratch, for at most N^2 comparisons: at N = 32768
-// these are 4 GiB of reads out of the L2 cache, under a millisecond on a GPU whose step takes hundreds.
-// Frequent tokens, the longest sums, occur early, so that their blocks start first.
+// One block per position (and 1024 columns). If the same token occurs earlier, that position's block does the
+// work. Otherwise the block searches the remaining tokens, 1024 at a time, and adds the rows it finds,
+// several loads in flight. No sorting, no atomics, no scratch, at the price of at most N^2 comparisons:
+// at N = 32768 these read 4 GiB from the L2 cache, under a millisecond on a GPU whose step takes hundreds.
+// Frequent tokens, which have the longest sums, occur early, so their blocks start first.
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kTurns = 8;                 // tokens per thread and look
-constexpr int kLook = kThreads * kTurns;  // tokens per look of the block
-constexpr int kWords = kLook / kWarp;     // as bits
+constexpr int kTurns = 8;                 // tokens per thread in one look
+constexpr int kLook = kThreads * kTurns;  // tokens the block looks at in one go
+constexpr int kWords = kLook / kWarp;     // words of their bits
 
-// Whether `token` is among the first `count` tokens; the same answer in every thread.
+// Returns whether `token` is among the first `count` tokens, the same answer in every thread.
 __device__ bool occurs_before(int64_t count, int32_t token, const int32_t* tokens) {
   for (int64_t base = 0; base < count; base += kLook) {
     bool found = false;
@@ -59,7 +59,7 @@ __device__ bool occurs_before(int64_t count, int32_t token, const int32_t* token
   return false;
 }
 
-// The set bits of a look, in order.
+// Iterates over the set bits of a look, in order.
 struct Matches {
   const unsigned* words;  // [kWords], shared
   int word = 0;
@@ -121,7 +121,7 @@ __global__ void __launch_bounds__(kThreads)
       }
       more = at[kRows - 1] >= 0;
     }
-    __syncthreads();  // the words have been read: the next look may overwrite them
+    __syncthreads();  // all have read the words before the next look overwrites them
   }
   if (owns_columns) store_pack(row, total);
 }

@@ -1,7 +1,7 @@
-// Fused attention through cuDNN's graph interface. The only file that includes cudnn-frontend: it takes some
-// 20 seconds and 1 GB to compile. A graph (sdpa or sdpa_backward) is described once per shape, cuDNN's
-// heuristics choose an engine for it and compile it for the device, and what remains per call is a list of
-// pointers. https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/operations/Attention.html
+// Fused attention through cuDNN's graph interface. The only file that includes cudnn-frontend, which takes
+// about 20 seconds and 1 GB to compile. A graph (sdpa or sdpa_backward) is described once per shape; cuDNN's
+// heuristics choose an engine for it and compile it for the device; a call then only passes pointers.
+// https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/operations/Attention.html
 #include <cudnn_frontend.h>
 
 #include <algorithm>
@@ -22,7 +22,6 @@ namespace {
 
 namespace fe = cudnn_frontend;
 using Attributes = std::shared_ptr<fe::graph::Tensor_attributes>;
-using ops::AttentionShape;
 
 enum Uid : int64_t { kQ = 1, kK, kV, kOut, kLse, kDOut, kDq, kDk, kDv };
 
@@ -65,7 +64,7 @@ fe::graph::Tensor_attributes heads_view(const char* name, Uid uid, const Attenti
       .set_stride({s.seq_len * row_stride, s.head_dim, row_stride, 1});
 }
 
-/// Makes a tensor that a node returned one of ours, laid out as `like`.
+/// Makes a tensor that a node returned an output, laid out as `like`.
 void set_output(const Attributes& tensor, const fe::graph::Tensor_attributes& like) {
   tensor->set_output(true)
       .set_uid(like.get_uid())
@@ -91,7 +90,8 @@ void describe_graph(fe::graph::Graph& graph, const Request& request) {
   const Attributes k = graph.tensor(heads_view("k", kK, s, s.num_kv_heads, s.kv_cols()));
   const Attributes v = graph.tensor(heads_view("v", kV, s, s.num_kv_heads, request.v_stride));
 
-  // As many keys as queries: aligning the diagonal at the top left or the bottom right is the same mask.
+  // With as many keys as queries, aligning the diagonal at
+  // the top left or the bottom right gives the same mask.
   if (!request.backward) {
     auto attributes = fe::graph::SDPA_attributes()
                           .set_name("attention")
@@ -131,24 +131,24 @@ fe::error_t build(fe::graph::Graph& graph, cudnnHandle_t handle_or_null) {
   return graph.build_plans(fe::BuildPlanPolicy_t::HEURISTICS_CHOICE);
 }
 
-/// Bitwise repeatable gradients are promised for Hopper (scores' gradients go through memory instead of
-/// atomic additions to dq) and, from cuDNN 9.18, for Blackwell's data centre parts; nowhere else, although
-/// the same graph gets plans elsewhere: https://github.com/NVIDIA/TransformerEngine/pull/992 and 2798.
+/// cuDNN promises bitwise repeatable gradients for Hopper (the scores' gradients go through memory instead of
+/// atomic additions to dq) and, from 9.18, for Blackwell's data centre GPUs. Nowhere else, although the same
+/// graph gets plans elsewhere: https://github.com/NVIDIA/TransformerEngine/pull/992 and 2798.
 bool deterministic_backward_promised(int sm) { return sm / 10 == 9 || sm / 10 == 10; }
 
-/// Why this is not even asked of cuDNN, or "". Heads and rows must start on 16 bytes, and the scratch that
-/// the frontend puts before the engine's (row sums, f32) must leave that aligned.
+/// Returns why cuDNN need not even be asked, or "". Heads and rows must start on 16-byte boundaries, and the
+/// scratch that the frontend puts before the engine's (row sums, f32) must keep that aligned.
 std::string refusal(const Request& request, int sm) {
   const AttentionShape& s = request.shape;
   if (s.head_dim % 8 != 0 || s.num_heads % s.num_kv_heads != 0 || s.batch * s.num_heads * s.seq_len % 4 != 0)
-    return "head_dim is no multiple of 8, heads are none of kv heads, or rows none of 4";
+    return "head_dim must be a multiple of 8, num_heads of num_kv_heads, and rows of 4";
   if (request.backward && request.deterministic && !deterministic_backward_promised(sm))
     return fmt::format("no deterministic backward pass on compute capability {}.{}", sm / 10, sm % 10);
   return "";
 }
 
-/// The plan for the handle's device, or, without a handle, for the device that `properties` describe. `sm`:
-/// its compute capability times 10.
+/// Makes the plan for the handle's device or, without a handle, for the device that `properties` describe.
+/// `sm` is its compute capability times 10.
 Plan make_plan(const Request& request, int sm, cudnnHandle_t handle_or_null,
                const std::shared_ptr<const fe::DeviceProperties>& properties = nullptr) {
   Plan plan;
@@ -222,7 +222,7 @@ class Context {
 bool device_present() {
   int devices = 0;
   if (cudaGetDeviceCount(&devices) == cudaSuccess) return devices > 0;
-  cudaGetLastError();  // no driver: an answer, not an error that a later check should find
+  cudaGetLastError();  // clear it: without a driver, a later check must not find this error
   return false;
 }
 
@@ -233,7 +233,7 @@ Context& context() {
   return contexts.try_emplace(device, device).first->second;
 }
 
-/// As the trainer has them: v and dv are columns of a fused [N, q|k|v] buffer.
+/// The request of the trainer, whose v and dv are columns of a fused [N, q|k|v] buffer.
 Request fused_qkv_request(const AttentionShape& shape, bool backward, bool deterministic) {
   return {shape, backward, backward && deterministic, shape.qkv_cols(), backward ? shape.qkv_cols() : 0};
 }
@@ -265,11 +265,11 @@ int64_t fused_attention_workspace(const AttentionShape& shape, bool deterministi
   return bytes;
 }
 
-// Forward: a few words. Backward, beside the row sums of out * dout [B,H,T] f32 and, where kv heads are
-// shared, dk and dv of every query head [B,H,T,K] bf16, each:
+// Forward needs a few words. Backward needs the row sums of out * dout [B,H,T] f32; if kv heads are shared,
+// dk and dv of every query head, [B,H,T,K] bf16 each; and
 //   by default        dq [B,H,T,K] f32, on 8.0 twice, once with T padded to 8
 //   deterministic     the gradients of all scores [B,H,T,T] bf16, T padded to a tile of 128
-// Read off the plans of cuDNN 9.19: tests/kernels/test_fused_attention_plans.cpp.
+// As the plans of cuDNN 9.19 have it: tests/kernels/test_fused_attention_plans.cpp.
 int64_t fused_attention_workspace_bound(const AttentionShape& s, bool deterministic, bool training) {
   constexpr int64_t kEngineBytes = 1024, kF32 = 4, kBf16 = 2;
   if (!training) return kEngineBytes;

@@ -1,4 +1,4 @@
-// For builds without cuDNN or without cudnn-frontend's headers.
+// For builds without cuDNN or without cudnn-frontend.
 #include "kernels/cuda/fused_attention.h"
 
 namespace depthroute::cuda {
@@ -10,24 +10,24 @@ constexpr const char* kAbsent = "this build has no fused attention; ask fused_at
 
 const char* fused_attention_name() { return "none"; }
 
-bool fused_attention_supported(const ops::AttentionShape&, DType, bool, bool) { return false; }
+bool fused_attention_supported(const AttentionShape&, DType, bool, bool) { return false; }
 
-int64_t fused_attention_workspace(const ops::AttentionShape&, bool, bool) { return 0; }
+int64_t fused_attention_workspace(const AttentionShape&, bool, bool) { return 0; }
 
-int64_t fused_attention_workspace_bound(const ops::AttentionShape&, bool, bool) { return 0; }
+int64_t fused_attention_workspace_bound(const AttentionShape&, bool, bool) { return 0; }
 
-void fused_attention_forward(Stream, const ops::AttentionShape&, const Tensor&, const Tensor&, const Tensor&,
+void fused_attention_forward(Stream, const AttentionShape&, const Tensor&, const Tensor&, const Tensor&,
                              const Tensor&, const Tensor&, void*, int64_t) {
   DR_CHECK_MSG(false, kAbsent);
 }
 
-void fused_attention_backward(Stream, const ops::AttentionShape&, bool, const Tensor&, const Tensor&,
+void fused_attention_backward(Stream, const AttentionShape&, bool, const Tensor&, const Tensor&,
                               const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                               const Tensor&, const Tensor&, void*, int64_t) {
   DR_CHECK_MSG(false, kAbsent);
 }
 
-FusedAttentionPlan fused_attention_plan(const std::string&, int, const ops::AttentionShape&, bool, bool) {
+FusedAttentionPlan fused_attention_plan(const std::string&, int, const AttentionShape&, bool, bool) {
   return {false, 0, "this build has no fused attention"};
 }
 

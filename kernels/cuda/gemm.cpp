@@ -1,8 +1,8 @@
-// Matrix products through cuBLASLt. It is column-major: what lies in memory as a row-major [r, c] is its
-// [c, r]. So it is asked for c^T = op(b)^T op(a)^T, with b first, and nothing is moved.
+// Matrix products through cuBLASLt. It is column-major: a row-major [r, c] is its [c, r]. So we ask for
+// c^T = op(b)^T op(a)^T, with b first, and nothing is moved.
 //
-// The library's heuristics are asked once per kind of product; the answer, with its descriptors, is kept for
-// the life of the program (plans and scratch are never freed: at exit the driver may be gone already).
+// The library's heuristics are asked once per kind of product, and the plan is kept for the life of the
+// program. Plans and scratch are never freed, because at exit the driver may already be gone.
 #include <fmt/format.h>
 
 #include <array>
@@ -14,8 +14,8 @@
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/gemm_check.h"
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/libraries.h"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
@@ -63,7 +63,7 @@ struct Plan {
   cublasLtMatmulAlgo_t algorithm;
 };
 
-/// 16 bytes are all a kernel can use; classes beyond that would only ask the heuristics again.
+/// The alignment in bytes, at most 16: kernels cannot use more, and more values would only mean more plans.
 int64_t alignment_of(const void* pointer) {
   const auto address = reinterpret_cast<uintptr_t>(pointer);
   for (int64_t bytes = 16; bytes > 1; bytes /= 2)
@@ -79,7 +79,7 @@ class Blas {
   explicit Blas(int device) {
     int major = 0;
     DR_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-    workspace_bytes_ = (major >= 9 ? int64_t{64} : int64_t{32}) << 20;  // NVIDIA's advice is 32 MiB on Hopper
+    workspace_bytes_ = (major >= 9 ? int64_t{64} : int64_t{32}) << 20;  // NVIDIA recommends 32 MiB on Hopper
     DR_CUBLAS_CHECK(cublasLtCreate(&handle_), "a handle");
   }
 
@@ -109,7 +109,7 @@ class Blas {
   Plan make_plan(const Product& p) const {
     Plan plan;
     const std::string what = p.text();
-    // Float32 means float32: TF32 would be CUBLAS_COMPUTE_32F_FAST_TF32.
+    // Real float32: TF32 would be CUBLAS_COMPUTE_32F_FAST_TF32.
     DR_CUBLAS_CHECK(cublasLtMatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), what);
     const cublasOperation_t op_first = p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasOperation_t op_second = p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -128,7 +128,7 @@ class Blas {
     set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(p.a_alignment), what);
     set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(p.c_alignment), what);
     set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(p.c_alignment), what);
-    // Where k is split, parts are added in float32: the other schemes add in c's type, maybe bf16.
+    // If k is split, partial products are added in float32: the other schemes add in c's type, perhaps bf16.
     set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
         static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE), what);
 
@@ -154,7 +154,7 @@ class Blas {
     DR_CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)), what);
   }
 
-  /// A row-major matrix, as the column-major one that it is to cuBLASLt.
+  /// Describes a row-major matrix as the column-major one that cuBLASLt sees.
   static cublasLtMatrixLayout_t layout(DType dtype, int64_t rows, int64_t columns, int64_t stride,
                                        const std::string& what) {
     cublasLtMatrixLayout_t result = nullptr;
@@ -164,8 +164,8 @@ class Blas {
     return result;
   }
 
-  /// Scratch of its own for each stream, so that products on two streams cannot meet in it. Made at the
-  /// stream's first product, which therefore must not be in a recording (CUDA refuses to allocate there).
+  /// Returns the stream's own scratch, which products on other streams cannot overwrite. Allocated at the
+  /// stream's first product, which therefore must not be recorded (CUDA refuses to allocate then).
   void* workspace_of(cudaStream_t stream) {
     void*& workspace = workspaces_[stream];
     if (!workspace) DR_CUDA_CHECK(cudaMalloc(&workspace, static_cast<size_t>(workspace_bytes_)));
@@ -197,8 +197,9 @@ std::string describe_blas() {
   return fmt::format("cuBLASLt {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
-void gemm(Stream stream, bool transpose_a, bool transpose_b, const Tensor& a, const Tensor& b, float beta,
+void gemm(Stream stream, Transpose op_a, Transpose op_b, const Tensor& a, const Tensor& b, float beta,
           const Tensor& c) {
+  const bool transpose_a = op_a == Transpose::yes, transpose_b = op_b == Transpose::yes;
   const Product product{transpose_a,
                         transpose_b,
                         c.rows(),

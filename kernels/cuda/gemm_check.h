@@ -1,5 +1,5 @@
-// Every call of cuBLASLt goes through DR_CUBLAS_CHECK: a failure becomes a SystemError that names the call,
-// what it was for and cuBLAS's own words.
+// Every call of cuBLASLt goes through DR_CUBLAS_CHECK: a failure becomes a SystemError with the call, what it
+// was for and cuBLAS's own words.
 #pragma once
 
 #include <cublasLt.h>
@@ -10,7 +10,7 @@
 
 namespace depthroute::cuda {
 
-/// `what`: an expression that makes a std::string, evaluated only on failure, e.g. the product's shape.
+/// `what`: a string expression, e.g. the product's shape; evaluated only on failure.
 #define DR_CUBLAS_CHECK(call, what)                                                                         \
   do {                                                                                                      \
     if (const cublasStatus_t dr_status = (call); dr_status != CUBLAS_STATUS_SUCCESS)                        \

@@ -1,6 +1,6 @@
-// How a kernel is started: launch(kernel, grid, block, shared_bytes, stream, args...). Only .cu files include
-// this. The tests' emulator (tests/cuda_on_host), which executes the same files on the CPU, brings its own
-// launch() and DR_DYNAMIC_SHARED and is included before everything else.
+// Launches a kernel: launch(kernel, grid, block, shared_bytes, stream, args...). Only .cu files include this.
+// The tests' emulator (tests/cuda_on_host), which executes the same files on the CPU, has its own launch()
+// and DR_DYNAMIC_SHARED and is included before everything else.
 #pragma once
 
 #ifndef DEPTHROUTE_CUDA_ON_HOST
@@ -16,7 +16,8 @@
 
 namespace depthroute::cuda {
 
-inline constexpr size_t kDefaultSharedBytes = 48 << 10;  // more has to be asked for, kernel by kernel
+/// A kernel that needs more must opt in.
+inline constexpr size_t kDefaultSharedBytes = 48 << 10;
 
 template <typename... Params, typename... Args>
 void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,

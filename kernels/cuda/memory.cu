@@ -1,8 +1,8 @@
-// Setting, moving, converting and adding whole tensors, and the sum of one.
+// Setting, copying, converting and adding whole tensors, and the sum of one.
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/elementwise.cuh"
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
@@ -32,7 +32,7 @@ __global__ void add_kernel(Elements all, const T* x /*[count]*/, T* y /*[count]*
   }
 }
 
-// One block: what is summed is a loss per token, a few hundred kilobytes at most, and the order stays fixed.
+// One block, so that the order is fixed: x is a loss per token, a few hundred kilobytes at most.
 constexpr int kSumThreads = 1024;
 
 __global__ void __launch_bounds__(kSumThreads)
@@ -73,9 +73,9 @@ void fill(Stream stream, const Tensor& x, float value) {
          elements(n, to), value, to);
 }
 
-// In order with the stream. Of ordinary host memory CUDA keeps its own copy (to the device) or has written it
-// by the time the call returns (from the device); page-locked host memory must stay as it is until the stream
-// is synchronised.
+// In order with the stream. With ordinary host memory, CUDA has taken its own copy (to the device) or has
+// written it (from the device) by the time the call returns; page-locked host memory must not change until
+// the stream is synchronized.
 void copy(Stream stream, const Tensor& from, const Tensor& to) {
   if (from.bytes() == 0) return;
   DR_CUDA_CHECK(cudaMemcpyAsync(to.pointer, from.pointer, static_cast<size_t>(from.bytes()),

@@ -2,17 +2,18 @@
 //   out[i]       = y[i] cos_i - y[i + K/2] sin_i
 //   out[i + K/2] = y[i + K/2] cos_i + y[i] sin_i,   y = x * r * weight, r = 1 / sqrt(mean(x^2) + eps)
 // A warp takes a token; a group of its lanes (16 for K = 128) takes a head. Each lane holds 4 elements of the
-// head's first half and the 4 they are rotated with: half a head is a multiple of 4 only. So cosines, sines
-// and weights are loaded once for all heads of a token, and sums over a head are shuffles within the group.
+// head's first half and the 4 they are rotated with (4, because half a head is only a multiple of 4). So
+// cosines, sines and weights are loaded once for all heads of a token, and sums over a head are shuffles
+// within the group.
 #include <bit>
 #include <cmath>
 #include <limits>
 
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
@@ -32,13 +33,13 @@ struct Heads {
   int group;  // lanes per head: a power of two, at least K / 8
   int seq_len;
 
-  // In 32 bits: a 64-bit remainder is a call, and registers are spilled around it.
+  // In 32 bits: a 64-bit remainder is a function call, which spills registers.
   __device__ int64_t position(int64_t token) const {
     return static_cast<uint32_t>(token) % static_cast<uint32_t>(seq_len);
   }
 };
 
-/// A lane's place: which of the heads its warp takes at once, and where in the head.
+/// Where a lane works: which of the heads that its warp takes at once, and where in the head.
 struct Place {
   int group, dim;
   int head;     // of the warp's 32 / group heads
@@ -118,7 +119,7 @@ __global__ void __launch_bounds__(kThreads)
   forward_heads(place, heads.num_kv_heads, row + q_cols, k_weight, eps, angles, k + token * kv_cols);
 }
 
-// The inverse rotation gives dy; then the RMSNorm's backward with g = dy * weight:
+// The inverse rotation gives dy; the RMSNorm's backward follows, with g = dy * weight:
 //   dx = r g - (r^3 / K) (g . x) x,   dweight += dy * x * r
 // One token's heads of q or k.
 template <typename T>
@@ -154,8 +155,8 @@ __device__ __forceinline__ void backward_heads(const Place& place, int heads, co
   }
 }
 
-// Adds up the warp's heads (lanes that hold the same elements), then leaves the sums with the warp's in
-// `sums`.
+// Adds up the warp's heads (over lanes that hold the same elements) and writes the sums to the warp's place
+// in `sums`.
 __device__ __forceinline__ void put_sums(const Place& place, Halves dweight, float* sums /*[K], shared*/) {
 #pragma unroll
   for (int k = 0; k < kQuad; ++k) {
@@ -167,8 +168,8 @@ __device__ __forceinline__ void put_sums(const Place& place, Halves dweight, flo
   if (place.inside && place.head == 0) place.store(sums, dweight);
 }
 
-// The q heads of the warp's tokens, or the k heads. The weight's gradient stays in registers until all are
-// done.
+// The q heads of the warp's tokens, or the k heads. The weight's gradient stays in registers until the last
+// of them.
 template <typename T>
 __device__ __forceinline__ void backward_tokens(
     const Place& place, const Heads& all, const TokenRange& tokens, int heads, const T* dout /*[N, heads*K]*/,
@@ -186,7 +187,7 @@ __device__ __forceinline__ void backward_tokens(
   put_sums(place, dweight, sums);
 }
 
-// A block takes a chunk of tokens, each of its warps every eighth.
+// A block takes a chunk of tokens; each of its 8 warps takes every eighth token.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(int64_t n, Heads heads, const T* dq /*[N,H*K]*/, const T* dk /*[N,G*K]*/,
@@ -211,7 +212,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Angles grow with the position: in float32 a late position would be off by many bits.
+// In float64: angles grow with the position, and in float32 late positions would lose many bits.
 __global__ void rope_table_kernel(int64_t seq_len, int64_t dim, double theta, float* table /*[T,K]*/) {
   const int64_t half = dim / 2;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;

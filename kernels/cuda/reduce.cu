@@ -1,7 +1,7 @@
 // Stage two of reductions over tokens: the sum of the chunks' partial sums, column by column.
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
@@ -27,7 +27,7 @@ __global__ void add_partials_kernel(int64_t chunks, int64_t columns, int64_t fir
 
 }  // namespace
 
-int64_t reduction_workspace(int64_t columns) { return reduction_floats(columns); }
+int64_t reduction_workspace(Device, int64_t columns) { return reduction_floats(columns); }
 
 void add_partials(cudaStream_t stream, int64_t chunks, int64_t columns, int64_t first, int64_t count,
                   const float* partials, float* out) {

@@ -1,6 +1,6 @@
-// Sums in a fixed order: within a warp by shuffles; over tokens in two stages. Stage one: tokens are cut into
-// at most kReductionChunks chunks, as a function of their number alone (not of the GPU); one block per chunk
-// writes its partial sums as a row of the workspace. Stage two (add_partials, reduce.cu): the rows are added.
+// Sums in a fixed order: within a warp by shuffles, over tokens in two stages. Stage one: the tokens are cut
+// into at most kReductionChunks chunks, by their number alone (not by the GPU); one block per chunk writes
+// its partial sums as a row of the workspace. Stage two (add_partials, reduce.cu): the rows are added.
 #pragma once
 
 #include <algorithm>
@@ -32,7 +32,7 @@ __device__ __forceinline__ float warp_max(float x) {
 }
 
 /// Lanes that differ in `kBit` exchange halves of the first 2 kHalf values, and so on down to one value. A
-/// recursion, not a loop: nvcc keeps the values of a loop it unrolls late in local memory.
+/// recursion, because nvcc unrolls a loop too late and keeps its values in local memory.
 template <int kHalf, int kBit, int kCount>
 __device__ __forceinline__ void exchange_halves(float (&value)[kCount], int lane) {
   const bool upper = (lane & kBit) != 0;
@@ -44,10 +44,10 @@ __device__ __forceinline__ void exchange_halves(float (&value)[kCount], int lane
   if constexpr (kHalf > 1) exchange_halves<kHalf / 2, kBit * 2>(value, lane);
 }
 
-/// Total over the warp of one of kCount values (a power of two, at most 32): lane l gets that of value
-/// spread_index<kCount>(l). About kCount shuffles where kCount calls of warp_sum take 5 kCount: after
-/// log2(kCount) exchanges each lane holds the partial sum of one value; the rest is one plain sum. `value` is
-/// used up.
+/// Sums kCount values (a power of two, at most 32) over the warp: lane l gets the
+/// total of value spread_index<kCount>(l). Takes about kCount shuffles; kCount calls
+/// of warp_sum would take 5 kCount. After log2(kCount) exchanges each lane holds the
+/// partial sum of one value; the rest is one plain sum. Overwrites `value`.
 template <int kCount>
 __device__ __forceinline__ float warp_sum_spread(float (&value)[kCount]) {
   static_assert(kCount >= 1 && kCount <= kWarp && (kCount & (kCount - 1)) == 0);
@@ -58,8 +58,8 @@ __device__ __forceinline__ float warp_sum_spread(float (&value)[kCount]) {
   return mine;
 }
 
-/// Which value's total warp_sum_spread leaves in a lane, and, being its own inverse, in which of the lanes
-/// 0 ... kCount - 1 a value's total is: the low log2(kCount) bits in reverse.
+/// The value whose total warp_sum_spread leaves in a lane: the low log2(kCount) bits in reverse. It is its
+/// own inverse, and so also gives the lane, of 0 ... kCount - 1, that holds a value's total.
 template <int kCount>
 __device__ __forceinline__ int spread_index(int lane_or_value) {
   int index = 0;
@@ -69,7 +69,7 @@ __device__ __forceinline__ int spread_index(int lane_or_value) {
   return index;
 }
 
-/// Totals of kCount values over the warp, all of them in every lane: about 2 kCount shuffles.
+/// Sums kCount values over the warp, all totals in every lane. Takes about 2 kCount shuffles.
 template <int kCount>
 __device__ __forceinline__ void warp_sum_each(float (&value)[kCount]) {
   const float mine = warp_sum_spread(value);
@@ -77,8 +77,8 @@ __device__ __forceinline__ void warp_sum_each(float (&value)[kCount]) {
   for (int i = 0; i < kCount; ++i) value[i] = __shfl_sync(kFullWarp, mine, spread_index<kCount>(i));
 }
 
-/// Total over the block, whose size is a multiple of 32, for thread 0. Once per kernel: the warps' sums lie
-/// in shared memory.
+/// Returns the total over the block, whose size is a multiple of 32, in thread 0. At most once per kernel and
+/// type: the warps' sums lie in static shared memory.
 template <typename T>
 __device__ __forceinline__ T block_sum(T x) {
   __shared__ T sums[kWarp];
@@ -92,7 +92,7 @@ __device__ __forceinline__ T block_sum(T x) {
 inline constexpr int64_t kReductionChunks = 512;
 inline constexpr int64_t kReductionMinTokens = 8;
 
-/// Floats of workspace for sums of `columns` values.
+/// Floats of workspace to sum rows of `columns` values over tokens.
 constexpr int64_t reduction_floats(int64_t columns) { return kReductionChunks * columns; }
 
 /// How many chunks n tokens are cut into: 1 ... kReductionChunks.

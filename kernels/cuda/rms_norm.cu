@@ -1,10 +1,10 @@
-// y = x * r * weight, r = 1 / sqrt(mean(x^2) + eps). A warp takes a row, whose second reading comes out of
+// y = x * r * weight, r = 1 / sqrt(mean(x^2) + eps). A warp takes a row, and reads it the second time from
 // the L1 cache: rows are a few kilobytes.
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
@@ -41,9 +41,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // With g = dy * weight: dx += r g - (r^3 / D) (g . x) x;  dweight = sum over tokens of dy * x * r.
-// A block takes a chunk of tokens. First its warps take a token each for dx. Then its threads take 8 columns
-// each for the chunk's part of dweight, over the tokens in order: dy and x, just read, come out of the
-// caches.
+// A block takes a chunk of tokens. First each of its warps takes a token, for dx. Then each thread takes 8
+// columns, for the chunk's share of dweight, over the tokens in order: dy and x are still cached.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     rms_norm_backward_kernel(int64_t n, int64_t d, const T* dy /*[N,D]*/, const T* x /*[N,D]*/,

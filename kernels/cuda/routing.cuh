@@ -1,20 +1,21 @@
 // What the depth routing kernels share.
 //
-// Forward and the first part of backward give each token to a "team" of warps whose lanes hold up to kPacks
-// packs of a row each. Up to D = 1024 a team is one warp, and four of them make a block that never waits at a
-// barrier. Beyond, a team is the block, and sums over a row are joined through shared memory.
+// Forward and the first part of backward give each token to a "team" of warps,
+// whose lanes hold up to kTeamPacks packs of a row each. Up to D = 1024 a team is
+// one warp, and four teams share a block that never waits at a barrier. Above that,
+// the team is the block, and sums over a row are joined through shared memory.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
-#include "configs/model_config.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
-#include "kernels/ops/ops.h"
+#include "kernels/op_types.h"
 
 namespace depthroute::cuda {
+
+using ops::kMaxSources;
 
 inline constexpr int kTeamPacks = 4;   // packs of a row per lane
 inline constexpr int kTeamSums = 8;    // most sums a team takes at once
@@ -22,7 +23,7 @@ inline constexpr int kLoneTeams = 4;   // teams of one warp in a block
 inline constexpr int kMediumTeam = 8;  // warps up to which a team's threads may have 255 registers
 inline constexpr int kLargeTeam = 32;  // warps of the largest team: rows of up to 32768 columns
 
-/// Columns [at, at + 8) of the pack that is a lane's i-th; `inside` the row or not.
+/// Columns [at, at + 8) of a lane's i-th pack, and whether they are inside the row.
 struct Column {
   int at;
   bool inside;
@@ -49,8 +50,8 @@ struct Team {
     return {at, at < d};
   }
 
-  /// Totals over the team, in every lane. Joins take turns with two areas: whoever writes to one has passed
-  /// the barrier of the join before, after which nobody reads it any more.
+  /// Sums over the team, totals in every lane. Joins alternate between two areas of shared memory: a thread
+  /// that writes to one has passed the barrier of the previous join, after which no thread still reads it.
   template <int kCount>
   __device__ __forceinline__ void sum_each(float (&value)[kCount]) {
     static_assert(kCount <= kTeamSums);
@@ -73,7 +74,7 @@ struct Team {
   }
 };
 
-/// How a kernel over teams is started for rows of d columns.
+/// Launch parameters of a kernel over teams, for rows of d columns.
 struct TeamLaunch {
   int warps;            // kWarps of the instantiation
   int threads;          // of a block
@@ -88,28 +89,17 @@ inline TeamLaunch team_launch(int64_t d) {
   return {warps <= kMediumTeam ? kMediumTeam : kLargeTeam, warps * kWarp, shared_bytes, 1};
 }
 constexpr int team_threads(int warps) { return (warps == 1 ? kLoneTeams : warps) * kWarp; }
-/// Blocks of teams a processor should hold at least: 12 warps' loads cover the memory's latency.
+/// Blocks that a multiprocessor should hold at least: the loads of 12 warps hide the latency of memory.
 template <typename T>
 constexpr int team_blocks(int warps) {
   return warps == 1 && sizeof(T) == 2 ? 3 : 1;
 }
 
-// Sums over tokens as in reduce.cuh, but in chunks that suit what these kernels hold in registers: three
-// blocks (first part) or two (second part) at a time on each of the 132 processors of a large Hopper GPU.
+// Sums over tokens as in reduce.cuh, but with as many chunks as suit these kernels' registers: three blocks
+// (first part) or two (second part) at a time on each of the 132 multiprocessors of a large Hopper GPU.
 inline constexpr int64_t kRoutingChunks = 528;
 constexpr int64_t routing_chunks(int64_t n) {
   return std::clamp<int64_t>(div_ceil(n, kReductionMinTokens), 1, kRoutingChunks);
-}
-
-/// What a site's arguments say about source j.
-inline float source_offset(const ops::RoutingSite& site, size_t j) {
-  return site.offset.empty() ? 0.0f : site.offset[j];
-}
-inline float source_scale(const ops::RoutingSite& site, size_t j) {
-  return site.scale.empty() ? 1.0f : site.scale[j];
-}
-inline bool is_dropped(const ops::RoutingSite& site, size_t j) {
-  return !site.offset.empty() && site.offset[j] < 0 && std::isinf(site.offset[j]);
 }
 
 }  // namespace depthroute::cuda

@@ -1,19 +1,19 @@
-// Depth routing, backward, first part: what cannot wait, of one site. With V the current state, g = doutput *
-// norm_weight, and dots over a row:
+// Depth routing, backward, first part: the gradients of one site's current state V and of norm_weight. With
+// g = doutput * norm_weight, and dots over a row:
 //
 //   p = rstd^2 (g . h) / D;  dh = rstd (g - p h);  dlogit = a (scale dh . (V - h) + (scale - 1) dh . h)
 //   dV += scale a dh + dlogit (r u - (r^3 c / D) V);  dnorm_weight = sum over tokens of doutput rstd h
 //
-// A block has a chunk of the tokens, a team of its warps (routing.cuh) one token at a time, in registers:
-// doutput, h, V and dV are loaded at once; p is needed before the second product. dnorm_weight gathers in
-// registers over the chunk; the teams of a block then add theirs to its row of the workspace, one after
-// another.
+// A block takes a chunk of the tokens, each team of its warps (routing.cuh) one token at a time, in
+// registers: doutput, h, V and dV are loaded together, and p is known before the second product. dnorm_weight
+// accumulates in registers over the chunk; the teams of a block then add theirs to its row of the workspace,
+// one after another.
 //
-// Memory traffic per token, in rows of D: 5 (doutput, h, V; dV read and written), 4 of a site without a
-// query.
-#include "kernels/cuda/kernels.h"
+// Memory traffic per token, in rows of D: 5 (doutput, h, V;
+// dV read and written), or 4 for a site without a query.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/routing.cuh"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
@@ -48,8 +48,8 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
   for (int64_t token = range.begin + team.token; token < range.end; token += team.tokens) {
     const int64_t row = token * d, last = token * a.n + a.n - 1;
     const float weight = a.weights[last], rstd = a.rstd[token];
-    // A weight of 0: the source may hold anything. A weight of 1 leaves nothing to the other sources: their
-    // logits, and so this one, have no gradient, whatever rounding would say.
+    // With a weight of 0, the source may hold anything. With a weight of 1, the other sources have none, and
+    // no logit of the site has a gradient: exactly 0, not what rounding would give.
     const bool has_gradient = weight != 0.0f, routes = a.query && has_gradient && weight != 1.0f;
 
     RawPack<T> doutput[kTeamPacks], mix[kTeamPacks], current[kTeamPacks], dcurrent[kTeamPacks];
@@ -161,7 +161,7 @@ void routing_backward(Stream stream, const RoutingSite& site, const Tensor& dout
                                             .dots = pointer<float>(site.dots),
                                             .rstd = pointer<float>(site.rstd),
                                             .projection = pointer<float>(site.projection),
-                                            .scale = source_scale(site, n - 1),
+                                            .scale = site.scale_of(n - 1),
                                             .n = static_cast<int>(n)};
     const auto kernel = shape.warps == 1             ? routing_backward_kernel<T, 1>
                         : shape.warps == kMediumTeam ? routing_backward_kernel<T, kMediumTeam>

@@ -2,30 +2,29 @@
 // one pass over the sources.
 //
 //   V_{n-1} += add;  r_j = 1/sqrt(mean(V_j^2) + key_eps);  c_j = u . V_j
-//   logit_j = r_j c_j + offset_j (+ bias);  a = softmax(logit);  h = sum_j scale_j a_j V_j;  output =
-//   RMSNorm(h)
+//   logit_j = r_j c_j + offset_j (+ bias);  a = softmax(logit);  h = sum_j scale_j a_j V_j
+//   output = RMSNorm(h)
 //
-// A team of warps (routing.cuh) has one token. Sources come in chunks of kSources, the current state first:
-// all loads of a chunk are issued before the first is used, its sums of squares and products are taken
+// A team of warps (routing.cuh) takes one token. Sources come in chunks of kSources, the current state first:
+// all loads of a chunk are issued before the first is used, its sums of squares and products are reduced
 // together, and the chunk is added to h from registers. The softmax is online: m is the largest logit so far,
-// and h, the sum of exp(logit_j - m) scale_j V_j, is rescaled when a chunk raises m. A lane keeps what is
-// found out about sources `lane` and `lane + 32`, so that the weights come out of one pass over lanes at the
-// end.
+// and h, the sum of exp(logit_j - m) scale_j V_j, is rescaled when a chunk raises m. Each lane keeps the
+// results for sources `lane` and `lane + 32`, so that one pass over lanes at the end gives the weights.
 //
 // Memory traffic per token, in rows of D: n + 2 (sources, mix, output), 2 more with `add`; u and norm_weight
 // stay in L1. At n = 9 that is 13 rows: 26 KB in bf16 at D = 1024, 7.8 ns of an H100's 3.35 TB/s.
 #include <cmath>
 
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/routing.cuh"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
 
 template <typename T>
 struct ForwardArguments {
-  // The sources that take part, the current state first if it does.
+  // The sources that are not dropped; the current state first, if it is one of them.
   int count;
   const T* source[kMaxSources];  // [N or R, D]
   uint32_t rows[kMaxSources];    // R of a replaced source, 0: N
@@ -57,7 +56,7 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
   DR_DYNAMIC_SHARED(float, shared);
   Team<kWarps> team(shared);
   const int64_t token = static_cast<int64_t>(blockIdx.x) * team.tokens + team.token;
-  if (token >= n_tokens) return;  // whole teams, and without barriers where they share a block
+  if (token >= n_tokens) return;  // a whole team; teams that share a block have no barriers
   const int64_t row = token * d;
   const int lane = team.thread % kWarp;
 
@@ -202,15 +201,15 @@ ForwardArguments<T> forward_arguments(const RoutingSite& site, const Tensor& add
   const int64_t n_tokens = output.rows();
   ForwardArguments<T> a{};
   const auto take = [&](size_t j) {
-    if (is_dropped(site, j)) return;
+    if (site.drops(j)) return;
     const Tensor& source = site.sources[j];
     const int s = a.count++;
     a.source[s] = pointer<T>(source);
     a.rows[s] = source.rows() == n_tokens ? 0 : static_cast<uint32_t>(source.rows());
     a.place[s] = static_cast<uint8_t>(j);
     a.is_current[s] = source.pointer == current.pointer;
-    a.bias[s] = source_offset(site, j);
-    a.scale[s] = source_scale(site, j);
+    a.bias[s] = site.offset_of(j);
+    a.scale[s] = site.scale_of(j);
   };
   take(n - 1);
   for (size_t j = 0; j + 1 < n; ++j) take(j);
@@ -227,7 +226,7 @@ ForwardArguments<T> forward_arguments(const RoutingSite& site, const Tensor& add
   a.inv_rms = pointer<float>(site.inv_rms);
   a.dots = pointer<float>(site.dots);
   a.rstd = pointer<float>(site.rstd);
-  // A mix that is the source itself has been kept already.
+  // If the mix is the source itself, there is nothing to write.
   a.mix = site.mix.pointer == current.pointer ? nullptr : pointer<T>(site.mix);
   a.output = pointer<T>(output);
   return a;

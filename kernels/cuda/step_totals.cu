@@ -1,9 +1,10 @@
-// Sum of x^2, in float64: partial sums over parts of x that depend on its length alone, not on the GPU, then
-// their sum in a fixed order. And what the parts of a step, such sums and losses, amount to.
+// The totals of a training step: the sum of x^2 in float64, and the totals
+// of all optimizer shards combined. Partial sums are over pieces of x that
+// depend on its length only, not on the GPU, and are added in a fixed order.
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/elementwise.cuh"
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
@@ -35,14 +36,14 @@ __global__ void __launch_bounds__(kFinalThreads)
   if (threadIdx.x == 0) *total = sum;
 }
 
-/// One thread: a few hundred numbers, in the order the CPU adds them in.
+/// One thread: a few hundred numbers, in the order in which the CPU adds them.
 __global__ void combine_kernel(int64_t rows, int64_t cols, int64_t num_squares,
-                               const double* parts /*[rows, cols]*/, double* loss /*[1]*/,
+                               const double* totals /*[rows, cols]*/, double* loss /*[1]*/,
                                float* norm /*[1]*/) {
   double sum = 0, squares = 0;
   for (int64_t row = 0; row < rows; ++row) {
-    sum += parts[row * cols];
-    for (int64_t i = 1; i <= num_squares; ++i) squares += parts[row * cols + i];
+    sum += totals[row * cols];
+    for (int64_t i = 1; i <= num_squares; ++i) squares += totals[row * cols + i];
   }
   *loss = sum;
   *norm = static_cast<float>(sqrt(squares));
@@ -50,7 +51,7 @@ __global__ void combine_kernel(int64_t rows, int64_t cols, int64_t num_squares,
 
 }  // namespace
 
-int64_t sum_of_squares_workspace() {
+int64_t sum_of_squares_workspace(Device) {
   return kMaxBlocks * static_cast<int64_t>(sizeof(double) / sizeof(float));
 }
 
@@ -66,10 +67,11 @@ void sum_of_squares(Stream stream, const Tensor& x, const Tensor& total, const T
          static_cast<double*>(total.pointer));
 }
 
-void combine_parts(Stream stream, const Tensor& parts, int64_t num_squares, const Tensor& loss,
-                   const Tensor& norm) {
-  launch(combine_kernel, dim3(1), dim3(1), 0, handle(stream), parts.rows(), parts.cols(), num_squares,
-         static_cast<const double*>(parts.pointer), static_cast<double*>(loss.pointer), pointer<float>(norm));
+void combine_shard_totals(Stream stream, const Tensor& totals, int64_t num_squares, const Tensor& loss,
+                          const Tensor& norm) {
+  launch(combine_kernel, dim3(1), dim3(1), 0, handle(stream), totals.rows(), totals.cols(), num_squares,
+         static_cast<const double*>(totals.pointer), static_cast<double*>(loss.pointer),
+         pointer<float>(norm));
 }
 
 }  // namespace depthroute::cuda

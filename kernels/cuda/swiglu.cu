@@ -1,8 +1,8 @@
 // act = silu(gate) * up, silu(g) = g s, s = 1 / (1 + e^-g). A thread takes 8 columns of a row.
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/vector.cuh"
+#include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kThreads)
   store_pack(act + row * f + column, out);
 }
 
-// silu'(g) = s + g s (1 - s). A thread reads all it needs before it writes: dgate_up may be gate_up.
+// silu'(g) = s + g s (1 - s). A thread reads everything before it writes: dgate_up may be gate_up.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     swiglu_backward_kernel(int64_t f, const T* dact /*[N,F]*/, const T* gate_up /*[N, gate|up: 2*F]*/,

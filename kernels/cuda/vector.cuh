@@ -1,6 +1,6 @@
-// The unit every kernel moves: a pack of 8 consecutive elements, one 16-byte access in bf16 and two in f32.
-// Arithmetic is always float32. Pointers are 16-byte aligned and row lengths divisible by 8 (ops::unsupported
-// says so to the user).
+// The unit that every kernel moves: a pack of 8 consecutive elements, one 16-byte access in bf16 and two in
+// f32. Arithmetic is always float32. Pointers are 16-byte aligned and row lengths divisible by 8
+// (ops::unsupported() rejects other models).
 #pragma once
 
 #include <cuda_bf16.h>
@@ -22,7 +22,7 @@ struct Pack {
   float x[kPack];
 };
 
-/// A pack as it lies in memory: kept in registers, bf16 costs half of what a Pack does.
+/// A pack as it lies in memory: a bf16 one takes half the registers of a Pack.
 template <typename T>
 struct RawPack;
 template <>
@@ -86,8 +86,8 @@ __device__ __forceinline__ void store_pack(T* p, const Pack& pack) {
   store_raw(p, pack_raw(pack, T{}));
 }
 
-/// Half a pack, where whole ones are too coarse: half a head is a multiple of 4 only, and a thread of the
-/// shared part of routing's backward has too many of them in registers.
+/// Half a pack, for kernels that a whole one does not fit: half a head is only a multiple of 4, and a thread
+/// of routing_backward_shared holds too many packs in registers.
 inline constexpr int kQuad = 4;
 struct Quad {
   float x[kQuad];
@@ -126,7 +126,7 @@ __device__ __forceinline__ void store_quad(bf16* p, const Quad& quad) {
   *reinterpret_cast<uint2*>(p) = {pair_bits(quad.x[0], quad.x[1]), pair_bits(quad.x[2], quad.x[3])};
 }
 
-/// One element as float32, and back.
+/// Converts one element to float32 and back.
 __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
 template <typename T>
@@ -140,13 +140,13 @@ __device__ __forceinline__ bf16 from_float<bf16>(float x) {
   return __float2bfloat16_rn(x);
 }
 
-/// Host side: the typed pointer of a tensor whose dtype has been checked.
+/// On the host: returns the typed pointer of a tensor whose dtype has been checked.
 template <typename T>
 T* pointer(const Tensor& tensor) {
   return static_cast<T*>(tensor.pointer);
 }
 
-/// Calls body.operator()<T>() with the C++ type of activations of `dtype`.
+/// Calls body.operator()<T>() with the C++ type for activations of `dtype`.
 template <typename Body>
 void with_activation_type(DType dtype, const Body& body) {
   DR_CHECK(dtype == DType::f32 || dtype == DType::bf16);

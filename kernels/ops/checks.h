@@ -1,7 +1,6 @@
-// What every op in ops*.cpp does before its kernel runs: checks, then one switch over devices.
+// Argument checks of the ops in this folder. They abort: a wrong argument is a programmer error.
 #pragma once
 
-#include "kernels/cuda/kernels.h"
 #include "kernels/ops/ops.h"
 
 namespace depthroute::ops {
@@ -16,19 +15,8 @@ void require_strided(const char* op, const char* name, Stream stream, const Tens
 /// Scratch: float32, at least this many values.
 void require_workspace(const char* op, Stream stream, const Tensor& tensor, int64_t floats);
 
-/// The type of the activations of a call, read off one of its tensors: f32, on cuda also bf16. Aborts naming
-/// op and tensor if it is another.
+/// Returns the dtype of a call's activations, taken from one of its tensors: f32, on cuda also bf16. Aborts
+/// naming op and tensor if it is another.
 DType activation_type(const char* op, const char* name, Stream stream, const Tensor& tensor);
-
-/// Runs the kernel of the stream's device. A further backend is a further argument and a further case.
-template <typename Cpu, typename Cuda>
-void dispatch(Stream stream, const Cpu& on_cpu, const Cuda& on_cuda) {
-  switch (stream.device) {
-    case Device::cpu:
-      return on_cpu();
-    case Device::cuda:
-      return on_cuda();
-  }
-}
 
 }  // namespace depthroute::ops

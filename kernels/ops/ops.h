@@ -1,12 +1,15 @@
-// The one list of operations. Each checks shapes, dtypes and devices, then runs the kernel of the tensors'
-// device (kernels/cpu/<op>.cpp, kernels/cuda/<op>.cu). Ops never allocate; scratch comes in as `workspace`
-// and its size from the <op>_workspace() function beside it. A wrong shape is a programmer error and aborts.
+// The one list of operations. Each checks shapes, dtypes and devices (kernels/ops/<op>.cpp), then runs the
+// kernel of the tensors' device (kernels/cpu/<op>.cpp, kernels/cuda/<op>.cu). Ops never allocate; scratch
+// comes in as `workspace`, and <op>_workspace() beside the op returns its size. A wrong shape is a programmer
+// error and aborts.
 //
 // Letters: B sequences, T tokens per sequence, N = B*T tokens, D hidden_size, F intermediate_size, V
 // vocab_size, H heads, G kv heads, K head_dim, n sources of a site.
+//
 // Types: activations and their gradients are [rows, columns], row-major, "act": f32, on cuda also bf16, the
-// same within one call. Matrices and the embedding come in the activations' type. Norm weights, queries,
+// same within one call. Matrices and the embedding have the activations' dtype. Norm weights, pseudo-queries,
 // biases, statistics, losses and all gradients of parameters are f32 whatever the activations are.
+//
 // "=" overwrites, "+=" accumulates. Results do not depend on the number of threads except through GEMM.
 #pragma once
 
@@ -15,11 +18,18 @@
 #include <string>
 
 #include "kernels/device.h"
+#include "kernels/op_types.h"
 #include "kernels/tensor.h"
 
 namespace depthroute::ops {
 
-/// "" if `device` computes models of this shape, else what stands against it, for an error message.
+using depthroute::AdamwStep;
+using depthroute::AttentionShape;
+using depthroute::RoutingGradients;
+using depthroute::RoutingSite;
+using depthroute::Transpose;
+
+/// Returns why `device` does not support models of this shape, for an error message, or "".
 std::string unsupported(Device device, int64_t hidden_size, int64_t intermediate_size, int64_t head_dim);
 
 // ---- memory
@@ -31,7 +41,6 @@ void add(Stream, const Tensor& x, const Tensor& y);       // y += x, act
 void sum(Stream, const Tensor& x, const Tensor& total);   // total [1] f64 += sum of x (f32)
 
 // ---- matrix products
-enum class Transpose { no, yes };
 /// c [m, n] = op(a) op(b) + beta * c, beta 0 or 1; rank 2, strided rows allowed for all three. a and b act;
 /// c act, or f32 whatever they are (gradients of parameters, logits). Sums in f32.
 void gemm(Stream, Transpose op_a, Transpose op_b, const Tensor& a, const Tensor& b, float beta,
@@ -46,7 +55,7 @@ void embedding_backward(Stream, const Tensor& tokens, const Tensor& dout, const 
 // ---- RMSNorm: y = x / sqrt(mean(x^2) + eps) * weight
 void rms_norm_forward(Stream, const Tensor& x /*[N,D]*/, const Tensor& weight /*[D]*/, float eps,
                       const Tensor& y /*[N,D] =*/, const Tensor& rstd /*[N] =*/);
-/// Scratch, in floats, for reductions over tokens of `columns` values.
+/// Floats of scratch to sum rows of `columns` values over tokens.
 int64_t reduction_workspace(Device, int64_t columns);
 /// dx += ..., dweight += ...
 void rms_norm_backward(Stream, const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& rstd,
@@ -54,21 +63,14 @@ void rms_norm_backward(Stream, const Tensor& dy, const Tensor& x, const Tensor& 
                        const Tensor& workspace /*[reduction_workspace(device, D)]*/);
 
 // ---- q/k RMSNorm over head_dim, then RoPE (rotate-half), on the fused projection
-struct AttentionShape {
-  int64_t batch, seq_len, num_heads, num_kv_heads, head_dim;
-  bool deterministic = false;  // of a GPU library's attention: the same bits every time, at some cost
-  int64_t tokens() const { return batch * seq_len; }
-  int64_t q_cols() const { return num_heads * head_dim; }
-  int64_t kv_cols() const { return num_kv_heads * head_dim; }
-  int64_t qkv_cols() const { return q_cols() + 2 * kv_cols(); }
-};
 /// table [T, K]: cos(t * theta^(-2i/K)) for i < K/2, then the sines; angles in float64.
 void rope_table(Stream, double theta, const Tensor& table);
 void qk_norm_rope_forward(Stream, const AttentionShape&, const Tensor& qkv /*[N, q|k|v]*/,
                           const Tensor& q_weight /*[K]*/, const Tensor& k_weight /*[K]*/, float eps,
                           const Tensor& rope /*[T,K]*/, const Tensor& q /*[N,H*K] =*/,
                           const Tensor& k /*[N,G*K] =*/);
-/// Writes the q and k columns of dqkv (=); the v columns are attention_backward's. Inverse RMS is recomputed.
+/// Writes the q and k columns of dqkv (=); attention_backward
+/// writes the v columns. Recomputes the inverse RMS.
 void qk_norm_rope_backward(Stream, const AttentionShape&, const Tensor& dq, const Tensor& dk,
                            const Tensor& qkv, const Tensor& q_weight, const Tensor& k_weight, float eps,
                            const Tensor& rope, const Tensor& dqkv, const Tensor& dq_weight /*+=*/,
@@ -76,9 +78,9 @@ void qk_norm_rope_backward(Stream, const AttentionShape&, const Tensor& dq, cons
                            const Tensor& workspace /*[reduction_workspace(device, 2*K)]*/);
 
 // ---- causal grouped-query attention: softmax(q k^T / sqrt(K)) v
-/// v may be strided. lse [B,H,T]: log-sum-exp of each row of scaled scores, kept for backward.
-/// Scratch in floats, for forward and backward.
+/// Floats of scratch, enough for forward and for backward.
 int64_t attention_workspace(Device, DType act, const AttentionShape&);
+/// v may be strided. lse [B,H,T]: log-sum-exp of each row of scaled scores, kept for backward.
 void attention_forward(Stream, const AttentionShape&, const Tensor& q, const Tensor& k, const Tensor& v,
                        const Tensor& out /*[N,H*K] =*/, const Tensor& lse /*=*/, const Tensor& workspace);
 void attention_backward(Stream, const AttentionShape&, const Tensor& dout, const Tensor& q, const Tensor& k,
@@ -87,7 +89,7 @@ void attention_backward(Stream, const AttentionShape&, const Tensor& dout, const
 
 // ---- SwiGLU: act = silu(gate) * up
 void swiglu_forward(Stream, const Tensor& gate_up /*[N,2F]: gate | up*/, const Tensor& act /*[N,F] =*/);
-/// Recomputes act as well (for the gradient of down_proj), so that the forward pass need not keep it.
+/// Also recomputes act (for the gradient of down_proj), so that the forward pass need not keep it.
 /// dgate_up may be gate_up itself.
 void swiglu_backward(Stream, const Tensor& dact, const Tensor& gate_up, const Tensor& dgate_up /*=*/,
                      const Tensor& act /*[N,F] =*/);
@@ -95,96 +97,67 @@ void swiglu_backward(Stream, const Tensor& dact, const Tensor& gate_up, const Te
 // ---- output head and cross-entropy, in chunks of rows so that [N, V] logits never exist; logits are f32
 int64_t cross_entropy_workspace(Device, DType act, int64_t tokens, int64_t vocab_size);  // floats
 /// nll[i] = logsumexp(hidden[i] head^T) - logit[target[i]]; target -1 is ignored: nll 0, no gradient.
-/// If dhidden is defined, in the same pass: dhidden = grad_scale * dL/dhidden, dhead += ..., L the sum of
-/// nll.
+/// If dhidden is defined, also dhidden = grad_scale * dL/dhidden and dhead += grad_scale * dL/dhead, where L
+/// is the sum of nll.
 void cross_entropy(Stream, const Tensor& hidden /*[N,D]*/, const Tensor& head /*[V,D]*/,
                    const Tensor& targets /*[N] i32*/, float grad_scale, const Tensor& nll /*[N] =*/,
                    const Tensor& dhidden /*[N,D] = or undefined*/,
                    const Tensor& dhead /*[V,D] f32 += or undefined*/, const Tensor& workspace);
 int64_t cross_entropy_compare_workspace(Device, DType act, int64_t tokens, int64_t vocab_size);  // floats
-/// Two hidden states through the same head: p from `clean`, p' from `hidden`. kl[i] = KL(p || p') >= 0 in
-/// nats, nll[i] that of p', flipped[i] = argmax p != argmax p' (lowest index wins ties). Equal inputs give
-/// exactly 0, 0.
+/// Compares two hidden states through the same head: p from `clean`, p' from `hidden`.
+/// kl[i] = KL(p || p') >= 0 in nats, nll[i] that of p', flipped[i] = argmax p != argmax p' (lowest index wins
+/// ties). Equal inputs give kl and flipped exactly 0.
 void cross_entropy_compare(Stream, const Tensor& clean /*[N,D]*/, const Tensor& hidden /*[N,D]*/,
                            const Tensor& head, const Tensor& targets, const Tensor& nll /*[N] =*/,
                            const Tensor& kl /*[N] =*/, const Tensor& flipped /*[N] i32 =*/,
                            const Tensor& workspace);
 
-// ---- depth routing (SPEC §1)
+// ---- depth routing (train/model/SPEC.md §1)
 // One read of a site, the residual addition before it and the RMSNorm after it in one pass over the sources:
 //   V_{n-1} += add;  u = query * key_norm;  r_j = 1/sqrt(mean(V_j^2) + key_eps);  c_j = u . V_j
 //   logit_j = r_j c_j + offset_j + [j = n-1] recency_bias;  a = softmax(logit);  h = sum_j scale_j a_j V_j
 //   output = RMSNorm(h; norm_weight, norm_eps)
-// Sources may be the same tensor twice. An offset of -inf drops a source (not all of them). One source
+// The same tensor may be a source twice. An offset of -inf drops a source (never all of a site's). One source
 // without offsets is the identity, and its logit's gradient is exactly 0.
-struct RoutingSite {
-  /// n x [N,D] act, the last one is the current state. Forward only, a source may be replaced by one of R
-  /// rows, R a divisor of N: token t reads row t mod R (a mean, or other tokens at the same positions).
-  std::span<const Tensor> sources;
-  Tensor query, key_norm;         // [D] f32; undefined: c_j = 0 and the logits are the offsets alone
-  Tensor recency_bias;            // [1] f32 or undefined (0)
-  std::span<const float> offset;  // [n] on the host; empty: 0
-  std::span<const float> scale;   // [n] on the host; empty: 1
-  float key_eps = 0;
-  Tensor norm_weight;  // [D] f32 of the RMSNorm that reads h
-  float norm_eps = 0;
-  // Kept for backward and for traces, f32, per token and source.
-  Tensor weights;  // [N,n] a
-  Tensor inv_rms;  // [N,n] r (0 where query is undefined)
-  Tensor dots;     // [N,n] c (0 where query is undefined)
-  Tensor rstd;     // [N] inverse RMS of h
-  // For backward; undefined: not kept.
-  Tensor mix;         // [N,D] act: h. Of a site with one source and no scale it may be that source itself
-  Tensor projection;  // [N] f32: rstd^2 (g . h) / D, written by routing_backward for the shared part
-};
 /// `add` [N,D] or undefined: added to the last source, in place, before anything is read.
 void routing_forward(Stream, const RoutingSite&, const Tensor& add, const Tensor& output /*[N,D] =*/);
 
-/// Gradients of a site's parameters, f32, accumulated; and of its logits.
-struct RoutingGradients {
-  Tensor query, key_norm;  // [D] += (undefined with the site's)
-  Tensor recency_bias;     // [1] += or undefined
-  Tensor norm_weight;      // [D] +=
-  Tensor logits;           // [N,n] = or undefined: dlogit of every token and source
-};
 /// Floats of scratch for both parts below.
 int64_t routing_backward_workspace(Device, int64_t hidden_size);
-// Backward comes in two parts (DESIGN §3). With g = doutput * norm_weight, p = rstd^2 (g . h) / D,
-// dh = rstd (g - p h), and sum_i scale_i a_i V_i = h:
+// Backward comes in two parts: the first gives the current state's gradient, which the sublayer before the
+// site needs at once; the second waits, so that a shared source is read once for many sites.
+// With g = doutput * norm_weight, p = rstd^2 (g . h) / D, dh = rstd (g - p h), and sum_i scale_i a_i V_i = h:
 //   dlogit_j = a_j (scale_j dh . V_j - dh . h) = a_j (scale_j dh . (V_j - h) + (scale_j - 1) dh . h)
 //   dV_j += scale_j a_j dh + dlogit_j (r_j u - (r_j^3 c_j / D) V_j);   du = sum_j dlogit_j r_j V_j
 // The second form of dlogit loses nothing where the sources are close to their mix. One source: exactly 0.
-/// What cannot wait: the gradients of the last source (the current state) and of norm_weight. Reads no other
-/// source. Writes site.projection.
+/// First part, per site: the gradients of the last source (the current state) and of norm_weight. Reads no
+/// other source. Writes site.projection.
 void routing_backward(Stream, const RoutingSite&, const Tensor& doutput /*[N,D]*/,
                       const Tensor& dcurrent /*[N,D] +=*/, const RoutingGradients&, const Tensor& workspace);
-/// What can: the gradients of the other sources, and of the logits, that is of query, key_norm and
-/// recency_bias, at once for G sites that share all sources but the last. Each source is read once, and its
-/// gradient read and written once, for all G sites. The same tensor twice among the sources has the same
-/// gradient twice. routing_backward() of each site comes first, and all sources, doutputs and mixes are still
-/// what they were. Here dlogit_j = a_j (e_j - sum_i a_i e_i), e_j = scale_j dh . V_j - scale_{n-1} dh .
-/// V_{n-1}: they add up to 0, which du, a difference of nearly equal terms, needs where h has been rounded to
-/// bf16.
+/// Second part, at once for G sites that share all sources but the last: the gradients of the shared sources
+/// and of the logits, hence of query, key_norm and recency_bias. Each source is read once, and its gradient
+/// read and written once, for all G sites. If the same tensor is a source twice, so is its gradient. Call
+/// routing_backward() of each site first, and keep all sources, doutputs and mixes unchanged in between.
+///
+/// Here dlogit_j = a_j (e_j - sum_i a_i e_i), e_j = scale_j dh . V_j - scale_{n-1} dh . V_{n-1}. These add up
+/// to 0, as du requires: it is a difference of nearly equal terms, and h may have been rounded to bf16.
 void routing_backward_shared(Stream, std::span<const RoutingSite> sites, std::span<const Tensor> doutputs,
                              std::span<const Tensor> dsources /*n-1 x [N,D] +=*/,
                              std::span<const RoutingGradients>, const Tensor& workspace);
 
-// ---- optimiser
+// ---- optimizer
 int64_t sum_of_squares_workspace(Device);  // floats
 /// total [1] f64 = sum of x^2, in float64 in a fixed order.
 void sum_of_squares(Stream, const Tensor& x /*[any] f32*/, const Tensor& total, const Tensor& workspace);
-/// What the parts of a step amount to: parts [S, C] f64, column 0 a part's loss, columns 1 ... num_squares
-/// its sums of squares. loss [1] f64 = sum of column 0; norm [1] f32 = sqrt(sum of the squares); both in the
-/// order of rows. So the same parts give the same bits, whoever computed which.
-void combine_parts(Stream, const Tensor& parts, int64_t num_squares, const Tensor& loss /*=*/,
-                   const Tensor& norm /*=*/);
-struct AdamwStep {
-  float lr, beta1, beta2, eps, weight_decay, max_norm;  // max_norm 0: no clipping
-  int64_t step;                                         // t, 1-based
-};
-/// g = grad * min(1, max_norm / (norm + 1e-6)); m, v updated; param -= lr (mhat / (sqrt(vhat) + eps) + wd *
-/// param); compute = param rounded to bf16. All [any], f32 but compute. A norm or a loss that is not finite
-/// leaves everything untouched (the caller sees it in them and counts it).
+/// Combines the totals of a step's optimizer shards. Each row of `totals` [S, C] f64
+/// holds one shard's loss (column 0) and sums of squares (columns 1 ... num_squares).
+/// loss [1] f64 = sum of column 0; norm [1] f32 = sqrt(sum of the squares); both in
+/// the order of rows, so the bits do not depend on which rank owns which row.
+void combine_shard_totals(Stream, const Tensor& totals, int64_t num_squares, const Tensor& loss /*=*/,
+                          const Tensor& norm /*=*/);
+/// g = grad * min(1, max_norm / (norm + 1e-6)); updates m and v; param -= lr (mhat / (sqrt(vhat) + eps) +
+/// wd * param); compute = param rounded to bf16. All [any], f32 except compute. If norm or loss is not
+/// finite, nothing changes (the caller sees that in them and counts the skipped step).
 void adamw(Stream, const AdamwStep&, const Tensor& norm /*[1] f32*/, const Tensor& loss /*[1] f64*/,
            const Tensor& grad, const Tensor& param, const Tensor& m, const Tensor& v,
            const Tensor& compute /*bf16 or undefined*/);

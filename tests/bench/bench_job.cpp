@@ -1,9 +1,9 @@
-// Training as a job: tokens per second, how much communication costs and how much of it training hides, and
-// what saving a checkpoint beside training costs. One JSON line from rank 0.
+// Training as a job: tokens per second, what communication costs and how much of it training hides, and what
+// saving a checkpoint during training costs. Rank 0 prints one JSON line.
 //   mpirun -n 2 depthroute-bench-job [--micro-batches 1] [--steps 10] [--bucket-mib 4]
 //   mpirun -n 2 depthroute-bench-job --save FOLDER [--rounds 5] [--steps 40]
-// Every process computes as many micro-batches, however many processes there are (weak scaling). scaling.sh
-// runs 1, 2 and 4 in turns and compares.
+// Each rank computes the same number of micro-batches, however many ranks there are (weak scaling).
+// scaling.sh runs 1, 2 and 4 ranks in turns and compares.
 #include <fmt/format.h>
 #include <omp.h>
 
@@ -47,15 +47,15 @@ struct Options {
   bool deterministic = false;
 };
 
-TrainConfig configuration(const Options& options, int processes) {
+TrainConfig configuration(const Options& options, int ranks) {
   std::vector<std::string> overrides = {fmt::format("distributed.bucket_mib={}", options.bucket_mib),
                                         fmt::format("deterministic={}", options.deterministic)};
   overrides.insert(overrides.end(), options.overrides.begin(), options.overrides.end());
   TrainConfig config = options.config.empty() ? parse_train_config(kShape, "bench-job", overrides)
                                               : read_train_config(options.config, overrides);
-  config.train.global_batch = config.train.micro_batch * options.micro_batches * processes;
+  config.train.global_batch = config.train.micro_batch * options.micro_batches * ranks;
   if (!options.save.empty()) config.output = options.save;
-  check_processes(config, processes);
+  check_processes(config, ranks);
   return config;
 }
 
@@ -80,15 +80,15 @@ void report(nlohmann::ordered_json line, const Communication& runs) {
   line["busy_ms"] = 1e3 * runs.busy;
   line["exposed_ms"] = 1e3 * runs.exposed;
   line["hidden"] = runs.busy > 0 ? 1 - runs.exposed / runs.busy : 0;
-  // Of the mean step, as busy and exposed are means.
+  // Shares of the mean step, because busy and exposed are means.
   line["busy_share"] = runs.busy / mean;
   line["exposed_share"] = runs.exposed / mean;
   line["bytes"] = static_cast<int64_t>(runs.bytes);
   fmt::print("{}\n", line.dump());
 }
 
-/// A stretch with a checkpoint is compared with the mean of those before and after it, so that what the
-/// machine does from minute to minute drops out; `noise` is by how much these two differ.
+/// Compares a stretch with a checkpoint with the mean of those before and after it, so that what the machine
+/// does from minute to minute drops out; `noise` is how much these two differ.
 void report(nlohmann::ordered_json line, const Stalls& stalls) {
   std::vector<double> plain, saving, ratios, noise, lost, start, commit, steps;
   int64_t outlasted = 0;
@@ -152,20 +152,21 @@ int run(const Options& options, World& world) {
 int main(int argc, char** argv) {
   Options o;
   CLI::App app("Training steps of a job: speed, communication, what saving costs");
-  app.add_option("--config", o.config, "training configuration instead of 10 million parameters on the CPU");
+  app.add_option("--config", o.config, "training configuration; default: 10 million parameters on the CPU");
   app.add_option("--set", o.overrides, "key.path=value of the configuration, any number")
       ->allow_extra_args(false);
-  app.add_option("--micro-batches", o.micro_batches, "of each process in a step")->check(CLI::PositiveNumber);
-  app.add_option("--steps", o.steps, "timed steps; with --save: of each stretch")->check(CLI::PositiveNumber);
-  app.add_option("--warmup", o.warm_up, "steps before")->check(CLI::NonNegativeNumber);
-  app.add_option("--bucket-mib", o.bucket_mib, "gradients exchanged at a time")->check(CLI::PositiveNumber);
-  app.add_flag("--deterministic", o.deterministic, "the same bits on any number of processes");
+  app.add_option("--micro-batches", o.micro_batches, "micro-batches per rank and step")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--steps", o.steps, "timed steps; with --save, per stretch")->check(CLI::PositiveNumber);
+  app.add_option("--warmup", o.warm_up, "untimed steps before")->check(CLI::NonNegativeNumber);
+  app.add_option("--bucket-mib", o.bucket_mib, "size of a gradient bucket")->check(CLI::PositiveNumber);
+  app.add_flag("--deterministic", o.deterministic, "the same bits on any number of ranks");
   app.add_option("--save", o.save,
-                 "a folder: save checkpoints in its checkpoints/ (replaced), and what that costs")
+                 "measure saving checkpoints into this folder's checkpoints/, which is replaced")
       ->check(CLI::ExistingDirectory);
-  app.add_option("--rounds", o.rounds, "with --save: checkpoints")->check(CLI::PositiveNumber);
+  app.add_option("--rounds", o.rounds, "with --save: number of checkpoints")->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
-  prepare_process(argv);  // may start the program again
+  prepare_process(argv);  // may restart the program
   return run_in_world([&](World& world) { return run(o, world); });
 }
 

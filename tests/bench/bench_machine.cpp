@@ -32,7 +32,7 @@ OwnedTensor make(const Target& target, Shape shape, DType dtype, const Value& va
   T* data = host.view.data<T>();
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < shape.numel(); ++i) {
-    // Bits of a multiplicative hash: uniform in [0, 1), different from element to element.
+    // A multiplicative hash: uniform in [0, 1), different for each element.
     const uint64_t hash = (static_cast<uint64_t>(i) + 1) * 0x9E3779B97F4A7C15ull;
     data[i] = static_cast<T>(value(static_cast<double>(hash >> 11) * 0x1p-53));
   }
@@ -50,7 +50,7 @@ double seconds_of(Stream stream, const std::function<void()>& call, int64_t call
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// The fastest of the calls that fit into two seconds: what the machine does when nobody else is using it.
+// The fastest of the calls that fit into two seconds: the machine's speed when nothing else uses it.
 double best_seconds(const std::function<void()>& run) {
   run();
   double best = 1e30;

@@ -1,12 +1,12 @@
-// depthroute-bench-ops: every op at a model's shapes, as a share of what the machine itself does. cpu: a 100M
+// depthroute-bench-ops: every op at a model's shapes, as a share of the machine's own speed. cpu: a 100M
 // model (D 512, 8 heads, 4 kv heads, K 64, F 1536, V 151936, 4 sequences of 512 tokens), float32; cuda: 0.6B
 // (D 1024, 16 heads, 8 kv heads, K 128, F 3072, V 151936, 8 sequences of 2048 tokens), bf16 or float32. The
 // routing also at D 1024, n = 2 ... 9.
 //
-// Compute-bound ops count floating-point operations, the others bytes. Bytes: each array once per read and
-// once per write, "+=" is both, no write-allocate traffic, as in the stream they are compared with. The
-// formula stands beside each op; e is the size of an activation. Inputs rotate through enough copies to fall
-// out of the caches between two calls. cuda: host time of the median of nine samples of many calls.
+// Compute-bound ops count floating-point operations, the others bytes: each array once per read and once per
+// write, "+=" is both, without write-allocate traffic, as in the stream they are compared with. The formula
+// is next to each op; e is the size of an activation. Inputs rotate through enough copies to leave the caches
+// between two calls. cuda: host time of the median of nine samples of many calls.
 //
 //   depthroute-bench-ops [--device cpu|cuda] [--precision bf16|fp32] [--json FILE] [--describe]
 //                        [--benchmark_filter=routing] [--benchmark_out=ops.json ...]
@@ -98,7 +98,7 @@ void add_memory() {
       ops::sum_of_squares(stream(), x, total, scratch);
     };
   });
-  // Reads gradient, parameter, m, v; writes the last three, and the parameter once more rounded to bf16.
+  // Reads gradient, parameter, m, v; writes the last three, and the parameter again, rounded to bf16.
   const bool rounded = run.target.act == DType::bf16;
   add("adamw", Unit::bytes, (rounded ? 30 : 28) * elements, [=] {
     const OwnedTensor v = f32({size});
@@ -144,8 +144,8 @@ void add_all() {
   if (d != 1024) add_routing(1024);
 }
 
-/// `error_occurred` until Google Benchmark 1.7, `skipped` (an enumeration, its first value is "not") from 1.8
-/// on.
+/// `error_occurred` up to Google Benchmark 1.7; `skipped`
+/// (an enumeration whose first value is "not") since 1.8.
 template <typename Run>
 bool failed(const Run& run) {
   if constexpr (requires { run.error_occurred; }) {
@@ -155,7 +155,7 @@ bool failed(const Run& run) {
   }
 }
 
-/// The console's table, and one JSON object a line for records.
+/// Prints the table on the console, and one JSON object per line for records.
 class Reporter : public benchmark::ConsoleReporter {
  public:
   explicit Reporter(std::ofstream* json)

@@ -30,7 +30,7 @@ inline OwnedTensor f64() {  // one 0
 }
 inline OwnedTensor indices(int64_t n, int64_t below) { return make_indices(run.target, n, below); }
 inline OwnedTensor workspace(int64_t floats) { return f32({floats > 0 ? floats : 1}); }
-/// Products of sizes as floating point.
+/// The product of sizes, in floating point.
 inline double times(std::initializer_list<int64_t> factors) {
   double product = 1;
   for (const int64_t factor : factors) product *= static_cast<double>(factor);

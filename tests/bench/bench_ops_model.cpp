@@ -1,4 +1,4 @@
-// The model's ops but routing. e: bytes of an activation.
+// All ops of the model except routing. e: bytes of an activation.
 #include <fmt/format.h>
 
 #include "tests/bench/bench_ops.h"
@@ -76,8 +76,8 @@ void add_norms() {
   add_swiglu();
 }
 
-// A causal product of T x T scores has half of them: 2 B H T^2 K operations forward (two products), 2.5 times
-// as many backward (five).
+// A causal product computes half of the T x T scores: 2 B H T^2 K operations forward (two products), and 2.5
+// times as many backward (five products).
 void add_attention() {
   const ops::AttentionShape shape = run.attention;
   const double forward =

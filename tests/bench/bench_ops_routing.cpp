@@ -1,5 +1,5 @@
-// Routing at n sources: one site as in training, and the part of its backward pass that all sites of a block
-// do at once.
+// Routing with n sources: one site as in training, and the part of the backward pass that all sites of a
+// block share.
 #include <fmt/format.h>
 
 #include <memory>
@@ -32,7 +32,7 @@ struct Routing {
     for (int64_t j = 0; j + 1 < n; ++j) shared.push_back(keep(act({rows, d})));
     for (int64_t j = 0; backward && j + 1 < n; ++j) d_shared.push_back(keep(act({rows, d})));
     sources.resize(static_cast<size_t>(num_sites));
-    addend = keep(act({rows, d}, 0.0));  // repeated calls leave the sources as they are
+    addend = keep(act({rows, d}, 0.0));  // zeros, so that repeated calls do not change the sources
     for (std::vector<Tensor>& list : sources) {
       list = shared;
       list.push_back(keep(act({rows, d})));
@@ -66,7 +66,7 @@ struct Routing {
   }
 };
 
-// Activations read or written, of D per token; the statistics, 12 n bytes per token, are not counted.
+// Counts activations read or written, D per token; the statistics, 12 n bytes per token, are not counted.
 void add_site(int64_t d, int64_t n) {
   const std::string suffix = fmt::format("/D:{}/n:{}", d, n);
   const double pass = run.e * times({run.rows, d});

@@ -1,9 +1,9 @@
 // Whole training steps: time, tokens per second, model-FLOPs utilisation, what routing costs over a plain
-// Qwen3 in the same run, where the time goes, and how near the planned memory comes to what is really held.
+// Qwen3 in the same run, where the time goes, and how close the planned memory is to what is really used.
 //   depthroute-bench-step [--config configs/attnres-100m.yaml] [--seq-len 512] [--micro-batch 4] [--steps 3]
 //   depthroute-bench-step --device cuda --model 0.6b --variant additive,cumulative,kimi --seq-len 2048
 //                         --micro-batch 4,8,16 --precision bf16 --steps 10 --rounds 3 [--peak-tflops 989]
-// Several variants take turns round by round, each with the memory to itself.
+// Several variants take turns round by round, each with all the memory to itself.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -68,7 +68,7 @@ std::vector<StepRuns> measure(const Options& options, const Target& target) {
         }
       if (target.cuda() && !options.no_profile)
         for (size_t i = 0; i < runs.size(); ++i) bench.run_profile(configs[i], runs[i]);
-    } catch (const SystemError& error) {  // too little memory: what fits is still worth having
+    } catch (const SystemError& error) {  // too little memory: keep what did fit
       if (!target.cuda() || all.empty()) throw;
       fmt::print("{} sequences: not measured: {}\n", micro_batch, error.what());
       continue;
@@ -106,7 +106,7 @@ int main(int argc, char** argv) {
   if (!o.json.empty() && !json) throw InputError("{}: cannot be written", o.json);
 
   const std::vector<StepRuns> all = measure(o, target);
-  // Last: its memory must not count as the step's.
+  // Last, so that its memory does not count as the step's.
   const Machine machine = measure_machine(target);
   const double peak = o.peak_tflops > 0 ? o.peak_tflops * 1e12 : machine.gflops * 1e9;
   const std::string peak_name = o.peak_tflops > 0 ? "given" : "measured: " + machine.gemm;

@@ -26,8 +26,8 @@ std::vector<int32_t> random_tokens(const TrainConfig& config, uint32_t seed) {
   return tokens;
 }
 
-/// Mean over processes, on the first; elsewhere undefined.
-Collectives::Statistics mean_over_processes(World& world, const Collectives::Statistics& own) {
+/// Averages over ranks. The result is valid on rank 0 only.
+Collectives::Statistics mean_over_ranks(World& world, const Collectives::Statistics& own) {
   std::string bytes(sizeof(own), '\0');
   std::memcpy(bytes.data(), &own, sizeof(own));
   Collectives::Statistics sum;
@@ -69,8 +69,8 @@ JobBench::JobBench(World& world, const TrainConfig& config, Device device)
                         step_.model().parameters());
 }
 
-/// The trainer's step: it tells the others whether its part of a checkpoint is written, and lets the copy be
-/// completed before anything changes.
+/// A step as the trainer runs it: tells the other ranks whether this rank's shard of a checkpoint is written,
+/// and waits for the copy before anything changes.
 double JobBench::one_step() {
   const Clock::time_point begin = Clock::now();
   const StepHooks hooks = {.flag = [this] { return int64_t{saver_->written()}; },
@@ -96,7 +96,7 @@ Communication JobBench::run(int64_t warm_up, int64_t steps) {
   spent.bytes -= before.bytes;
   spent.busy_seconds -= before.busy_seconds;
   spent.exposed_seconds -= before.exposed_seconds;
-  const Collectives::Statistics mean = mean_over_processes(world_, spent);
+  const Collectives::Statistics mean = mean_over_ranks(world_, spent);
   const auto n = static_cast<double>(steps);
   result.busy = mean.busy_seconds / n;
   result.exposed = mean.exposed_seconds / n;
@@ -131,7 +131,7 @@ Stretch JobBench::stretch(int64_t steps, bool save) {
 
 Stalls JobBench::run_saving(int64_t rounds, int64_t steps) {
   Stalls result;
-  // The first takes the host memory of the copy.
+  // Warm up: the first save allocates the host memory of the copy.
   stretch(1, true);
   stretch(1, false);
   for (int64_t round = 0; round < rounds; ++round) {
@@ -140,7 +140,7 @@ Stalls JobBench::run_saving(int64_t rounds, int64_t steps) {
   }
   result.without.push_back(stretch(steps, false));
   for (int64_t round = 0; round < rounds; ++round) {
-    one_step();  // a checkpoint is that of a step: two of the same would be one folder
+    one_step();  // a new step, because a checkpoint's folder is named after its step
     result.synchronous.push_back(stretch(0, true).total);
   }
   return result;

@@ -1,5 +1,5 @@
-// Training steps of a job of several processes, timed: how much of the communication training hides, and what
-// a checkpoint saved beside it costs. Everything here is collective.
+// Timed training steps of a job of several ranks: how much of the communication training hides, and what
+// saving a checkpoint during training costs. All calls are collective.
 #pragma once
 
 #include <cstdint>
@@ -16,25 +16,26 @@ namespace depthroute::bench {
 
 double median_of(std::vector<double> values);
 
-/// Steps, and per step what communication took, mean over processes.
+/// Steps, and what communication took per step, averaged over ranks.
 struct Communication {
   std::vector<double> seconds;  // of every step
-  double busy = 0;              // seconds in calls; waiting for the slowest process is part of it
-  double exposed = 0;           // of these, seconds the step stood still
-  double bytes = 0;             // a process sent
+  double busy = 0;              // seconds in collectives, including waiting for the slowest rank
+  double exposed = 0;           // of these, seconds that the step waited
+  double bytes = 0;             // that a rank sent
 };
 
-/// K steps in a row, with one checkpoint or none.
+/// Consecutive steps, with one checkpoint or none.
 struct Stretch {
-  double total = 0;  // seconds, start and commit of the checkpoint included
+  double total = 0;  // seconds, including start and commit of the checkpoint
   double start = 0, commit = 0;
-  std::vector<double> saving, plain;  // seconds of the steps during which one was and was not being saved
-  bool outlasted = false;             // the checkpoint took longer than the steps: commit() waited for it
+  /// Seconds of the steps during which a checkpoint was, or was not, being saved.
+  std::vector<double> saving, plain;
+  bool outlasted = false;  // whether the checkpoint took longer than the steps
 };
 
 struct Stalls {
-  std::vector<Stretch> without, with;  // in turns, beginning and ending with one `without`
-  std::vector<double> synchronous;     // seconds of start() and commit() at once, nothing beside them
+  std::vector<Stretch> without, with;  // in turns; the first and the last are `without`
+  std::vector<double> synchronous;     // seconds of start() and commit() without any steps
 };
 
 class JobBench {
@@ -43,7 +44,7 @@ class JobBench {
   JobBench(World& world, const TrainConfig& config, Device device);
 
   Communication run(int64_t warm_up, int64_t steps);
-  /// `rounds` checkpoints beside training, then as many without, into config.output/checkpoints.
+  /// Saves `rounds` checkpoints during training, then as many without it, into config.output/checkpoints.
   Stalls run_saving(int64_t rounds, int64_t steps);
 
   const TrainingStep& step() const { return step_; }
@@ -59,8 +60,8 @@ class JobBench {
   TrainingStep step_;
   std::optional<CheckpointSaver> saver_;
   RunState state_;
-  std::vector<int32_t> tokens_, targets_;  // one micro-batch, that every process computes over and over
-  bool all_written_ = false;               // said with the last step's result
+  std::vector<int32_t> tokens_, targets_;  // one micro-batch, which every rank computes repeatedly
+  bool all_written_ = false;               // according to the last step's flags
 };
 
 }  // namespace depthroute::bench

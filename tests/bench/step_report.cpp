@@ -92,10 +92,10 @@ void print_table(const std::vector<StepRuns>& all, double peak_flops, const std:
                static_cast<double>(runs.planned_bytes) / kMib / 1024);
   }
   fmt::print(
-      "medians over all rounds; overhead: median over rounds of the ratio of medians to `additive` in the "
-      "same round, less one\n"
-      "MFU = (6 * weights that multiply + 6 * layers * seq_len * heads * head_dim) FLOP per token * tokens / "
-      "step time / {:.1f} TFLOP/s ({})\n",
+      "medians over all rounds; "
+      "overhead: median over rounds of (median / median of `additive` in the same round) - 1\n"
+      "MFU = (6 * weights that multiply + 6 * layers * seq_len * heads * head_dim) FLOP per token "
+      "* tokens / step time / {:.1f} TFLOP/s ({})\n",
       peak_flops / 1e12, peak_name);
 }
 

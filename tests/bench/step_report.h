@@ -1,4 +1,4 @@
-// What depthroute-bench-step says about its measurements, for people and for records.
+// Prints the measurements of depthroute-bench-step, for people and for records.
 #pragma once
 
 #include <string>
@@ -11,15 +11,15 @@ namespace depthroute::bench {
 /// Model-FLOPs utilisation: flops_per_token * tokens / seconds / peak, peak in FLOP/s.
 double utilisation(const StepRuns& runs, double seconds, double peak_flops);
 
-/// Median over the rounds of (median step of `runs` / median step of `base`) - 1: what routing costs, free of
-/// what the machine did from round to round. NaN without rounds in common.
+/// Median over the rounds of (median step of `runs` / median step of `base`) - 1: what routing costs, without
+/// what the machine did from round to round. NaN if they have no rounds in common.
 double overhead(const StepRuns& runs, const StepRuns& base);
 
-/// Steps, tokens/s, utilisation, memory and shares of one measurement.
+/// Prints steps, tokens/s, utilisation, memory and shares of one measurement.
 void print_runs(const StepRuns& runs, const Target& target, const Machine& machine, double peak_flops);
-/// The measurements side by side, with their overheads against `additive` at the same micro-batch.
+/// Prints the measurements side by side, with their overheads over `additive` at the same micro-batch.
 void print_table(const std::vector<StepRuns>& all, double peak_flops, const std::string& peak_name);
-/// One JSON object, one line.
+/// Returns one measurement as a JSON object on one line.
 std::string json_line(const StepRuns& runs, const std::vector<StepRuns>& all, const Target& target,
                       double peak_flops, const std::string& peak_name);
 

@@ -22,7 +22,7 @@ double median_of(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
 }
 
-/// One batch of random tokens, the same for every step: drawing them is not what is measured.
+/// One batch of random tokens, the same for every step, so that drawing them is not measured.
 class RandomBatch {
  public:
   RandomBatch(const TrainConfig& config)
@@ -84,7 +84,7 @@ double StepRuns::round_median(size_t round) const { return median_of(seconds.at(
 void StepBench::run_round(const TrainConfig& config, int64_t steps, StepRuns& runs) {
   TrainingStep step(config, target_.device);
   step.allocate();
-  // On the CPU a copy of the weights would count as memory of the step.
+  // On the CPU, a copy of the weights would count as memory of the step.
   initialize(step, config, target_.cuda() ? &weights_[runs.variant] : nullptr);
   const RandomBatch batch(config);
   const int64_t warm_up = target_.cuda() ? 3 : 1;  // the second may record a graph

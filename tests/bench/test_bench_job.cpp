@@ -1,4 +1,4 @@
-// The benchmark of jobs runs and says what it is to say. Its figures are nobody's business here.
+// depthroute-bench-job runs and prints what it should. The numbers are not checked here.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -43,7 +43,7 @@ TEST_F(BenchJob, TwoProcessesSayHowTheyCommunicate) {
   EXPECT_GT(line.value("step_ms", 0.0), 0);
   EXPECT_GT(line.value("busy_ms", 0.0), 0);
   EXPECT_LE(line.value("hidden", 2.0), 1);
-  // ZeRO-1 in float32: half of the gradients are sent, and half of the parameters, and little else.
+  // ZeRO-1 in float32: a rank sends half of the gradients, half of the parameters, and little else.
   const double half = 2.0 * line.value("parameters", 0.0);
   EXPECT_NEAR(line.value("bytes", 0.0), 2 * half, 0.1 * half);
 }

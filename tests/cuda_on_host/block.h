@@ -1,5 +1,5 @@
-// The running block's state, shared by the scheduler (emulator.cpp) and what threads wait for
-// (collectives.cpp).
+// The state of the running block, shared by the scheduler (emulator.cpp) and the barriers and collectives
+// that threads wait for (collectives.cpp).
 #pragma once
 
 #include <array>
@@ -23,15 +23,15 @@ struct Thread {
   uint32_t rank = 0;
   State state = State::kNew;
   Fiber* fiber = nullptr;
-  // What it asks of a collective, and what it or a barrier answered.
+  // What the thread passes to a collective, and the result of that or of a barrier.
   uint64_t value = 0;
   int operand = 0;
   int width = 0;
   uint64_t result = 0;
 };
 
-/// Where the lanes of one mask meet. Two synchronisation addresses by turns: a lane that is one meeting ahead
-/// must not publish its later work to those that only now leave the earlier one.
+/// Where the lanes of one mask meet. It alternates between two synchronization addresses, so that a lane that
+/// is one meeting ahead does not publish its later work to lanes that are still leaving the earlier one.
 struct Meeting {
   uint32_t mask = 0;
   uint32_t arrived = 0;
@@ -41,21 +41,21 @@ struct Meeting {
 };
 
 struct Warp {
-  uint32_t lanes = 0;  // that exist: fewer than 32 at the end of some blocks
+  uint32_t lanes = 0;  // those that exist: the last warp of a block may have fewer than 32
   uint32_t ended = 0;
-  uint32_t used = 0;                     // meetings that have had a mask
-  std::array<Meeting, kLanes> meetings;  // one lane waits in one meeting, so 32 are enough for any masks
+  uint32_t used = 0;                     // number of meetings that have had a mask
+  std::array<Meeting, kLanes> meetings;  // a lane waits in one meeting, so 32 are enough for any masks
 };
 
 struct BlockBarrier {
   Barrier kind{};
   uint32_t arrived = 0;
-  uint32_t predicates = 0;  // how many of the arrived said yes
+  uint32_t predicates = 0;  // how many of the arrived threads have a true predicate
   int turn = 0;
   char sync[2]{};
 };
 
-/// The block that is running. One per process: CUDA threads find it through block_state.
+/// The running block. One per process: CUDA threads find it through block_state.
 struct Block {
   std::vector<Thread> threads;
   std::vector<Warp> warps;
@@ -65,7 +65,7 @@ struct Block {
   Thread* running = nullptr;
   const std::function<void()>* body = nullptr;
   Fiber host;
-  char sync[2]{};  // orders whole blocks, which share static memory; by turns as above
+  char sync[2]{};  // orders blocks, which share static memory; alternating as above
   int turn = 0;
 };
 extern Block& block_state;
@@ -77,7 +77,7 @@ extern Block& block_state;
 std::string place(const uint3& at);
 std::string place(const Thread& thread);
 
-/// Marks `thread` ended and lets go on whoever waited only for it; fails if others wait for it in vain.
+/// Marks `thread` as ended and resumes threads that waited only for it; fails if others wait for it in vain.
 void end_thread(Thread& thread);
 
 }  // namespace depthroute::cuda::emulator

@@ -1,5 +1,5 @@
-// What threads wait for: the block's barrier and the warps' collectives. ThreadSanitizer learns here which
-// accesses are ordered: whoever arrives releases, whoever goes on acquires.
+// What threads wait for: the block's barrier and the warps' collectives. Tells ThreadSanitizer which accesses
+// are ordered: a thread that arrives releases, a thread that leaves acquires.
 #include <algorithm>
 #include <string>
 
@@ -51,7 +51,7 @@ void open_barrier_if_complete() {
 
 // ---- warp collectives
 
-/// The lane whose value `lane` gets; the bounds are those of PTX's shfl instruction.
+/// Returns the lane whose value `lane` gets; the bounds are those of PTX's shfl instruction.
 uint32_t source_lane(Collective kind, uint32_t lane, int operand, int width) {
   const uint32_t segment = ~(static_cast<uint32_t>(width) - 1);
   const uint32_t first = lane & segment;
@@ -75,7 +75,7 @@ Thread& thread_of(const Warp& warp, uint32_t lane) {
   return block_state.threads[static_cast<size_t>(&warp - block_state.warps.data()) * kLanes + lane];
 }
 
-/// Every lane of the meeting is there: works out all results, then lets the waiting lanes go on.
+/// Called when every lane of the meeting has arrived: computes all results and resumes the waiting lanes.
 void close_meeting(Warp& warp, Meeting& meeting) {
   uint64_t votes = 0;
   for (uint32_t lane = 0; lane < kLanes; ++lane) {
@@ -186,7 +186,7 @@ int barrier(Barrier kind, int predicate) {
   tsan_release(sync);
   thread.state = State::kAtBarrier;
   open_barrier_if_complete();
-  // The last to arrive waits, too: the next pass then visits all threads in its own order.
+  // The last to arrive waits, too, so that the next pass visits all threads in its own order.
   suspend(thread, thread.state);
   tsan_acquire(sync);
   return static_cast<int>(thread.result);

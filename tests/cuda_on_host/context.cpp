@@ -1,5 +1,5 @@
-// Stacks, the switch between them, and what the sanitizers want to be told about it. Compiled without
-// -fsanitize=thread, whose instrumentation of the function that switches would mix up the two sides.
+// Stacks, the switch between them, and what the sanitizers must be told about it. Compiled without
+// -fsanitize=thread, whose instrumentation of the switching function would confuse the two stacks.
 #include "tests/cuda_on_host/context.h"
 
 #include <sys/mman.h>
@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-// The sanitizers' run-time interfaces; weak, so that one emulator serves programs with and without them.
+// The sanitizers' run-time interfaces. Weak, so that one emulator works in programs with and without them.
 extern "C" {
 [[gnu::weak]] void __sanitizer_start_switch_fiber(void** fake_stack, const void* bottom, size_t size);
 [[gnu::weak]] void __sanitizer_finish_switch_fiber(void* fake_stack, const void** bottom, size_t* size);
@@ -21,9 +21,9 @@ extern "C" {
 }
 
 #if CUDA_ON_HOST_ASSEMBLY
-// void depthroute_switch_stack(void** save /*rdi*/, void* target /*rsi*/): System V's callee-saved registers
-// go onto the old stack and come from the new one. MXCSR and the x87 control word are the same for all our
-// threads.
+// void depthroute_switch_stack(void** save /*rdi*/, void* target /*rsi*/): saves System V's callee-saved
+// registers on the old stack and restores them from the new one. MXCSR and the x87 control word are the same
+// for all threads.
 extern "C" void depthroute_switch_stack(void** save, void* target);
 asm(R"(
   .text
@@ -77,9 +77,9 @@ void create_fiber(Fiber& fiber, void (*entry)(), size_t color) {
   // 9 cache lines apart, at most 72 KiB of the stack.
   char* top = low + kStackBytes - color % 128 * 576;
 #if CUDA_ON_HOST_ASSEMBLY
-  // What depthroute_switch_stack pops: six registers, then entry's address, then the return address entry()
-  // sees, which is null to end stack traces. At entry() the stack pointer is 8 below a multiple of 16, as
-  // after a call.
+  // What depthroute_switch_stack pops: six registers, the address of entry(), and the return address that
+  // entry() sees, which is null to end stack traces. At entry(), the stack pointer is 8 below a multiple of
+  // 16, as after a call.
   void** slots = reinterpret_cast<void**>(top) - 1;
   slots[0] = nullptr;
   slots[-1] = reinterpret_cast<void*>(entry);
@@ -111,8 +111,8 @@ void switch_fiber(Fiber& from, Fiber& to) {
   swapcontext(&from.context, &to.context);
 #endif
   if (__sanitizer_finish_switch_fiber != nullptr) {
-    // Switches come in pairs, so it was `to` that came back; if it is the host's, perhaps another host
-    // thread.
+    // Switches come in pairs, so it was `to` that switched
+    // back; if that is the host, it may be another host thread.
     __sanitizer_finish_switch_fiber(from.fake_stack, &to.stack_low, &to.stack_bytes);
   }
 }

@@ -1,4 +1,4 @@
-// Fibers: a stack each, and a switch between them that the sanitizers know of.
+// Fibers: each has a stack, and the sanitizers know of switches between them.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 
 namespace depthroute::cuda::emulator {
 
-/// A suspended flow of control. Fibers live in a pool for the process's life; they are never unmapped.
+/// A suspended flow of control. Fibers stay in a pool until the process ends; they are never unmapped.
 struct Fiber {
 #if CUDA_ON_HOST_ASSEMBLY
   void* stack_pointer = nullptr;
@@ -25,23 +25,23 @@ struct Fiber {
   void* tsan = nullptr;        // ThreadSanitizer's thread for it
 };
 
-/// Makes `fiber` run entry() on a new stack, which ends in a guard page, when it is first switched to;
-/// entry() never returns. `color` (any number) spreads stacks over the cache: at equal distances they would
-/// all share a few sets.
+/// Makes `fiber` run entry() on a new stack, which ends in a guard page, when it is first switched to.
+/// entry() must not return. `color` (any number) spreads stacks over the cache: at equal distances they would
+/// share a few sets.
 void create_fiber(Fiber& fiber, void (*entry)(), size_t color);
 
-/// Turns the running host thread into the fiber to come back to. Call at the start of every launch.
+/// Turns the running host thread into the fiber to return to. Call at the start of every launch.
 void adopt_host_thread(Fiber& host);
 
-/// Suspends `from`, the running fiber, and goes on with `to`; returns when something switches back.
+/// Suspends `from`, the running fiber, and resumes `to`. Returns when something switches back.
 void switch_fiber(Fiber& from, Fiber& to);
 
-/// What entry() calls first: takes over `from`'s stack bounds. `from` is the fiber that switched here.
+/// entry() calls this first, to take over the stack bounds of `from`, the fiber that switched here.
 void enter_fiber(Fiber& from);
 
 bool under_tsan();
-/// Everything done before any tsan_release(address) is visible after a tsan_acquire(address) that follows it.
-/// Nothing outside ThreadSanitizer.
+/// For ThreadSanitizer: everything done before a tsan_release(address) is visible after a later
+/// tsan_acquire(address). No-ops without it.
 void tsan_release(void* address);
 void tsan_acquire(void* address);
 

@@ -1,6 +1,6 @@
-// Runs a block's threads as fibers, blocks one after another: each thread until it waits at a barrier or in a
-// warp collective or ends, in passes over the block until all have ended. A pass in which no thread could run
-// is a deadlock.
+// Runs blocks one after another, and a block's threads as fibers: passes over the block run each thread until
+// it waits at a barrier or in a warp collective, or ends, until all have ended. A pass in which no thread can
+// run is a deadlock.
 #include "tests/cuda_on_host/emulator.h"
 
 #include <sys/types.h>
@@ -27,22 +27,22 @@ dim3 gridDim;
 
 namespace depthroute::cuda::emulator {
 
-// Never destroyed: a program's other static objects may still launch.
+// Never destroyed, because other static objects of a program may still launch kernels.
 Block& block_state = *new Block;
 
 namespace {
 
-constexpr size_t kMaxSharedBytes = 227 * 1024;  // sm_90: what one block may opt in to
+constexpr size_t kMaxSharedBytes = 227 * 1024;  // the most one block may opt in to on sm_90
 
 std::atomic<bool> launching = false;
 
-// Idle fibers, the last used first (its stack is warm). Under ThreadSanitizer a fiber is a thread and what it
-// does is ordered, so two CUDA threads of one block never share one: they come back only when the block has
-// ended.
+// Idle fibers, the last used one first, because its stack is warm. To ThreadSanitizer a fiber is a thread,
+// whose accesses are ordered, so two CUDA threads of a block must not share one: used fibers return only when
+// the block has ended.
 std::vector<Fiber*>& idle_fibers = *new std::vector<Fiber*>;
 std::vector<Fiber*>& used_fibers = *new std::vector<Fiber*>;
 
-/// What every fiber runs: one CUDA thread after another, never to return.
+/// What every fiber runs: one CUDA thread after another. Never returns.
 void fiber_main() {
   enter_fiber(block_state.host);
   for (;;) {
@@ -96,7 +96,7 @@ void resume(Thread& thread) {
   fail("%s, %u ended", message.c_str(), block_state.ended);
 }
 
-/// The order in which a pass visits threads; wrong programs depend on it.
+/// The order in which a pass visits threads. Incorrect programs depend on it.
 class ThreadOrder {
  public:
   explicit ThreadOrder(uint32_t threads) : order_(threads) {
@@ -183,8 +183,8 @@ void run_grid(dim3 grid, dim3 shape, size_t shared_bytes, const std::function<vo
     for (uint32_t y = 0; y < grid.y; ++y) {
       for (uint32_t x = 0; x < grid.x; ++x) {
         blockIdx = {x, y, z};
-        // Fresh and exactly as large as asked for: AddressSanitizer sees overruns, and nothing survives from
-        // the block before.
+        // Fresh and exactly of the requested size: AddressSanitizer sees overruns, and nothing remains of the
+        // previous block.
         if (shared_bytes > 0) {
           if (posix_memalign(&block.shared, 128, shared_bytes) != 0) fail("out of memory for shared memory");
           std::memset(block.shared, 0xff, shared_bytes);

@@ -1,16 +1,16 @@
-// Lets a C++ compiler build .cu files: force-included (-include) before each of them, it gives CUDA's
+// Lets a C++ compiler build .cu files. Force-included (-include) before each of them, it gives CUDA's
 // keywords, built-in variables and device functions a meaning on the host. emulator.cpp runs the threads,
-// runtime.cpp replaces libcudart. README.md tells what this can and cannot show.
+// runtime.cpp replaces libcudart. README.md says what this can and cannot prove.
 #pragma once
 
-// CUDA's headers leave keywords alone that are already defined.
+// CUDA's headers do not redefine keywords that are already defined.
 #define __global__
 #define __device__
 #define __host__
 #define __constant__
 #define __grid_constant__
 // Plain static: AddressSanitizer puts redzones around it, and a block's threads share it because blocks run
-// one after another. Never thread_local, which has no redzones.
+// one after another. Not thread_local, which has no redzones.
 #define __shared__ static
 #define __launch_bounds__(...)
 
@@ -30,8 +30,8 @@
 
 #define DEPTHROUTE_CUDA_ON_HOST 1
 
-// The running thread's place; the emulator sets them before it resumes a thread. Writing to them is an error
-// that nvcc would refuse.
+// The position of the running thread. The emulator sets these before it resumes a thread; a kernel must not
+// write to them (nvcc would refuse).
 extern uint3 threadIdx;
 extern uint3 blockIdx;
 extern dim3 blockDim;
@@ -43,22 +43,24 @@ namespace depthroute::cuda::emulator {
 enum class Barrier { kPlain, kOr, kAnd, kCount };
 enum class Collective { kSyncWarp, kShuffle, kShuffleUp, kShuffleDown, kShuffleXor, kBallot, kAny, kAll };
 
-/// Runs `body` once per CUDA thread, or records it if `stream` is capturing. Aborts with a message where a
-/// GPU would refuse the launch.
+/// Runs `body` once per CUDA thread, or records it if `stream` is capturing. Aborts with a message if a GPU
+/// would refuse the launch.
 void submit(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, std::function<void()> body);
 
-/// Waits for every thread of the block that has not ended; -> the predicates' or / and / count, 0 for kPlain.
+/// Waits for every thread of the block that has not ended. Returns the or / and / count of the predicates, 0
+/// for kPlain.
 int barrier(Barrier kind, int predicate);
 
-/// Waits for every lane of `mask`, then -> `value` of the lane that `kind`, `operand` and `width` choose, or
-/// the votes' result. A lane outside `mask` gives all bits set (NaN): on a GPU the value is undefined.
+/// Waits for every lane of `mask`. Returns `value` of the lane that `kind`,
+/// `operand` and `width` select, or the result of the vote. For a lane outside
+/// `mask` returns all bits set (NaN): on a GPU, the value is undefined.
 uint64_t collective(Collective kind, uint32_t mask, uint64_t value, int operand, int width);
 
-/// This block's dynamic shared memory: a fresh allocation of exactly the launch's shared_bytes, all bits set
-/// (NaN), at 128 bytes' alignment. Null if the launch asked for none.
+/// Returns this block's dynamic shared memory: a fresh allocation of exactly the launch's shared_bytes, all
+/// bits set (NaN), 128-byte aligned. Null if the launch has none.
 void* dynamic_shared();
 
-/// The thread gives up, as __trap() on a GPU: prints where and aborts.
+/// Prints where the thread is and aborts, like __trap() on a GPU.
 [[noreturn]] void trap();
 
 template <typename T>
@@ -84,8 +86,8 @@ To bit_cast(From from) {
 
 namespace depthroute::cuda {
 
-/// Starts `kernel`; the same signature as the launch() that nvcc compiles. Arguments are converted and copied
-/// now, as CUDA does, so a captured launch replays with the values of its capture.
+/// Launches `kernel`, with the signature of the launch() that nvcc compiles. Arguments are converted and
+/// copied now, as in CUDA, so a captured launch replays with the values at capture.
 template <typename... Params, typename... Args>
 void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
             Args... args) {
@@ -154,7 +156,7 @@ inline int __all_sync(unsigned mask, int predicate) {
   return int(::depthroute::cuda::emulator::collective(Collective::kAll, mask, predicate != 0, 0, 32));
 }
 
-// Memory. One host thread runs all CUDA threads, so a fence need only hold back the compiler.
+// Memory. One host thread runs all CUDA threads, so a fence only needs to stop the compiler.
 inline void __threadfence() { asm volatile("" ::: "memory"); }
 inline void __threadfence_block() { asm volatile("" ::: "memory"); }
 template <typename T>
@@ -169,7 +171,7 @@ template <typename T>
 void __stcs(T* address, std::type_identity_t<T> value) {
   *address = value;
 }
-// Real atomics, so that ThreadSanitizer knows them; relaxed, as CUDA's are. -> the old value.
+// Real atomics, so that ThreadSanitizer recognises them; relaxed, like CUDA's. They return the old value.
 template <typename T>
 T atomicAdd(T* address, std::type_identity_t<T> value) {
   static_assert(std::is_arithmetic_v<T>, "atomicAdd of numbers only");
@@ -201,7 +203,7 @@ inline int __ffsll(long long x) { return __builtin_ffsll(x); }
 inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(unsigned(x)); }
 inline int __clzll(long long x) { return x == 0 ? 64 : __builtin_clzll((unsigned long long)(x)); }
 
-// Arithmetic that libm lacks. The exactly rounded result; a GPU's approximations differ in the last bits.
+// Arithmetic that libm lacks. Results are correctly rounded; a GPU's approximations differ in the last bits.
 inline float rsqrtf(float x) { return float(1.0 / std::sqrt(double(x))); }
 inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
 inline float __fdividef(float x, float y) { return x / y; }
@@ -213,7 +215,7 @@ inline float __fmaf_rn(float x, float y, float z) { return std::fma(x, y, z); }
 inline float __saturatef(float x) { return std::fmin(std::fmax(x, 0.0f), 1.0f); }
 inline int __float2int_rn(float x) { return int(std::nearbyint(x)); }
 
-// nvcc's global min and max: numbers of one type; NaN loses against a number, as in fminf.
+// nvcc's global min and max, for numbers of one type. A number wins over NaN, as in fminf.
 #define DR_EMULATED_MIN_MAX(T)                               \
   inline constexpr T min(T a, T b) { return b < a ? b : a; } \
   inline constexpr T max(T a, T b) { return a < b ? b : a; }
@@ -231,7 +233,7 @@ inline double max(double a, double b) { return std::fmax(a, b); }
 
 [[noreturn]] inline void __trap() { ::depthroute::cuda::emulator::trap(); }
 
-// The typed form that cuda_runtime.h keeps for nvcc.
+// The typed overload that cuda_runtime.h defines for nvcc only.
 template <typename Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel* kernel, cudaFuncAttribute attribute, int value) {
   return ::cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), attribute, value);

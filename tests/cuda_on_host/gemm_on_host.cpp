@@ -1,12 +1,12 @@
 // Matrix products of the emulated device, in place of kernels/cuda/gemm.cpp, which needs cuBLASLt and a GPU.
-// Float32 sums as there: bf16 operands are widened, exactly; a bf16 result is rounded once.
+// Sums in float32, as there: bf16 operands are widened exactly, and a bf16 result is rounded once.
 #include <array>
 #include <cstring>
 #include <vector>
 
 #include "kernels/cuda/check.h"
-#include "kernels/cuda/kernels.h"
 #include "kernels/cuda/libraries.h"
+#include "kernels/op_table.h"
 #include "tests/cuda_on_host/runtime.h"
 
 namespace depthroute::cuda {
@@ -44,7 +44,7 @@ std::vector<float> dense(const Tensor& x, bool transpose) {
   return result;
 }
 
-/// In 16 partial sums, about as a GPU would.
+/// In 16 partial sums, much as on a GPU.
 float dot(int64_t count, const float* x, const float* y) {
   std::array<float, 16> lanes{};
   int64_t i = 0;
@@ -72,8 +72,9 @@ void multiply(bool transpose_a, bool transpose_b, const Tensor& a, const Tensor&
 
 std::string describe_blas() { return "plain loops"; }
 
-void gemm(Stream stream, bool transpose_a, bool transpose_b, const Tensor& a, const Tensor& b, float beta,
+void gemm(Stream stream, Transpose op_a, Transpose op_b, const Tensor& a, const Tensor& b, float beta,
           const Tensor& c) {
+  const bool transpose_a = op_a == Transpose::yes, transpose_b = op_b == Transpose::yes;
   const auto is_act = [](DType dtype) { return dtype == DType::f32 || dtype == DType::bf16; };
   DR_CHECK(a.device == Device::cuda && b.device == Device::cuda && c.device == Device::cuda);
   DR_CHECK(is_act(a.dtype) && b.dtype == a.dtype && (c.dtype == a.dtype || c.dtype == DType::f32));

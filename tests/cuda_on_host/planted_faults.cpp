@@ -1,5 +1,5 @@
-// planted_faults FAULT: runs the sample kernel with one fault in it. Exits with 0 if nothing noticed, so that
-// test_planted_faults can tell whether a sanitizer did.
+// planted_faults FAULT: runs the sample kernel with one fault in it. Exits with 0 if nothing noticed, which
+// tells test_planted_faults whether a sanitizer did.
 #include <cstdio>
 #include <cstring>
 #include <vector>

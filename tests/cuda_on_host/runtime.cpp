@@ -1,5 +1,5 @@
-// The CUDA runtime on host memory: device, errors, memory. Streams, events and graphs are in
-// runtime_streams.cpp. Linked instead of libcudart; every call has finished when it returns.
+// The CUDA runtime on host memory: devices, errors, memory. Streams, events and graphs are in
+// runtime_streams.cpp. Linked instead of libcudart. Every call has finished when it returns.
 #include "tests/cuda_on_host/runtime.h"
 
 #include <unistd.h>
@@ -23,7 +23,7 @@ constexpr int kSharedPerMultiprocessor = 228 * 1024;
 constexpr int kThreadsPerMultiprocessor = 2048;
 
 thread_local cudaError_t last_error = cudaSuccess;
-thread_local int current_device = 0;  // they are all alike and share the memory
+thread_local int current_device = 0;  // all devices are alike and share the memory
 
 struct Allocation {
   size_t bytes = 0;
@@ -31,7 +31,8 @@ struct Allocation {
 };
 std::mutex allocations_mutex;
 size_t allocated_bytes = 0;
-// Keyed by the address's complement: LeakSanitizer then does not take the table for a user of the memory.
+// Keyed by the complement of the address, so that LeakSanitizer
+// does not see the table as a reference to the memory.
 std::map<uintptr_t, Allocation>& allocations() {
   static auto* table = new std::map<uintptr_t, Allocation>;
   return *table;
@@ -52,9 +53,9 @@ cudaError_t allocate(void** address, size_t bytes, bool pinned_host) {
   const std::lock_guard lock(allocations_mutex);
   if (bytes > physical_memory() - allocated_bytes) return note(cudaErrorMemoryAllocation);
   void* block = nullptr;
-  // Exactly as large as asked for, so that AddressSanitizer sees overruns.
+  // Exactly of the requested size, so that AddressSanitizer sees overruns.
   if (posix_memalign(&block, kAlignment, bytes) != 0) return note(cudaErrorMemoryAllocation);
-  std::memset(block, 0xff, bytes);  // NaN: whoever reads what nobody wrote finds out
+  std::memset(block, 0xff, bytes);  // NaN, so that reads of unwritten memory show up
   allocations()[key_of(block)] = {bytes, pinned_host};
   if (!pinned_host) allocated_bytes += bytes;
   *address = block;

@@ -1,5 +1,4 @@
-// What the parts of the emulated CUDA runtime share. The functions themselves are declared by
-// cuda_runtime_api.h.
+// What the files of the emulated CUDA runtime share. cuda_runtime_api.h declares the runtime's functions.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -8,18 +7,19 @@
 
 namespace depthroute::cuda::emulator {
 
-/// Remembers an error for cudaGetLastError(); -> the error.
+/// Stores an error for cudaGetLastError(), and returns it.
 cudaError_t note(cudaError_t error);
 
-/// CUDA_ON_HOST_DEVICES in the environment, or 1.
+/// The environment variable CUDA_ON_HOST_DEVICES, or 1.
 int device_count();
 bool have_device();
 
-/// cudaErrorStreamCaptureUnsupported if a stream captures in a mode that forbids calls which synchronise or
-/// allocate, which also spoils that capture; else cudaSuccess.
+/// Returns cudaErrorStreamCaptureUnsupported if a stream is capturing in a mode that forbids calls that
+/// synchronize or allocate, and invalidates that capture; otherwise cudaSuccess.
 cudaError_t refuse_during_capture();
 
-/// Runs `work` now, or appends it to the graph `stream` is capturing into. -> why neither was possible.
+/// Runs `work` now, or appends it to the graph that `stream`
+/// is capturing into. Returns why neither was possible.
 cudaError_t run_or_record(cudaStream_t stream, std::function<void()> work);
 
 }  // namespace depthroute::cuda::emulator

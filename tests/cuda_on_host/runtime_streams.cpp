@@ -1,6 +1,5 @@
-// Streams, events and graphs of the emulated CUDA runtime. Work runs when it is given, so streams only matter
-// while one captures: then work is kept as closures, which launching the graph runs in the order of their
-// capture.
+// Streams, events and graphs of the emulated CUDA runtime. Work runs immediately, so streams only matter
+// during a capture: then work is kept as closures, and launching the graph runs them in the order of capture.
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -16,18 +15,18 @@ using Nodes = std::vector<std::function<void()>>;
 
 namespace {
 
-/// One capture: it begins on `origin`; other streams join by waiting for one of its events.
+/// One capture. It begins on `origin`; other streams join by waiting for one of its events.
 struct Capture {
   cudaStream_t origin = nullptr;
   cudaStreamCaptureMode mode = cudaStreamCaptureModeGlobal;
-  std::thread::id thread = std::this_thread::get_id();  // that began it
+  std::thread::id thread = std::this_thread::get_id();  // the one that began it
   bool spoilt = false;
   std::shared_ptr<Nodes> nodes = std::make_shared<Nodes>();
 };
 
 }  // namespace
 
-// The types CUDA leaves open behind its handles.
+// The types behind CUDA's opaque handles.
 struct CUstream_st {
   bool blocking = true;  // ordered with the legacy stream
   std::shared_ptr<Capture> capture;
@@ -36,7 +35,7 @@ struct CUevent_st {
   std::chrono::steady_clock::time_point when{};
   bool recorded = false;
   bool timing = true;
-  std::weak_ptr<Capture> capture;  // the one it was last recorded in
+  std::weak_ptr<Capture> capture;  // the capture it was last recorded in
 };
 struct CUgraph_st {
   std::shared_ptr<const Nodes> nodes;
@@ -175,7 +174,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   const std::shared_ptr<Capture> theirs = event->capture.lock();
   const std::shared_ptr<Capture> ours = capture_of(stream);
   if (theirs == ours) return cudaSuccess;
-  if (theirs == nullptr) return cudaSuccess;  // an event from outside: already over
+  if (theirs == nullptr) return cudaSuccess;  // an event from outside the capture has already passed
   if (ours != nullptr) return note(cudaErrorStreamCaptureMerge);
   if (is_default_stream(stream)) return note(cudaErrorStreamCaptureImplicit);
   stream->capture = theirs;
@@ -259,7 +258,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 }
 
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
-  if (graph == nullptr || nodes != nullptr) return note(cudaErrorInvalidValue);  // counting only
+  if (graph == nullptr || nodes != nullptr) return note(cudaErrorInvalidValue);  // only counting is supported
   *count = graph->nodes->size();
   return cudaSuccess;
 }

@@ -1,4 +1,4 @@
-// One kernel per thing the emulator provides, and the misuses it must report.
+// One kernel for each thing the emulator provides, and the misuses it must report.
 #include "tests/cuda_on_host/samples.h"
 
 namespace depthroute::cuda::samples {
@@ -19,7 +19,7 @@ __global__ void shuffles_kernel(T* out, int operand, int width) {
 __global__ void half_warp_sums_kernel(int* out) {
   const int lane = int(threadIdx.x);
   int sum = lane;
-  // The halves take turns differently: the upper one shuffles once more.
+  // The halves differ: the upper one shuffles once more.
   if (lane < 16) {
     for (int offset = 8; offset > 0; offset /= 2) sum += __shfl_xor_sync(0x0000ffffu, sum, offset, 16);
   } else {
@@ -56,7 +56,7 @@ __global__ void indices_kernel(uint64_t* out) {
   for (const unsigned part : {threadIdx.x, threadIdx.y, threadIdx.z, blockIdx.x, blockIdx.y, blockIdx.z}) {
     packed = packed << 10 | part;
   }
-  __syncthreads();  // the indices are a thread's own, also after others have run
+  __syncthreads();  // a thread's indices stay its own after others have run
   if (packed >> 50 != threadIdx.x || packed % 1024 != blockIdx.z) packed = 0;
   out[block * (blockDim.x * blockDim.y * blockDim.z) + rank] = packed;
 }

@@ -1,4 +1,4 @@
-// The sample kernel that faults are planted in, and one without any barrier.
+// The sample kernel that faults are planted in, and a kernel without barriers.
 #include <cuda_bf16.h>
 
 #include "tests/cuda_on_host/samples.h"
@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, offset);
   const int slot = int(threadIdx.x) / 32 + (fault == Fault::kStaticOutOfBounds ? 1 : 0);
-  float* slots = partial_sums;  // through a pointer: an array's index is checked by UBSan before ASan sees it
+  float* slots = partial_sums;  // a pointer, because UBSan would check an array's index before ASan sees it
   if (threadIdx.x % 32 == 0) slots[slot] = sum;
   if constexpr (fault != Fault::kMissingBarrier) __syncthreads();
 
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int warp = 0; warp < kWarps; ++warp) total += partial_sums[warp];
   if constexpr (fault == Fault::kOverwrittenTooEarly) {
     if (threadIdx.x == 0) partial_sums[kWarps - 1] = 0;
-    __syncthreads();  // too late: and it must not hide from ThreadSanitizer what happened before it
+    __syncthreads();  // too late, and must not hide from ThreadSanitizer what happened before it
   }
   const int shift = fault == Fault::kDynamicOutOfBounds ? 1 : 0;
   for (int c = int(threadIdx.x); c < cols; c += kThreads)

@@ -8,58 +8,56 @@
 
 namespace depthroute::cuda::samples {
 
-/// What is wrong with normalize_rows. Known to planted_faults by these names, with `_` for the capitals'
-/// boundaries.
+/// What is wrong with normalize_rows. planted_faults takes these names in snake_case.
 enum class Fault {
   kNone,
-  kOverwrittenTooEarly,  // a partial sum is overwritten while other threads still read it: a barrier too few
-                         // after
-  kMissingBarrier,       // warps read the partial sums before all are written
-  kGlobalOutOfBounds,    // reads four elements past the last row
-  kStaticOutOfBounds,    // writes one partial sum past the static array
-  kDynamicOutOfBounds,   // reads one element past the dynamic array
-  kMisaligned,           // reads a float4 at 4 bytes' alignment
+  /// A partial sum is overwritten while other threads still read it: the barrier after the reads is missing.
+  kOverwrittenTooEarly,
+  kMissingBarrier,      // warps read the partial sums before all are written
+  kGlobalOutOfBounds,   // reads four elements past the last row
+  kStaticOutOfBounds,   // writes one partial sum past the static array
+  kDynamicOutOfBounds,  // reads one element past the dynamic array
+  kMisaligned,          // reads a float4 with 4-byte alignment
 };
 
-/// y[row, c] = x[row, c] / sum over c of x[row, c]. x, y: [rows, cols]; cols a multiple of 4. One block of
-/// 128 threads per row: vector loads, dynamic shared memory, static shared memory, warp shuffles and
-/// barriers.
+/// y[row, c] = x[row, c] / sum over c of x[row, c]. x, y: [rows, cols];
+/// cols a multiple of 4. One block of 128 threads per row: vector loads,
+/// dynamic shared memory, static shared memory, warp shuffles and barriers.
 void normalize_rows(Fault fault, const float* x, float* y, int rows, int cols, cudaStream_t stream);
 
-/// x[i] = x[i] * factor + addend without a barrier; x: [n] bfloat16, rounded to nearest even.
+/// x[i] = x[i] * factor + addend, without a barrier; x: [n] bfloat16, rounded to nearest even.
 void scale_bf16(void* x, int64_t n, float factor, float addend, int threads, cudaStream_t stream);
 
-// The rest is in sample_collectives.cu. Results are [threads] unless told.
+// The rest is in sample_collectives.cu. Results are [threads] unless stated otherwise.
 
-/// Every shuffle of `value(thread)` = 1000 * thread + 7 as T (int, unsigned, int64_t, float, double), one
-/// warp. out: [4, 32], rows: __shfl_sync, _up, _down, _xor with `operand` and `width`.
+/// Every shuffle of `value(thread)` = 1000 * thread + 7 as T (int, unsigned, int64_t, float, double), in one
+/// warp. out: [4, 32], one row each for __shfl_sync, _up, _down and _xor with `operand` and `width`.
 template <typename T>
 void shuffles(T* out, int operand, int width, cudaStream_t stream);
 
-/// One warp, two half-warps with masks of their own: sums over each half by __shfl_xor_sync. out: [32].
+/// One warp, whose halves have masks of their own: sums over each half by __shfl_xor_sync. out: [32].
 void half_warp_sums(int* out, cudaStream_t stream);
 
-/// One warp; a predicate that holds for the lanes in `set`. ballot, any, all: [32].
+/// One warp, with a predicate that is true for the lanes in `set`. ballot, any, all: [32].
 void votes(uint32_t set, unsigned* ballot, int* any, int* all, cudaStream_t stream);
 
 /// `threads` threads, of which every third ends early; the others meet in __syncthreads_count/_or/_and of
-/// "thread < limit". out: [3, threads], -1 where a thread ended.
+/// "thread < limit". out: [3, threads], -1 for threads that ended.
 void counting_barriers(int* out, int threads, int limit, cudaStream_t stream);
 
-/// out[((bz * gy + by) * gx + bx) * threads + rank] = a number that packs threadIdx and blockIdx.
+/// out[((bz * gy + by) * gx + bx) * threads + rank] = threadIdx and blockIdx packed into one number.
 void indices(uint64_t* out, dim3 grid, dim3 block, cudaStream_t stream);
 
-/// `sums`: float, double, int and unsigned at out[0..3] of double: atomicAdd by every thread of `blocks`
-/// x 96.
+/// Sums in float, double, int and unsigned, [1] each, by an atomicAdd of every thread of `blocks` x 96.
 void atomic_sums(float* f, double* d, int* i, unsigned* u, int blocks, cudaStream_t stream);
 
-/// How many of `floats` elements of dynamic shared memory are NaN when a block starts. out: [blocks].
+/// Counts how many of `floats` elements of dynamic shared memory are NaN when a block starts. out: [blocks].
 void count_nans_in_dynamic_shared(int* out, int blocks, int floats, cudaStream_t stream);
 
 /// Launches an empty kernel of any shape.
 void nothing(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream);
 
-/// Kernels that may not be: each is reported and aborts.
+/// Invalid kernels: each is reported and aborts.
 enum class Misuse {
   kDivergentBarrier,    // half a warp at a barrier, the other half in a shuffle
   kMixedBarriers,       // __syncthreads meets __syncthreads_or

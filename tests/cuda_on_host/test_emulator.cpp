@@ -1,4 +1,4 @@
-// Every sample kernel against a plain loop, with the threads in several orders: all results are exact.
+// Every sample kernel against a plain loop, with threads in several orders. All results are exact.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
@@ -48,7 +48,7 @@ TEST_P(InEveryOrder, Bfloat16IsRoundedToNearestEven) {
   std::vector<__nv_bfloat16> host(n);
   for (int64_t i = 0; i < n; ++i) host[i] = __float2bfloat16_rn(static_cast<float>(i) * 0.37f - 100);
   const DeviceArray<__nv_bfloat16> x(host);
-  scale_bf16(x.data(), n, 1.75f, 0.3f, 96, nullptr);  // exact products: with and without FMA the same
+  scale_bf16(x.data(), n, 1.75f, 0.3f, 96, nullptr);  // exact products: the same with and without FMA
   const std::vector<__nv_bfloat16> got = x.to_host();
   for (int64_t i = 0; i < n; ++i) {
     const float exact = __bfloat162float(host[i]) * 1.75f + 0.3f;
@@ -61,7 +61,7 @@ TEST_P(InEveryOrder, Bfloat16IsRoundedToNearestEven) {
   }
 }
 
-/// The source lane by the tables of the CUDA programming guide, from outside the emulator's arithmetic.
+/// The source lane according to the CUDA programming guide, independent of the emulator's arithmetic.
 int expected_source(int variant, int lane, int operand, int width) {
   const int segment = lane / width * width;
   switch (variant) {

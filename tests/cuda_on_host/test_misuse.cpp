@@ -1,4 +1,4 @@
-// What a GPU would hang on, refuse or leave undefined is reported in words, and the program ends.
+// What would hang, be refused or be undefined on a GPU ends the program with a clear message.
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 

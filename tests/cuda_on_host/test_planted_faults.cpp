@@ -1,5 +1,5 @@
-// Kernels that are wrong on purpose: the sanitizers must find each fault through the emulator, and nothing in
-// the kernel without one.
+// Kernels that are wrong on purpose: the sanitizers must find each fault through the emulator, and report
+// nothing for the correct kernel.
 #include <gtest/gtest.h>
 #include <sys/personality.h>
 #include <sys/wait.h>
@@ -15,8 +15,7 @@ struct Outcome {
   std::string output;  // stdout and stderr
 };
 
-/// Runs DEPTHROUTE_BIN_DIR/program with one argument, whatever sanitizer options this program itself runs
-/// under.
+/// Runs DEPTHROUTE_BIN_DIR/program with one argument, without this program's own sanitizer options.
 Outcome run(const std::string& program, const std::string& fault) {
   const std::string path = std::string(DEPTHROUTE_BIN_DIR) + "/" + program;
   int ends[2];

@@ -1,6 +1,6 @@
-// Tensors of the op tests: values the test reads and writes on the host, with guard zones around them, on
-// whichever device the tests run. DEPTHROUTE_TEST_DEVICE=cuda runs them on a GPU; programs that execute the
-// CUDA kernels on the host (tests/cuda_on_host) have it as their default.
+// Tensors for the op tests: values that the test reads and writes on the host, with guard zones around them,
+// on whichever device the tests run. DEPTHROUTE_TEST_DEVICE=cuda runs them on a GPU; for programs that
+// execute the CUDA kernels on the host (tests/cuda_on_host), cuda is the default.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -67,14 +67,14 @@ inline Stream stream() {
   static const Stream one = make_stream(device());
   return one;
 }
-/// `width`, rounded up to what the device's 16-byte accesses ask for.
+/// Returns `width`, rounded up to what the device's 16-byte accesses need.
 inline int64_t width(int64_t width) { return on_cuda() ? round_up(width, int64_t{8}) : width; }
 
-/// Values of one tensor with guard zones before and after, which the destructor checks: an op that writes
-/// outside its output fails the test it runs in. Starts as NaN (or -99 for integers), so that an output the
-/// op forgot to write shows up. On a device with its own memory the values live where they were last used:
-/// tensor() takes them there, every look from the host takes them back. So a Tensor made from this is good
-/// until the next look.
+/// The values of one tensor. The destructor checks guard zones before and after them: an op that writes
+/// outside its output fails the test. Values start as NaN (-99 for integers), so that an output the op forgot
+/// to write shows up. On a device with its own memory, the values live where they were last used: tensor()
+/// moves them there, and every access from the host moves them back. So a Tensor made from this is valid
+/// until the next access from the host.
 template <typename T>
 class HostTensor {
  public:
@@ -144,7 +144,7 @@ class HostTensor {
   }
 
  private:
-  /// Elements; odd on the CPU, where no op may count on alignment; whole 256-byte units on cuda.
+  /// In elements. Odd on the CPU, where no op may rely on alignment; a multiple of 256 bytes on cuda.
   static int64_t guard_size() { return on_cuda() ? 128 : 19; }
   static T guard() { return T(-123456); }
   int64_t bytes() const { return static_cast<int64_t>(storage_.size() * sizeof(T)); }
@@ -173,10 +173,10 @@ class HostTensor {
 
   Shape shape_;
   mutable std::vector<T> storage_;
-  mutable void* block_ = nullptr;   // on the device, of the size of storage_
-  mutable bool on_device_ = false;  // the values there are the newer ones
+  mutable void* block_ = nullptr;   // on the device, as large as storage_
+  mutable bool on_device_ = false;  // whether the values there are the newer ones
 };
-/// The values of a tensor (f32 or bf16) on the tests' device, and setting them (f32).
+/// Read the values of a tensor (f32 or bf16) on the tests' device, and set them (f32).
 inline std::vector<float> host_values(const Tensor& tensor) {
   const HostView view({tensor.device, tensor.device == Device::cpu ? nullptr : stream().handle}, tensor);
   const int64_t n = tensor.numel();

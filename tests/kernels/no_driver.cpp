@@ -1,7 +1,7 @@
-// A libcuda.so.1 that drives nothing: cuDNN finishes a plan by compiling its kernels and handing them to the
-// driver, and this one takes them. With it plans for a described GPU can be made on any machine. Every call
-// succeeds; those that return an object in their first argument return one. The calls are those that cuDNN
-// 9.19 and NVRTC 13.0 look up on the way to a plan.
+// A libcuda.so.1 that drives nothing. cuDNN finishes a plan by compiling its kernels and handing them to the
+// driver; this one accepts them, so that plans for a described GPU can be made on any machine. Every call
+// succeeds, and those that return an object in their first argument return one. It has the calls that cuDNN
+// 9.19 and NVRTC 13.0 look up while making a plan.
 
 #define SUCCEEDS(call) \
   extern "C" int call() { return 0; }

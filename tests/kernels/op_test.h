@@ -20,7 +20,7 @@
 
 namespace depthroute::test {
 
-/// Normal values mean + scale * N(0, 1), the same for the same seed.
+/// Normal values, mean + scale * N(0, 1); the same seed gives the same values.
 inline F32 random_f32(Shape shape, uint64_t seed, double scale = 1.0, double mean = 0.0) {
   std::mt19937_64 engine(seed);
   std::normal_distribution<double> normal(mean, scale);
@@ -39,8 +39,8 @@ inline BF16 random_bf16(Shape shape, uint64_t seed, double scale = 1.0, double m
   return to_bf16(random_f32(shape, seed, scale, mean), shape);
 }
 
-/// Calls body.operator()<Act>() with the tensors activations may be on the device at hand: F32, on cuda also
-/// BF16.
+/// Calls body.operator()<Act>() with each type that activations may have on the tests' device: F32, on cuda
+/// also BF16.
 template <typename Body>
 void for_each_activation_type(const Body& body) {
   body.template operator()<F32>();
@@ -51,7 +51,7 @@ Act random_activations(Shape shape, uint64_t seed, double scale = 1.0, double me
   if constexpr (std::is_same_v<Act, BF16>) return random_bf16(shape, seed, scale, mean);
   if constexpr (std::is_same_v<Act, F32>) return random_f32(shape, seed, scale, mean);
 }
-/// Relative L2 of activations an op has written: `f32`, or one rounding to bf16.
+/// Tolerance in relative L2 of activations that an op has written: `f32`, or one rounding to bf16.
 template <typename Act>
 constexpr double activation_tolerance(double f32) {
   return std::is_same_v<Act, BF16> ? tolerance::kBf16Output : f32;
@@ -115,7 +115,7 @@ inline double inner(const std::vector<double>& a, const std::vector<double>& b) 
   return total;
 }
 
-/// `run` makes its outputs anew and returns them; they must be equal bit for bit with 1, 2, 3 and 5 threads
+/// Expects the outputs that `run` computes and returns to be equal, bit for bit, with 1, 2, 3 and 5 threads
 /// (on cuda: every time).
 inline void expect_independent_of_threads(const std::function<std::vector<F32>()>& run) {
   const int before = omp_get_max_threads();
@@ -131,13 +131,13 @@ inline void expect_independent_of_threads(const std::function<std::vector<F32>()
   omp_set_num_threads(before);
 }
 
-/// The norm of one part, as the optimiser takes it of many.
+/// The norm of one tensor, computed as the optimizer computes that of many shards.
 inline F32 global_norm(const Tensor& x) {
-  F64 parts({1, 2}, 0.0), squares({1}), loss({1});
+  F64 totals({1, 2}, 0.0), squares({1}), loss({1});
   F32 norm({1});
   ops::sum_of_squares(stream(), x, squares, workspace(ops::sum_of_squares_workspace(device())));
-  parts[1] = squares[0];
-  ops::combine_parts(stream(), parts, 1, loss, norm);
+  totals[1] = squares[0];
+  ops::combine_shard_totals(stream(), totals, 1, loss, norm);
   return norm;
 }
 

@@ -1,4 +1,4 @@
-// Depth routing in float64 loops, as SPEC writes it, and its gradients: the oracle of the routing tests.
+// The oracle of the routing tests: depth routing (train/model/SPEC.md §1) and its gradients in float64 loops.
 #pragma once
 
 #include <cmath>
@@ -14,7 +14,7 @@ namespace depthroute::test {
 
 using Doubles = std::vector<double>;
 
-/// The same values as activations of type A.
+/// The same values, as activations of type A.
 template <typename A>
 A as(const F32& x) {
   if constexpr (std::is_same_v<A, F32>) {
@@ -24,22 +24,22 @@ A as(const F32& x) {
   }
 }
 
-/// One site and its data in float32. Source j is state[source[j]], so a state can be two sources. Forward
-/// alone takes states of R rows, R a divisor of the tokens.
+/// One site and its data in float32. Source j is state[source[j]], so a state can be two sources. The forward
+/// pass also takes states of R rows, R a divisor of the number of tokens.
 struct RoutingProblem {
   int64_t tokens = 0, d = 0;
   std::vector<int> source;
   std::vector<F32> state;  // before `add`
   F32 query, key_norm, bias, norm_weight, add, doutput;
   bool has_query = true, has_bias = true, has_add = false;
-  bool mix_is_source = false;        // of a site with one source
+  bool mix_is_source = false;        // if the site has one source
   bool in_bf16 = false;              // states, add and doutput are bfloat16 numbers
   std::vector<float> offset, scale;  // empty or one per source
   float key_eps = 1e-6f, norm_eps = 1e-6f;
 
   int n() const { return static_cast<int>(source.size()); }
 
-  /// n distinct random states. The sources differ in size, queries are large enough for uneven weights.
+  /// n distinct random states. The sources differ in size, and queries are large enough for uneven weights.
   static RoutingProblem random(int64_t tokens, int64_t d, int n, uint64_t seed) {
     RoutingProblem p{
         .tokens = tokens,
@@ -83,7 +83,7 @@ inline std::vector<RoutingProblem> random_group(int64_t tokens, int64_t d, int n
   return group;
 }
 
-/// What forward and backward leave, with activations of type A (F32 or BF16).
+/// What forward and backward write, with activations of type A (F32 or BF16).
 template <typename A>
 struct RoutingResultOf {
   explicit RoutingResultOf(const RoutingProblem& p)
@@ -119,7 +119,7 @@ struct RoutingResultOf {
 };
 using RoutingResult = RoutingResultOf<F32>;
 
-/// The Tensors of one site; `states` are the group's.
+/// The tensors of one site; `states` are the group's.
 template <typename A>
 struct RoutingCall {
   RoutingCall(const RoutingProblem& p, RoutingResultOf<A>& r, const std::vector<A>& states)
@@ -154,8 +154,8 @@ struct RoutingCall {
   ops::RoutingGradients gradients;
 };
 
-/// Forward of all sites of a group, then backward in its two parts, through ops.h. The states and their
-/// gradients are those of the first result; gradients accumulate onto what the results hold.
+/// Runs forward for all sites of a group, then both parts of backward, through ops.h. The states and their
+/// gradients are those of the first result; gradients are added to what the results hold.
 template <typename A>
 void run_group(const std::vector<RoutingProblem>& problems, std::vector<RoutingResultOf<A>>& results) {
   std::vector<std::unique_ptr<RoutingCall<A>>> calls;
@@ -179,7 +179,7 @@ void run_group(const std::vector<RoutingProblem>& problems, std::vector<RoutingR
   ops::routing_backward_shared(stream(), sites, doutputs, dsources, gradients, scratch);
 }
 
-/// A group of one.
+/// The same for a group of one.
 template <typename A>
 void run_routing(const RoutingProblem& p, RoutingResultOf<A>& r) {
   std::vector<RoutingResultOf<A>> results = {r};
@@ -193,7 +193,7 @@ RoutingResultOf<A> run_routing(const RoutingProblem& p) {
   return result;
 }
 
-/// Forward alone, keeping nothing for backward.
+/// Runs forward only, without keeping anything for backward.
 template <typename A = F32>
 RoutingResultOf<A> run_routing_forward(const RoutingProblem& p) {
   RoutingResultOf<A> result(p);
@@ -203,7 +203,7 @@ RoutingResultOf<A> run_routing_forward(const RoutingProblem& p) {
   return result;
 }
 
-/// The problem's values in float64; finite differences change them.
+/// The problem's values in float64, for finite differences to change.
 struct RoutingValues {
   explicit RoutingValues(const RoutingProblem& p)
       : query(p.query.doubles()),

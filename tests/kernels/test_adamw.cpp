@@ -19,7 +19,7 @@ constexpr ops::AdamwStep kStep{.lr = 1e-2f,
                                .max_norm = 1.0f,
                                .step = 1};
 
-// SPEC §3 in float64, on the float32 hyper-parameters the op gets.
+// AdamW (train/model/SPEC.md §3) in float64, with the float32 hyperparameters that the op gets.
 void oracle_adamw(const ops::AdamwStep& step, const std::vector<double>& grad, std::vector<double>& param,
                   std::vector<double>& m, std::vector<double>& v) {
   const double norm = std::sqrt(test::inner(grad, grad));
@@ -38,7 +38,7 @@ void oracle_adamw(const ops::AdamwStep& step, const std::vector<double>& grad, s
   }
 }
 
-// All tensors of one optimiser; of a GPU also the bf16 copy that forward and backward use.
+// All tensors of one optimizer; on a GPU also the bf16 copy that forward and backward use.
 struct Optimizer {
   F32 param, m, v, norm{{1}};
   F64 loss{{1}, 2.5};
@@ -63,7 +63,7 @@ TEST_P(Adamw, FollowsTheFloat64LoopOverSeveralSteps) {
   Optimizer o(n);
   std::vector<double> want_param = o.param.doubles(), want_m(n), want_v(n);
   for (int64_t t = 1; t <= 7; ++t) {
-    const F32 grad = random_f32({n}, 100 + t, t == 3 ? 1e-3 : 2.0);  // clipped, and not
+    const F32 grad = random_f32({n}, 100 + t, t == 3 ? 1e-3 : 2.0);  // step 3 is not clipped
     ops::AdamwStep step = kStep;
     step.step = t;
     step.max_norm = max_norm;
@@ -82,7 +82,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Adamw,
                          testing::Values(std::tuple{1, 1.0f, 0.1f}, std::tuple{33, 0.0f, 0.1f},
                                          std::tuple{33, 0.5f, 0.0f}, std::tuple{40'001, 1.0f, 0.1f}));
 
-// Processes own parts of the parameters, which start and end anywhere.
+// Ranks own slices of the parameters, which start and end anywhere.
 TEST(Adamw, PartsGiveWhatTheWholeGives) {
   constexpr int64_t kN = 1001;
   const F32 grad = random_f32({kN}, 2);

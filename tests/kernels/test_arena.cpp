@@ -17,7 +17,7 @@ TEST(Arena, TensorsAreZeroAlignedAndApart) {
     EXPECT_TRUE(slots[i].shape == shapes[i]);
     EXPECT_EQ(reinterpret_cast<uintptr_t>(slots[i].pointer) % 256, 0u);
     for (int64_t e = 0; e < slots[i].numel(); ++e) ASSERT_EQ(slots[i].data<float>()[e], 0.0f);
-    ops::fill(test::kCpu, slots[i], static_cast<float>(i + 1));  // later tensors must still read 0
+    ops::fill(test::kCpu, slots[i], static_cast<float>(i + 1));  // tensors after it must still read 0
   }
   EXPECT_EQ(arena.bytes(Purpose::workspace), 256 * (1 + 1));
   EXPECT_EQ(arena.bytes(Purpose::states), 256 * (1 + 1 + 52));
@@ -32,7 +32,7 @@ TEST(Arena, PlanningAloneTakesNoMemory) {
   EXPECT_FALSE(slot.defined());
 }
 
-// Products and sums that int64 cannot hold, and the last that it can.
+// Products and sums that overflow int64, and the largest that does not.
 TEST(Arena, WhatCannotBeCountedIsAnErrorOfTheConfiguration) {
   constexpr int64_t k32 = int64_t{1} << 32;
   Arena arena(Device::cpu);
@@ -42,8 +42,8 @@ TEST(Arena, WhatCannotBeCountedIsAnErrorOfTheConfiguration) {
   EXPECT_EQ(arena.total_bytes(), 0);
   arena.plan(Purpose::states, &slot, {k32, k32 / 32}, DType::f64);
   arena.plan(Purpose::states, &slot, {k32, k32 / 32});
-  EXPECT_THROW(arena.plan(Purpose::routing, &slot, {k32, k32 / 32}, DType::f64),
-               ConfigError);  // all together
+  // All tensors together.
+  EXPECT_THROW(arena.plan(Purpose::routing, &slot, {k32, k32 / 32}, DType::f64), ConfigError);
   EXPECT_EQ(arena.total_bytes(), 3 * (int64_t{1} << 61));
 }
 

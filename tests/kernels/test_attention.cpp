@@ -1,5 +1,5 @@
 // Causal attention against float64 loops, and what must hold bit for bit: causality, independence of the
-// batch and of the number of threads. On CUDA head_dim is rounded up to what its kernels take.
+// batch and of the number of threads. On CUDA, head_dim is rounded up to what its kernels support.
 #include <algorithm>
 #include <cmath>
 
@@ -19,7 +19,7 @@ struct OracleResult {
 };
 
 /// softmax(q k^T / sqrt(K)) v and its gradients, one row at a time. The backward pass uses `stored`, if
-/// given, as its forward pass's output.
+/// given, as the output of the forward pass.
 OracleResult oracle(const ops::AttentionShape& s, const Doubles& q, const Doubles& k, const Doubles& v,
                     const Doubles& dout, const Doubles* stored = nullptr) {
   OracleResult r{Doubles(q.size()), Doubles(s.batch * s.num_heads * s.seq_len), Doubles(q.size()),
@@ -61,7 +61,7 @@ OracleResult oracle(const ops::AttentionShape& s, const Doubles& q, const Double
   return r;
 }
 
-/// `Values`: F32, or BF16 where the device has it.
+/// `Values`: F32, or BF16 if the device supports it.
 template <typename Values>
 struct InputsOf {
   InputsOf(const ops::AttentionShape& s, uint64_t seed, double q_scale = 1)
@@ -113,7 +113,7 @@ OutputsOf<Values> run(const InputsOf<Values>& in) {
   return r;
 }
 
-/// One key: its probability is 1 whatever q and k are.
+/// With one key, its probability is 1 whatever q and k are.
 template <typename Values>
 void expect_no_gradient_of_scores(const OutputsOf<Values>& got, double tolerance) {
   for (const double x : got.dq.doubles()) EXPECT_NEAR(x, 0, tolerance);
@@ -131,9 +131,9 @@ void expect_close(const Inputs& in, const Outputs& got) {
   EXPECT_LT(test::relative_l2(got.dk, want.dk), tolerance::kF32Backward);
 }
 
-// The gradient of a score is P (dP - dout . out), a difference in which the rounding of the stored `out` is
-// magnified where few keys share the probability. So dq and dk are held to the oracle that is given the same
-// `out`, and to twice as much against exact arithmetic.
+// The gradient of a score is P (dP - dout . out), a difference that magnifies the rounding of the stored
+// `out` if few keys share the probability. So dq and dk are compared with an oracle that is given the same
+// `out`, and, with twice the tolerance, with exact arithmetic.
 void expect_close(const InputsOf<BF16>& in, const OutputsOf<BF16>& got) {
   const Doubles q = in.q.doubles(), k = in.k.doubles(), v = in.v.doubles(), dout = in.dout.doubles();
   const Doubles out = got.out.doubles();
@@ -148,8 +148,8 @@ void expect_close(const InputsOf<BF16>& in, const OutputsOf<BF16>& got) {
   EXPECT_LT(test::relative_l2(got.dk, exact.dk), 2 * tolerance::kBf16Output);
 }
 
-// T 530: 42 tokens a tile, so that the CPU's tiles and blocks of keys do not line up. T 1100: three of its
-// blocks of keys. T 64, 65, 130: whole, begun and third tiles of CUDA's kernels.
+// T 530: 42 tokens per tile, so that the CPU's tiles and blocks of keys do not line up. T 1100: three of its
+// blocks of keys. T 64, 65, 130: one full, a second and a third tile of the CUDA kernels.
 std::vector<ops::AttentionShape> shapes() {
   return {
       {2, 1, 4, 2, 8},           {3, 3, 2, 2, width(6)},     {1, 17, 4, 1, 32},
@@ -194,7 +194,7 @@ TEST(Attention, GradientsMatchFiniteDifferences) {
   EXPECT_LT(test::relative_l2(got.dv, test::finite_difference(v, loss)), tolerance::kFiniteDifference);
 }
 
-// v and dv are columns of the fused projection in the model; what lies beside them is not touched.
+// In the model, v and dv are columns of the fused projection; their neighbours must stay untouched.
 TEST(Attention, TakesStridedValues) {
   const ops::AttentionShape s{2, 37, 4, 2, width(12)};
   const Inputs in(s, 30);
@@ -291,7 +291,7 @@ TEST(Attention, TheFirstTokenReadsItself) {
                   in.v[b * s.seq_len * s.kv_cols() + h / 2 * s.head_dim + i]);
 }
 
-// Scores of several hundred: exp of any of them overflows float32.
+// Scores of several hundred, whose exp overflows float32.
 TEST(Attention, LargeScoresDoNotOverflow) {
   const ops::AttentionShape s{1, 40, 2, 1, 16};
   const Inputs in(s, 80, 300.0);

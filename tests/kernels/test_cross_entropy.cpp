@@ -39,7 +39,7 @@ double oracle_loss(const std::vector<double>& hidden, const std::vector<double>&
   return loss;
 }
 
-/// `Values`: F32, or BF16 where the device has it.
+/// `Values`: F32, or BF16 if the device supports it.
 template <typename Values>
 struct CaseOf {
   int64_t n, d, vocab;
@@ -125,7 +125,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CrossEntropy,
 INSTANTIATE_TEST_SUITE_P(Shapes, CrossEntropyGradients,
                          testing::Values(std::tuple{1, 1, 2}, std::tuple{7, 5, 97}, std::tuple{33, 3, 7}));
 
-// More rows than one chunk of logits holds: the same numbers as one row at a time.
+// More rows than one chunk of logits holds give the same numbers as one row at a time.
 TEST(CrossEntropy, ChunksOfRowsDoNotShow) {
   const int64_t n = test::on_cuda() ? 4300 : 1100;
   constexpr int64_t kD = 8, kVocab = 50;
@@ -143,8 +143,8 @@ TEST(CrossEntropy, ChunksOfRowsDoNotShow) {
   EXPECT_LE(relative_l2(dhead, dhead_parts.doubles()), tolerance::kF32Forward);
 }
 
-// Logits are float32 sums of products of bf16, and so is everything but what is stored: the gradient of the
-// logits, each value rounded once before the products with it, and dhidden.
+// Logits are float32 sums of products of bf16. Rounded to bf16 are only the gradient of the logits, once
+// before the products with it, and dhidden.
 TEST(CrossEntropy, Bf16MatchesFloat64) {
   if (!test::on_cuda()) GTEST_SKIP() << "the CPU backend has float32 only";
   for (const int64_t vocab_size : {97, 1000}) {
@@ -175,7 +175,7 @@ TEST(CrossEntropy, Bf16MatchesFloat64) {
   }
 }
 
-// The host cannot look at targets that are on a GPU. On the CPU such a target aborts (test_checks).
+// The host cannot check targets that are on a GPU. On the CPU such a target aborts (test_checks).
 TEST(CrossEntropy, ATargetThatIsNoClassGivesNaN) {
   if (!test::on_cuda()) GTEST_SKIP() << "the CPU backend aborts";
   Case c(4, 8, 97);
@@ -229,8 +229,8 @@ void compare_with_float64(double distance, Values other /*N(0, distance^2)*/, co
     flips += flipped[i];
   }
   EXPECT_LE(relative_l2(nll, want_nll), tolerance::kF32Forward);
-  // Rounding of the logits themselves, of relative size 1e-7 / distance, is all that is left in a small
-  // divergence.
+  // In a small divergence, only the rounding of the logits themselves remains, of relative size
+  // 1e-7 / distance.
   EXPECT_LE(relative_l2(kl, want_kl), tolerance::kF32Statistics + 5e-7 / distance) << distance;
   EXPECT_TRUE(distance < 1.0 || flips > 0);
 }

@@ -5,6 +5,7 @@
 #include "configs/base/error.h"
 #include "kernels/cuda/device.h"
 #include "kernels/device.h"
+#include "kernels/op_table.h"
 #include "tests/kernels/op_test.h"
 
 namespace depthroute {
@@ -35,7 +36,7 @@ TEST(Device, NamesResolveOrSayWhatToDo) {
   EXPECT_NE(message.find("device: cpu"), std::string::npos) << message;
 }
 
-// Sizes can be planned wherever the program was built with CUDA; without, not even that.
+// A build with CUDA can plan sizes on any machine; a build without cannot.
 TEST(Device, PlanningNeedsABuildAndNoGpu) {
   if (cuda::built()) {
     EXPECT_EQ(resolve_device("cuda", Use::planning), Device::cuda);
@@ -82,6 +83,7 @@ TEST(Device, AGpuThatIsNotThereIsAnErrorNotACrash) {
   if (cuda::unavailable().empty()) GTEST_SKIP() << "there is a GPU here";
   if (!cuda::built()) {
     EXPECT_DEATH(make_stream(Device::cuda), "no backend");
+    EXPECT_DEATH(op_table(Device::cuda), "no kernels for the device");
     return;
   }
   EXPECT_NE(message_of<SystemError>([] { make_stream(Device::cuda); }).find(cuda::unavailable()),
@@ -91,8 +93,8 @@ TEST(Device, AGpuThatIsNotThereIsAnErrorNotACrash) {
   EXPECT_NE(describe(Device::cuda).find(cuda::unavailable()), std::string::npos);
 }
 
-// The child process either comes back from prepare_process (nothing to mend here) or becomes this test
-// program again, running this test alone, which then looks at what it has become.
+// The child process either returns from prepare_process (nothing to improve) or becomes this test program
+// again, running only this test, which then checks the settings it was given.
 TEST(DeviceDeathTest, PrepareProcessRestartsOnceAtMostAndOnlyUnasked) {
   constexpr int kReturned = 77;
   const auto prepare = [] {
@@ -119,10 +121,10 @@ TEST(DeviceDeathTest, PrepareProcessRestartsOnceAtMostAndOnlyUnasked) {
   setenv(kPolicy, "passive", 1);
   unsetenv("OPENBLAS_CORETYPE");
   EXPECT_EXIT(prepare(), restarted_or_returned, "");
-  setenv("OPENBLAS_CORETYPE", "Haswell", 1);  // the user's choice stands
+  setenv("OPENBLAS_CORETYPE", "Haswell", 1);  // the user's choice stays
   EXPECT_EXIT(prepare(), testing::ExitedWithCode(kReturned), "");
   unsetenv(kPolicy);
-  // A single thread waits for nobody.
+  // A single thread never waits for others.
   const int restarted = omp_get_max_threads() > 1 ? 0 : kReturned;
   EXPECT_EXIT(prepare(), testing::ExitedWithCode(restarted), "");
   for (const char* choice : {kPolicy, "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY"}) {

@@ -10,7 +10,7 @@ using test::stream;
 
 class Embedding : public testing::TestWithParam<std::tuple<int64_t, int64_t, int32_t>> {};  // N, D, V
 
-// Bit for bit the sums in the order of the positions, on every device.
+// The sums are in the order of the positions, bit for bit, on every device.
 template <typename Act>
 void forward_copies_and_backward_adds_in_order(int64_t n, int64_t d, int32_t vocab) {
   const I32 tokens = test::random_i32({n}, 1, 0, vocab);
@@ -36,7 +36,7 @@ TEST_P(Embedding, ForwardCopiesAndBackwardAddsInOrder) {
     forward_copies_and_backward_adds_in_order<Act>(n, d, vocab);
   });
 }
-// The last two: more tokens than a GPU block looks at in one go, more columns than it has.
+// The last two: more tokens than a GPU block looks at in one go, and more columns than it handles.
 INSTANTIATE_TEST_SUITE_P(Shapes, Embedding,
                          testing::Values(std::tuple{1, 1, 1}, std::tuple{7, 5, 3}, std::tuple{33, 32, 97},
                                          std::tuple{200, 100, 5}, std::tuple{2200, 8, 40},
@@ -52,7 +52,7 @@ TEST(Embedding, BackwardDoesNotDependOnTheNumberOfThreads) {
   });
 }
 
-// A GPU's host cannot see the tokens: where the CPU refuses them, there they must reach the loss.
+// The host cannot see tokens on a GPU: where the CPU aborts, they must show up in the loss.
 TEST(Embedding, TokensOutsideTheVocabularyAreRefusedOrGiveNan) {
   constexpr int64_t kD = 264;
   I32 tokens({4}, 1);

@@ -1,7 +1,6 @@
-// cuDNN's plans for GPUs that are described, not present. What a plan proves: cuDNN recognises the graph as
-// attention, an engine takes these shapes, strides and types on that GPU, its kernels compile, and this is
-// the workspace they want. What it does not prove: numbers, speed, or that the same bits come out twice.
-// Those need a GPU.
+// cuDNN's plans for GPUs that are described, not present. A plan proves that cuDNN recognises the graph as
+// attention, that an engine supports these shapes, strides and dtypes on that GPU, that its kernels compile,
+// and what workspace they need. It proves nothing about numbers, speed, or repeatable bits; those need a GPU.
 #include <dlfcn.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -19,9 +18,7 @@
 namespace depthroute::cuda {
 namespace {
 
-using ops::AttentionShape;
-
-/// Figures from data sheets and programming guides; cuDNN's choice of engine depends on few of them.
+/// Numbers from data sheets and programming guides; cuDNN's choice of engine depends on few of them.
 struct Gpu {
   const char* name;
   int sm, multiprocessors, shared_kib;  // shared memory one block may have
@@ -52,7 +49,7 @@ class FusedAttentionPlans : public testing::Test {
  protected:
   void SetUp() override {
     if (std::string(fused_attention_name()) == "none") GTEST_SKIP() << "built without cuDNN";
-    // Whoever asks for libcuda.so.1 afterwards gets the library of that name that is already open.
+    // Later requests for libcuda.so.1 get the library of that name that is already open.
     static void* const driver = dlopen(DEPTHROUTE_NO_DRIVER, RTLD_NOW | RTLD_GLOBAL);
     if (!driver) GTEST_SKIP() << "needs the stand-in for the driver beside the build: " << dlerror();
   }
@@ -68,8 +65,8 @@ class FusedAttentionPlans : public testing::Test {
     EXPECT_LE(forward.workspace_bytes, fused_attention_workspace_bound(shape, false, false));
   }
 
-  /// There is a plan, and the bound holds for the workspace it wants and is not idle: planned memory that is
-  /// never used is a smaller batch.
+  /// Expects a plan whose workspace is within the bound but not far below it: planned memory that is never
+  /// used means a smaller batch.
   static void expect_backward(const Gpu& gpu, const AttentionShape& shape, bool deterministic) {
     const std::string what =
         fmt::format("{}, {}{}", gpu.name, text(shape), deterministic ? ", deterministic" : "");
@@ -120,7 +117,7 @@ TEST_F(FusedAttentionPlans, PresetsFromOneToSixteenSequences) {
     }
 }
 
-// Lengths that no tile divides, one head per kv head, many heads per kv head, narrow heads.
+// Lengths that are not multiples of a tile, one head per kv head, many heads per kv head, narrow heads.
 TEST_F(FusedAttentionPlans, OddShapes) {
   for (const AttentionShape& shape : {AttentionShape{3, 77, 4, 2, 64}, AttentionShape{2, 1000, 16, 8, 128},
                                       AttentionShape{2, 20, 6, 6, 16}, AttentionShape{1, 301, 8, 1, 96}}) {
@@ -145,7 +142,7 @@ TEST_F(FusedAttentionPlans, RefusalsSayWhy) {
   EXPECT_NE(refusals[0].detail.find("deterministic"), std::string::npos) << refusals[0].detail;
 }
 
-// The stand-in has no devices. Planning for a GPU then uses the bound.
+// The stand-in driver has no devices, so planning for a GPU uses the bound.
 TEST_F(FusedAttentionPlans, WithoutADevice) {
   const AttentionShape shape{8, 2048, 16, 8, 128};
   for (const bool deterministic : {false, true})

@@ -11,7 +11,8 @@ using test::stream;
 
 class Gemm : public testing::TestWithParam<std::tuple<int64_t, int64_t, int64_t>> {};  // m, n, k
 
-// All transpositions, beta 0 on unwritten (NaN) and beta 1 on filled output, on columns out of wider buffers.
+// All transpositions, with beta 0 on unwritten (NaN) and
+// beta 1 on filled output, on columns of wider buffers.
 TEST_P(Gemm, MatchesFloat64WithStridesAndAccumulation) {
   const auto [m, n, k] = GetParam();
   constexpr int64_t kLeft = 3, kRight = 2;
@@ -59,7 +60,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, Gemm,
                          testing::Values(std::tuple{1, 1, 1}, std::tuple{7, 5, 3}, std::tuple{33, 97, 64},
                                          std::tuple{3, 130, 257}, std::tuple{100, 1, 32}));
 
-// The model's products: bf16 with a bf16 result, rounded once, or a float32 one, accumulated.
+// The model's products: bf16 with a bf16 result, rounded once, or with an accumulated float32 result.
 TEST(Gemm, Bf16MatchesFloat64) {
   if (!test::on_cuda()) GTEST_SKIP() << "the CPU backend has float32 only";
   constexpr int64_t kM = 72, kN = 40, kK = 136, kLeft = 8;
@@ -98,9 +99,8 @@ TEST(Gemm, Bf16MatchesFloat64) {
   }
 }
 
-// The CPU's kernels call products from within their own parallel regions; each must then run on the calling
-// thread alone.
-/// Restores the default even when an assertion leaves the test.
+// CPU kernels call products from inside their own parallel regions; each must then run on the calling thread.
+/// Restores the default even if an assertion ends the test.
 struct IndependentOfThreads {
   IndependentOfThreads() { make_independent_of_threads(true); }
   ~IndependentOfThreads() { make_independent_of_threads(false); }
@@ -113,7 +113,7 @@ TEST(Gemm, GivesTheSameBitsWithAnyNumberOfThreadsWhereAsked) {
     ops::Transpose op_a, op_b;
     int64_t m, n, k;
   };
-  // Larger and smaller than a tile, and the shapes in which OpenBLAS's own threads differ most: long sums.
+  // Larger and smaller than a tile, with the long sums for which OpenBLAS's own threads differ most.
   for (const Case& c : {Case{ops::Transpose::no, ops::Transpose::yes, 131, 67, 700},
                         Case{ops::Transpose::yes, ops::Transpose::no, 600, 33, 1500},
                         Case{ops::Transpose::no, ops::Transpose::no, 5, 1100, 301}}) {

@@ -47,9 +47,9 @@ TEST_P(Memory, CastRoundsToNearestEven) {
   F32 x = random_f32({n}, 5, 100.0), same({n});
   ops::cast(stream(), x, same);
   EXPECT_TRUE(same == x);
-  if (!test::on_cuda()) return;  // the CPU computes in f32 alone
-  const std::vector<float> special = {1.00390625f, 1.01171875f, -0.0f, 3.4e38f,
-                                      1e-40f};  // the first two are ties
+  if (!test::on_cuda()) return;  // the CPU computes in f32 only
+  // The first two are ties.
+  const std::vector<float> special = {1.00390625f, 1.01171875f, -0.0f, 3.4e38f, 1e-40f};
   std::copy_n(special.begin(), std::min<int64_t>(n, special.size()), x.data());
   BF16 rounded({n});
   F32 back({n});
@@ -69,7 +69,7 @@ TEST_P(Memory, SumAddsToTheTotalInFloat64) {
 }
 INSTANTIATE_TEST_SUITE_P(Sizes, Memory, testing::Values(1, 7, 33, 16'384, 16'401, 1'100'003));
 
-// A part of a tensor starts at any element: what 16-byte accesses cannot do gives the same numbers.
+// A slice of a tensor may start at any element: without 16-byte accesses, the numbers must be the same.
 TEST(Memory, PartsOfTensorsNeedNoAlignment) {
   constexpr int64_t kN = 1003, kFirst = 3;
   F32 x = random_f32({kN}, 1), y = random_f32({kN}, 2), want = y;
@@ -88,7 +88,7 @@ TEST(Memory, PartsOfTensorsNeedNoAlignment) {
   for (int64_t i = 0; i < kN; ++i) ASSERT_EQ(y[i], i >= kFirst && i < kN - 1 ? 2.0f : want[i]);
 }
 
-// More elements than a GPU's largest grid takes in one turn.
+// More elements than a GPU's largest grid handles at once.
 TEST(Memory, LargeTensorsTakeSeveralTurns) {
   constexpr int64_t kN = (1 << 23) + 100'003;
   F32 x({kN});
@@ -99,7 +99,8 @@ TEST(Memory, LargeTensorsTakeSeveralTurns) {
 }
 
 TEST(Memory, SumsDoNotDependOnTheNumberOfThreads) {
-  F32 x = random_f32({300'007}, 4);  // over many orders of magnitude: equal ones add up exactly in any order
+  // Over many orders of magnitude: equal values would add up exactly in any order.
+  F32 x = random_f32({300'007}, 4);
   for (int64_t i = 0; i < x.size(); ++i) x[i] = std::ldexp(x[i], static_cast<int>(i % 60) - 30);
   test::expect_independent_of_threads([&] {
     F64 total({1}, 0.0);

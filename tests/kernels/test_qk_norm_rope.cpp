@@ -11,8 +11,8 @@ using test::stream;
 constexpr double kTheta = 10'000.0;
 constexpr float kEps = 1e-6f;
 
-// One head of one token: RMSNorm, then each pair (i, i + K/2) turned by t * theta^(-2i/K), as complex numbers
-// would.
+// One head of one token: RMSNorm, then each pair (i, i +
+// K/2) rotated by t * theta^(-2i/K), as a complex number.
 std::vector<double> oracle_head(const std::vector<double>& x, const std::vector<double>& weight, int64_t t) {
   const size_t k = x.size();
   double squares = 0;
@@ -133,7 +133,7 @@ TEST_P(QkNormRope, BackwardIsTheGradientAndLeavesTheValueColumnsAlone) {
   test::for_each_activation_type(
       [shape = on_device(GetParam())]<typename Act>() { backward_is_the_gradient<Act>(shape); });
 }
-// Heads whose eighths are no power of two (24, 40), that fill a warp alone (256), or share it (the others).
+// Heads whose eighth is not a power of two (24, 40), that fill a warp (256), or share it (the others).
 INSTANTIATE_TEST_SUITE_P(Shapes, QkNormRope,
                          testing::Values(AttentionShape{1, 1, 1, 1, 2}, AttentionShape{3, 3, 4, 2, 6},
                                          AttentionShape{2, 17, 3, 1, 64}, AttentionShape{1, 50, 2, 2, 10},

@@ -45,10 +45,10 @@ TEST_P(RmsNorm, ForwardMatchesFloat64) {
       [n = n, d = test::width(d)]<typename Act>() { forward_matches_float64<Act>(n, d); });
 }
 
-// Both gradients against central differences of the float64 loop, added to what was there.
+// Both gradients, added to what was there, against central differences of the float64 loop.
 template <typename Act>
 void backward_is_the_gradient_and_accumulates(int64_t n, int64_t d) {
-  const float eps = 1e-2f;  // D = 1 leaves nothing but eps in dx
+  const float eps = 1e-2f;  // with D = 1, dx consists of nothing but eps
   const Act x = test::random_activations<Act>({n, d}, 1), dy = test::random_activations<Act>({n, d}, 3);
   const F32 weight = random_f32({d}, 2, 0.5, 1.0);
   Act y({n, d}), dx = test::random_activations<Act>({n, d}, 4);
@@ -60,7 +60,7 @@ void backward_is_the_gradient_and_accumulates(int64_t n, int64_t d) {
 
   std::vector<double> x64 = x.doubles(), weight64 = weight.doubles();
   const std::vector<double> dy64 = dy.doubles();
-  for (int64_t i = 0; i < n; ++i) {  // a row's loss depends on that row alone
+  for (int64_t i = 0; i < n; ++i) {  // a row's loss depends on that row only
     std::vector<double> row(x64.begin() + i * d, x64.begin() + (i + 1) * d);
     const std::vector<double> dy_row(dy64.begin() + i * d, dy64.begin() + (i + 1) * d);
     const auto loss = [&] { return test::inner(oracle(1, d, row, weight64, eps), dy_row); };

@@ -17,7 +17,7 @@ using test::RoutingValues;
 
 constexpr float kDropped = -std::numeric_limits<float>::infinity();
 
-/// Relative L2, but absolute where the gradient cancels altogether (a state that is both sources of a site).
+/// Relative L2, but absolute if the gradient cancels completely (a state that is both sources of a site).
 template <typename A>
 void expect_gradient(const A& got, const Doubles& want, const char* name,
                      double allowed = tolerance::kF32Backward) {
@@ -25,7 +25,7 @@ void expect_gradient(const A& got, const Doubles& want, const char* name,
   EXPECT_LT(test::relative_l2(got, cancels ? Doubles(want.size()) : want), allowed) << name;
 }
 
-/// What belongs to one site, everything but the states' gradients.
+/// Compares what belongs to one site: everything but the states' gradients.
 void expect_site(const RoutingProblem& p, const RoutingResult& got, const RoutingOracle& want) {
   constexpr double kStatistics = 1e-6;  // float32 lanes joined in float64
   EXPECT_LT(test::relative_l2(got.output, want.output), tolerance::kF32Forward);
@@ -41,7 +41,7 @@ void expect_site(const RoutingProblem& p, const RoutingResult& got, const Routin
   expect_gradient(got.dquery, want.dquery, "query", allowed);
   expect_gradient(got.dkey_norm, want.dkey_norm, "key_norm", allowed);
   expect_gradient(got.dlogits, want.dlogits, "logits", allowed);
-  // One number, a sum of terms of both signs over tokens: its error is that of its terms.
+  // A single number, a sum over tokens of terms of both signs: its error is that of the terms.
   EXPECT_NEAR(got.dbias[0], want.dbias[0], 1e-5 * std::sqrt(static_cast<double>(p.tokens * p.d)));
 }
 
@@ -52,7 +52,7 @@ void expect_close(const RoutingProblem& p) {
   for (size_t s = 0; s < got.dstate.size(); ++s) expect_gradient(got.dstate[s], want.dstate[s], "state");
 }
 
-/// The last source is an earlier one as well (a boundary's attention site, `cumulative`).
+/// The last source is also an earlier one (a boundary's attention site, `cumulative`).
 void make_duplicate(RoutingProblem& p) {
   if (p.n() < 2) return;
   p.source[p.n() - 1] = p.n() - 2;
@@ -78,7 +78,7 @@ void for_all_shapes(const std::function<void(RoutingProblem)>& check) {
     for (int64_t d : {test::width(5), test::width(32), test::width(100)})
       for (int n : {1, 2, 3, 9, 57, 64}) site(tokens, d, n);
   for (int n : {1, 2, 9, 64}) site(7, 1024, n);
-  site(3, 1032, 6);  // just above what one warp holds on a GPU
+  site(3, 1032, 6);  // just more than one warp holds on a GPU
 }
 
 TEST(Routing, MatchesFloat64Loops) {
@@ -181,9 +181,9 @@ TEST(Routing, GradientsAccumulate) {
   expect_double(twice.dnorm_weight, once.dnorm_weight);
 }
 
-// The query's gradient is a difference of nearly equal terms where sources are (states of one residual stream
-// often are). What is left of it must be right: the relative error is a few roundings of the terms, 2^-24 /
-// spread.
+// If the sources are nearly equal (as states of one residual stream often are), the query's gradient is a
+// difference of nearly equal terms. It must still be right: the relative error is a few roundings of the
+// terms, 2^-24 / spread.
 TEST(Routing, QueryGradientSurvivesCancellation) {
   for (double spread : {1e-1, 1e-2, 1e-3}) {
     RoutingProblem p = RoutingProblem::random(33, 256, 5, 11);
@@ -196,7 +196,7 @@ TEST(Routing, QueryGradientSurvivesCancellation) {
     const double allowed = 1e-6 + 1e-7 / spread;
     EXPECT_LT(test::relative_l2(got.dquery, want.dquery), allowed) << spread;
     EXPECT_LT(test::relative_l2(got.dkey_norm, want.dkey_norm), allowed) << spread;
-    // On cuda sums over a row are float32 throughout, so the error is that of the terms, which cancel.
+    // On cuda, sums over a row are float32 throughout, so the error is that of the terms, which cancel.
     double terms = std::abs(want.dbias[0]);
     for (int64_t t = 0; t < p.tokens && test::on_cuda(); ++t) terms += std::abs(want.dlogits[t * 5 + 4]);
     EXPECT_NEAR(got.dbias[0], want.dbias[0], allowed * terms) << spread;
@@ -225,8 +225,8 @@ TEST(Routing, GroupsMatchTheSumOfTheirSites) {
   expect_group_close(test::random_group(2, 4104, 5, 5, 23));
 }
 
-// `cumulative`: at its boundary the first site's last source is the block that was just completed, and a
-// state can be two of the shared sources.
+// `cumulative`: at a boundary, the first site's last source is the block that was just completed, and a state
+// can be two of the shared sources.
 TEST(Routing, GroupsWithDuplicatesMatch) {
   for (int64_t d : {test::width(37), int64_t{1024}}) {
     std::vector<RoutingProblem> group = test::random_group(9, d, 7, 3, 24);
@@ -244,7 +244,7 @@ TEST(Routing, GroupsOfUnlikeSitesMatch) {
   group[2].scale = {1, 0.5f, 0, -1, 2, 0.7f};
   group[3].has_bias = false;
   group[3].offset = {0, kDropped, 0, 0, 0, kDropped};
-  for (RoutingProblem& p : group) {  // a source that nobody reads may hold anything
+  for (RoutingProblem& p : group) {  // a source that no site reads may hold anything
     if (p.offset.empty()) p.offset.assign(6, 0.0f);
     p.offset[3] = kDropped;
   }
@@ -252,7 +252,7 @@ TEST(Routing, GroupsOfUnlikeSitesMatch) {
   expect_group_close(group);
 }
 
-// One row for all tokens, or a few rows in turn, give what copies of them give.
+// One row for all tokens, or a few rows in turn, give the same as copies of them.
 TEST(Routing, ReplacedSourcesAreRowsInTurn) {
   const int64_t tokens = 12;
   for (int64_t d : {test::width(37), int64_t{1032}})

@@ -1,5 +1,5 @@
 // Depth routing with bfloat16 activations against the float64 loops on the same rounded inputs. What remains
-// is the rounding of what is stored in bfloat16: outputs, gradients, and h, which backward starts from.
+// is the rounding of what is stored in bfloat16: outputs, gradients, and h, which backward reads.
 #include "tests/kernels/op_test.h"
 #include "tests/kernels/routing_oracle.h"
 
@@ -22,7 +22,7 @@ class RoutingBf16 : public testing::Test {
   }
 };
 
-/// Everything but the states' gradients.
+/// Compares everything but the states' gradients.
 void expect_site(const RoutingProblem& p, const Result& got, const RoutingOracle& want) {
   EXPECT_LT(test::relative_l2(got.output, want.output), tolerance::kBf16Output);
   EXPECT_LT(test::relative_l2(got.mix, want.mix), tolerance::kBf16Output);
@@ -38,13 +38,13 @@ void expect_site(const RoutingProblem& p, const Result& got, const RoutingOracle
   EXPECT_LT(test::relative_l2(got.dlogits, want.dlogits), tolerance::kBf16Backward);
   EXPECT_LT(test::relative_l2(got.dquery, want.dquery), tolerance::kBf16Backward);
   EXPECT_LT(test::relative_l2(got.dkey_norm, want.dkey_norm), tolerance::kBf16Backward);
-  // The terms of the sum over tokens are right to kBf16Backward, and cancel.
+  // The terms of the sum over tokens are accurate to kBf16Backward, and cancel.
   double terms = 0;
   for (int64_t t = 0; t < p.tokens; ++t) terms += std::abs(want.dlogits[(t + 1) * p.n() - 1]);
   EXPECT_NEAR(got.dbias[0], want.dbias[0], tolerance::kBf16Backward * terms);
 }
 
-/// Sites that share all sources but the last.
+/// Compares sites that share all sources but the last.
 void expect_close(std::vector<RoutingProblem> group) {
   SCOPED_TRACE(testing::Message() << "N " << group[0].tokens << " D " << group[0].d << " n " << group[0].n()
                                   << " sites " << group.size());
@@ -98,8 +98,8 @@ TEST_F(RoutingBf16, TheSumIsRoundedBeforeItIsRead) {
     EXPECT_EQ(static_cast<float>(got.state[3][i]), static_cast<float>(test::Bf16(p.state[3][i] + p.add[i])));
 }
 
-// The rounding of h must not drown the query's gradient where states are close: it has no part in the
-// differences that the gradient is made of.
+// The rounding of h must not drown the query's gradient when states are close: it does not enter the
+// differences that the gradient consists of.
 TEST_F(RoutingBf16, QueryGradientSurvivesCancellation) {
   for (double spread : {0.3, 0.1, 0.03}) {
     RoutingProblem p = RoutingProblem::random(33, 256, 5, 11);

@@ -99,7 +99,7 @@ TEST(RoutingProperties, ZeroQueryIsTheAverage) {
   EXPECT_LT(test::relative_l2(got.output, normalised(p, average)), tolerance::kF32Forward);
 }
 
-// The recency schedule (SPEC §1): weights that do not depend on content.
+// The recency schedule (train/model/SPEC.md §1): weights that do not depend on content.
 TEST(RoutingProperties, RecencyBiasGivesTheSchedule) {
   for (double b : {0.0, 3.0, 10.0, 30.0}) {
     RoutingProblem p = RoutingProblem::random(8, test::width(41), 7, 5);
@@ -132,7 +132,7 @@ TEST(RoutingProperties, DoublingEverySourceChangesNothingUpToEps) {
   EXPECT_TRUE(got.dquery == want.dquery);
 }
 
-// A dropped source is as good as absent, whatever it holds.
+// A dropped source has the same effect as an absent one, whatever it holds.
 TEST(RoutingProperties, ADroppedSourceDoesNotMatter) {
   const int64_t tokens = 40, d = test::width(21);
   for (bool has_query : {true, false})
@@ -148,8 +148,8 @@ TEST(RoutingProperties, ADroppedSourceDoesNotMatter) {
         p.state[dropped][i] =
             i % 2 ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
       const RoutingResult got = test::run_routing(p), want = test::run_routing(without);
-      // Bit for bit, unless the site without it has another last source, which kernels treat in another way;
-      // on cuda a source's place decides in which order its weight is added.
+      // Bit for bit, unless the site without it has another last source, which the kernels treat differently;
+      // on cuda, a source's position decides in which order its weight is added.
       const bool exact = dropped != 4 && !test::on_cuda();
       const auto expect_equal = [&](const F32& a, const F32& b, const char* name) {
         const double difference = test::relative_l2(a, b.doubles());

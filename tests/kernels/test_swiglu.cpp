@@ -31,7 +31,7 @@ void forward_and_backward_match_float64(int64_t n, int64_t f) {
             test::activation_tolerance<Act>(tolerance::kF32Forward));
   EXPECT_TRUE(act_again == act);
 
-  // Element by element: the loss of one (gate, up) pair.
+  // Element by element, the loss of one (gate, up) pair.
   std::vector<double> want(n * 2 * f);
   for (int64_t i = 0; i < n; ++i) {
     for (int64_t c = 0; c < f; ++c) {
@@ -45,7 +45,7 @@ void forward_and_backward_match_float64(int64_t n, int64_t f) {
   }
   EXPECT_LE(relative_l2(dgate_up, want), test::activation_tolerance<Act>(tolerance::kF32Backward));
 
-  Act in_place = gate_up;  // the gradient may take the place of its input
+  Act in_place = gate_up;  // the gradient may overwrite its input
   ops::swiglu_backward(stream(), dact, in_place, in_place, act);
   EXPECT_TRUE(in_place == dgate_up);
   EXPECT_TRUE(act == act_again);

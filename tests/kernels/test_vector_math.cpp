@@ -10,8 +10,7 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-// Every 997th float between the two ends of the finite range, both signs, in a vectorised loop as kernels use
-// it.
+// Every 997th float of the finite range, both signs, in a vectorised loop as the kernels use it.
 TEST(FastExp, IsWithinTwoUlpOverTheWholeRange) {
   std::vector<float> x;
   for (uint32_t bits = 0; bits < std::bit_cast<uint32_t>(88.7f); bits += 997) {

@@ -6,6 +6,8 @@
 
 namespace depthroute {
 
+static_assert(kMaxSources <= ops::kMaxSources, "a configuration may ask for more sources than the kernels hold");
+
 Qwen3::Qwen3(const ModelConfig& config, const Qwen3Options& options, Arena& arena)
     : config_(config), plan_(make_depth_plan(config)), layout_(config, plan_), options_(options) {
   DR_CHECK(options.micro_batch > 0 && options.seq_len > 0);

@@ -1,5 +1,5 @@
-// The programs themselves with `device: cuda` on the emulated device: trained in bf16, stopped, resumed,
-// evaluated.
+// The programs with `device: cuda` on the emulated device:
+// a run is trained in bf16, stopped, resumed and evaluated.
 #include <gtest/gtest.h>
 
 #include <csignal>

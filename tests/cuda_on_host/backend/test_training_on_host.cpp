@@ -1,5 +1,5 @@
-// Whole training steps on the emulated device, every kernel executed, against the CPU backend: the same data,
-// the same start, in float32 and in bf16.
+// Whole training steps on the emulated device, which executes every kernel, against the CPU backend: the same
+// data and the same initial weights, in float32 and in bf16.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -31,7 +31,7 @@ TrainConfig tiny(Variant variant) {
   return config;
 }
 
-/// Sequences in which every token follows from the one before, with some noise: something to learn.
+/// Sequences in which every token follows from the previous one, with some noise: something to learn.
 BatchSource batch_of(int64_t t, int64_t seq_len, int32_t vocab) {
   return [=](int64_t first, int64_t count, std::span<int32_t> tokens, std::span<int32_t> targets) {
     for (int64_t i = 0; i < count; ++i) {
@@ -89,7 +89,7 @@ TEST_P(TrainingOnHost, Float32FollowsTheCpu) {
     EXPECT_NEAR(cuda.losses[t], cpu.losses[t], 2e-5) << "step " << t + 1;
     EXPECT_NEAR(cuda.norms[t] / cpu.norms[t], 1.0, 2e-4) << "step " << t + 1;
   }
-  // Adam divides by the root of tiny second moments: one rounding of a gradient can turn a first step around.
+  // Adam divides by the root of tiny second moments: rounding a gradient can flip the sign of a first step.
   EXPECT_LT(relative_distance(cuda.parameters, cpu.parameters), 1e-3);
 }
 
@@ -108,7 +108,8 @@ TEST_P(TrainingOnHost, Bf16FollowsTheCpuAtADistanceOfItsRounding) {
     ASSERT_EQ(cuda.compute[i], static_cast<float>(test::Bf16(cuda.parameters[i]))) << i;
 }
 
-// One micro-batch recorded and replayed, and everything computed again instead of kept, are the same numbers.
+// A recorded and replayed micro-batch, and recomputing
+// everything instead of keeping it, give the same numbers.
 TEST_P(TrainingOnHost, GraphsAndRecomputationChangeNoBit) {
   TrainConfig config = tiny(GetParam());
   config.precision = "bf16";

@@ -1,27 +1,19 @@
-#include <algorithm>
-#include <cmath>
-
-#include "kernels/cpu/kernels.h"
+#include "kernels/op_table.h"
 #include "kernels/ops/checks.h"
-#include "kernels/ops/ops.h"
 #include "kernels/profile.h"
 
 namespace depthroute::ops {
 
 namespace {
 
-/// N, D, n and the activations' type of one call.
+/// N, D, n and the dtype of the activations of one call.
 struct SiteShape {
   int64_t n, d, sources;
   DType act;
 };
 
-bool is_dropped(float offset) { return std::isinf(offset) && offset < 0; }
-
-/// One source that is used as it is: its mix may be the source itself.
-bool is_identity(const RoutingSite& site) {
-  return site.sources.size() == 1 && (site.scale.empty() || site.scale[0] == 1.0f);
-}
+/// One unscaled source: the site is the identity, and its mix may be the source itself.
+bool is_identity(const RoutingSite& site) { return site.sources.size() == 1 && site.scale_of(0) == 1.0f; }
 
 void require_mix(const char* op, Stream stream, const RoutingSite& site, const SiteShape& shape) {
   require(op, "mix", stream, site.mix, {shape.n, shape.d}, shape.act);
@@ -30,7 +22,7 @@ void require_mix(const char* op, Stream stream, const RoutingSite& site, const S
     DR_CHECK_MSG(source.pointer != site.mix.pointer, "routing: the mix is not one of several sources");
 }
 
-/// `rows` is any [N,D] tensor of the call that is not a source.
+/// Checks a site; `rows` is any [N,D] tensor of the call that is not a source.
 SiteShape require_site(const char* op, Stream stream, const RoutingSite& site, const Tensor& rows) {
   DR_CHECK_MSG(!site.sources.empty(), "routing: a site has at least one source");
   const SiteShape shape = {rows.rows(), rows.cols(), static_cast<int64_t>(site.sources.size()),
@@ -50,8 +42,9 @@ SiteShape require_site(const char* op, Stream stream, const RoutingSite& site, c
                "routing: one offset per source");
   DR_CHECK_MSG(site.scale.empty() || site.scale.size() == site.sources.size(),
                "routing: one scale per source");
-  DR_CHECK_MSG(site.offset.empty() || !std::all_of(site.offset.begin(), site.offset.end(), is_dropped),
-               "routing: every source of a site is dropped");
+  size_t kept = 0;
+  for (size_t j = 0; j < site.sources.size(); ++j) kept += site.drops(j) ? 0 : 1;
+  DR_CHECK_MSG(kept > 0, "routing: every source of a site is dropped");
   require(op, "norm_weight", stream, site.norm_weight, {shape.d});
   require(op, "weights", stream, site.weights, {shape.n, shape.sources});
   require(op, "inv_rms", stream, site.inv_rms, {shape.n, shape.sources});
@@ -62,7 +55,7 @@ SiteShape require_site(const char* op, Stream stream, const RoutingSite& site, c
   return shape;
 }
 
-/// What both parts of backward ask of a site and its gradients.
+/// Checks what both parts of backward require of a site and its gradients.
 SiteShape require_backward(const char* op, Stream stream, const RoutingSite& site, const Tensor& doutput,
                            const RoutingGradients& gradients) {
   require(op, "doutput", stream, doutput, {doutput.rows(), doutput.cols()},
@@ -98,18 +91,11 @@ void routing_forward(Stream stream, const RoutingSite& site, const Tensor& add, 
     require(kOp, "add", stream, add, {shape.n, shape.d}, shape.act);
     DR_CHECK_MSG(site.sources.back().rows() == shape.n, "routing: nothing is added to a replaced source");
   }
-  dispatch(
-      stream,
-      [&] {
-        cpu::routing_forward(shape.n, shape.d, site, add.defined() ? add.data<float>() : nullptr,
-                             output.data<float>());
-      },
-      [&] { cuda::routing_forward(stream, site, add, output); });
+  op_table(stream.device).routing_forward(stream, site, add, output);
 }
 
 int64_t routing_backward_workspace(Device device, int64_t hidden_size) {
-  return device == Device::cpu ? cpu::routing_backward_workspace(hidden_size)
-                               : cuda::routing_backward_workspace(hidden_size);
+  return op_table(device).routing_backward_workspace(device, hidden_size);
 }
 
 void routing_backward(Stream stream, const RoutingSite& site, const Tensor& doutput, const Tensor& dcurrent,
@@ -119,13 +105,7 @@ void routing_backward(Stream stream, const RoutingSite& site, const Tensor& dout
   const SiteShape shape = require_backward(kOp, stream, site, doutput, gradients);
   require(kOp, "gradient of the current state", stream, dcurrent, {shape.n, shape.d}, shape.act);
   require_workspace(kOp, stream, workspace, routing_backward_workspace(stream.device, shape.d));
-  dispatch(
-      stream,
-      [&] {
-        cpu::routing_backward(shape.n, shape.d, site, doutput.data<float>(), dcurrent.data<float>(),
-                              gradients, workspace.data<float>());
-      },
-      [&] { cuda::routing_backward(stream, site, doutput, dcurrent, gradients, workspace); });
+  op_table(stream.device).routing_backward(stream, site, doutput, dcurrent, gradients, workspace);
 }
 
 void routing_backward_shared(Stream stream, std::span<const RoutingSite> sites,
@@ -157,13 +137,7 @@ void routing_backward_shared(Stream stream, std::span<const RoutingSite> sites,
   }
   require_workspace(kOp, stream, workspace, routing_backward_workspace(stream.device, rows[1]));
   if (dsources.empty()) return;
-  dispatch(
-      stream,
-      [&] {
-        cpu::routing_backward_shared(rows[0], rows[1], sites, doutputs, dsources, gradients,
-                                     workspace.data<float>());
-      },
-      [&] { cuda::routing_backward_shared(stream, sites, doutputs, dsources, gradients, workspace); });
+  op_table(stream.device).routing_backward_shared(stream, sites, doutputs, dsources, gradients, workspace);
 }
 
 }  // namespace depthroute::ops

@@ -1,17 +1,16 @@
-#include "kernels/cpu/kernels.h"
+#include "kernels/op_table.h"
 #include "kernels/ops/checks.h"
-#include "kernels/ops/ops.h"
 #include "kernels/profile.h"
 
 namespace depthroute::ops {
 
 int64_t attention_workspace(Device device, DType act, const AttentionShape& shape) {
-  return device == Device::cuda ? cuda::attention_workspace(act, shape) : cpu::attention_workspace(shape);
+  return op_table(device).attention_workspace(device, act, shape);
 }
 
 namespace {
 
-/// The type of the activations, everything forward and backward share checked.
+/// Checks what forward and backward share. Returns the dtype of the activations.
 DType require_attention(const char* op, Stream stream, const AttentionShape& shape, const Tensor& q,
                         const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
                         const Tensor& workspace) {
@@ -28,22 +27,13 @@ DType require_attention(const char* op, Stream stream, const AttentionShape& sha
   return act;
 }
 
-// A backend that needs no scratch may be given none.
-float* scratch(const Tensor& workspace) { return workspace.defined() ? workspace.data<float>() : nullptr; }
-
 }  // namespace
 
 void attention_forward(Stream stream, const AttentionShape& shape, const Tensor& q, const Tensor& k,
                        const Tensor& v, const Tensor& out, const Tensor& lse, const Tensor& workspace) {
   const ProfileScope profile("attention_forward");
   require_attention("attention_forward", stream, shape, q, k, v, out, lse, workspace);
-  dispatch(
-      stream,
-      [&] {
-        cpu::attention_forward(shape, q.data<float>(), k.data<float>(), v.data<float>(), v.row_stride(),
-                               out.data<float>(), lse.data<float>(), scratch(workspace));
-      },
-      [&] { cuda::attention_forward(stream, shape, q, k, v, out, lse, workspace); });
+  op_table(stream.device).attention_forward(stream, shape, q, k, v, out, lse, workspace);
 }
 
 void attention_backward(Stream stream, const AttentionShape& shape, const Tensor& dout, const Tensor& q,
@@ -57,14 +47,7 @@ void attention_backward(Stream stream, const AttentionShape& shape, const Tensor
   require(kOp, "dq", stream, dq, {n, shape.q_cols()}, act);
   require(kOp, "dk", stream, dk, {n, shape.kv_cols()}, act);
   require_strided(kOp, "dv", stream, dv, n, shape.kv_cols(), act);
-  dispatch(
-      stream,
-      [&] {
-        cpu::attention_backward(shape, dout.data<float>(), q.data<float>(), k.data<float>(), v.data<float>(),
-                                v.row_stride(), out.data<float>(), lse.data<float>(), dq.data<float>(),
-                                dk.data<float>(), dv.data<float>(), dv.row_stride(), scratch(workspace));
-      },
-      [&] { cuda::attention_backward(stream, shape, dout, q, k, v, out, lse, dq, dk, dv, workspace); });
+  op_table(stream.device).attention_backward(stream, shape, dout, q, k, v, out, lse, dq, dk, dv, workspace);
 }
 
 }  // namespace depthroute::ops
