@@ -3,7 +3,8 @@
   SPEC, DESIGN   every mention names a file that exists; a section after it (train/model/SPEC.md §3) is a heading
                  `## 3.` of that file; § stands nowhere else but in a specification, for its own sections
   Markdown       every relative link and its #anchor exist
-  README*.md     every source file named in `backticks` exists: from the root or from the README's folder
+  Markdown       every source file named in `backticks` exists, from the root or from the document's folder (not in CHANGELOG.md,
+                 which names what was)
 Usage: check_citations.py [ROOT]     ROOT is the repository of this script unless given. Exit status: 0, 1 broken, 2 usage.
 """
 import os
@@ -127,7 +128,7 @@ class Check:
             self.check_citations(name)
             if name.endswith(".md"):
                 self.check_links(name)
-            if base.startswith("README") and name.endswith(".md"):
+            if name.endswith(".md") and base != "CHANGELOG.md":
                 self.check_named_files(name)
         return self.broken
 

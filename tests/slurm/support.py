@@ -77,8 +77,8 @@ class Runs:
         self.source, self.bin, self.folder = source, bin_folder, folder
         self.environment = dict(environment, **mpi_settings(source), OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive",
                                 DEPTHROUTE_BIN=bin_folder)
-        self.run(f"{bin_folder}/depthroute-tokenize", f"{source}/LICENSE", f"{source}/README.md", "--output", f"{folder}/shards",
-                 "--val-fraction", "0.25")
+        texts = [f"{source}/{name}" for name in ("LICENSE", "README.md", "train/model/SPEC.md", "eval/SPEC.md")]
+        self.run(f"{bin_folder}/depthroute-tokenize", *texts, "--output", f"{folder}/shards", "--val-fraction", "0.25")
 
     def run(self, *words, environment=None, **more):
         return run(words, dict(self.environment, **(environment or {})), cwd=self.folder, **more)
