@@ -342,7 +342,8 @@ class Checks:
         program = shutil.which("shellcheck")
         if not program:
             return "SKIPPED: not installed"
-        scripts = [f"{self.source}/tools/slurm/{name}" for name in os.listdir(f"{self.source}/tools/slurm")]
+        scripts = [f"{self.source}/tools/slurm/{name}" for name in os.listdir(f"{self.source}/tools/slurm")
+                   if not name.endswith(".md")]
         result = subprocess.run([program, "-x", *scripts], capture_output=True, text=True, check=False)
         expect("shellcheck", result.returncode == 0, result)
         return f"content with {len(scripts)} scripts"
