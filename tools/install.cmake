@@ -14,7 +14,7 @@ set(share share/depthroute)
 # Every op test runs on whichever device DEPTHROUTE_TEST_DEVICE names; what has nothing to do with a device stays at home.
 get_property(op_tests DIRECTORY ${CMAKE_SOURCE_DIR}/tests/kernels PROPERTY BUILDSYSTEM_TARGETS)
 list(FILTER op_tests INCLUDE REGEX "^test_")
-list(REMOVE_ITEM op_tests test_arena test_fused_attention_plans test_op_checks test_vector_math)
+list(REMOVE_ITEM op_tests test_arena test_fused_attention_plans test_checks test_vector_math)
 set(model_tests test_model test_golden_adamw test_eval)
 set(programs depthroute-train depthroute-eval depthroute-tokenize depthroute-bench-ops depthroute-bench-step
              depthroute-compare-runs ${op_tests} ${model_tests})
