@@ -36,7 +36,7 @@ for part in '"record": 1' '"name": "model golden fp32", "result": "passed", "fig
   grep -q -F "$part" "$folder/whole.json" || fail "the record lacks $part"
 done
 if command -v mpirun >/dev/null; then
-  grep -q -F '"name": "two processes: losses", "result": "passed"' "$folder/whole.json" || fail "two processes were not compared with one"
+  grep -q -F '"name": "two ranks: losses", "result": "passed"' "$folder/whole.json" || fail "two ranks were not compared with one"
 fi
 python3 -m json.tool "$folder/whole.json" >/dev/null || fail "the record is no JSON"
 
