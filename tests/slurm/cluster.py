@@ -24,7 +24,7 @@ SlurmdPort={slurmd_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-# A requeued job waits until its first credential is worthless: 120 s unless told.
+# A requeued job waits until its first credential has expired; the default is 120 s.
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -32,7 +32,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
-# PMIx's sockets, which two Slurms in /tmp would take from each other.
+# PMIx's sockets: two Slurms would share those in /tmp.
 TmpFS={folder}/tmp
 PlugStackConfig={folder}/plugstack.conf
 ProctrackType=proctrack/linuxproc
@@ -58,7 +58,7 @@ PartitionName=low Nodes={node} PriorityTier=1 GraceTime=30 PreemptMode=REQUEUE
 
 
 class Unavailable(Exception):
-    """This machine has no Slurm, or lets nobody start one."""
+    """This machine has no Slurm, or does not allow starting one."""
 
 
 def find(program):
@@ -95,7 +95,7 @@ def processes_of(folder):
 
 
 def stop_everything(folder):
-    # Daemons that are killed in the middle of a job's end may have started one more process: look again.
+    # Daemons killed while a job ends may have started one more process: look again.
     for _ in range(20):
         ids = processes_of(folder)
         if not ids:

@@ -1,4 +1,4 @@
-"""What the tests of tools/slurm/ share: a tiny model, its data, and what makes two runs the same."""
+"""Shared by the tests of tools/slurm/: a tiny model, its data, and comparing two runs."""
 import glob
 import json
 import os
@@ -21,13 +21,13 @@ def run(words, environment, check=True, **more):
 
 
 def mpi_settings(source):
-    """Several processes on few cores, from the file that the scripts read as well."""
+    """Settings for several ranks on few cores, from the file that the scripts read too."""
     lines = read_text(f"{source}/tools/mpi_one_machine.env").splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def wait_until(what, ready, seconds=120):
-    """Polls; returns what ready() says."""
+    """Polls ready() and returns its result."""
     deadline = time.monotonic() + seconds
     while True:
         answer = ready()
@@ -48,7 +48,7 @@ def read_bytes(path):
 
 
 def tensors_below(folder):
-    """Bytes by name. A tensor may be in parts, `name[begin:end]`, each in another file."""
+    """Bytes by name. A tensor may be split into `name[begin:end]` over several files."""
     parts = {}
     for path in glob.glob(f"{folder}/**/*.safetensors", recursive=True):
         content = read_bytes(path)
