@@ -1,6 +1,5 @@
-"""A Slurm of one's own: munged, slurmctld and one slurmd, of the current user, on free ports, with all its files in one new
-folder. It knows nothing of a Slurm the machine may have, nor the other way round. Everything is stopped, by process id, however
-the program ends: a keeper process outlives it for that."""
+"""A private Slurm: munged, slurmctld and one slurmd of the current user, on free ports, with all files in one new folder. It is
+independent of any Slurm on the machine. Everything is stopped by process id however the program ends: a keeper process outlives it."""
 import os
 import pwd
 import re

@@ -1,5 +1,5 @@
-"""Stand-ins for Slurm, mpirun and depthroute's programs, with which the scripts of tools/slurm/ run in milliseconds and meet what
-a real cluster does once a year. Each is a few lines of bash that obey variables of the environment."""
+"""Stand-ins for Slurm, mpirun and depthroute's programs, so that the scripts of tools/slurm/ run in milliseconds and meet what a
+real cluster does once a year. Each is a few lines of bash controlled by environment variables."""
 import os
 import shutil
 import subprocess
