@@ -18,6 +18,7 @@ list(REMOVE_ITEM op_tests test_arena test_fused_attention_plans test_checks test
 set(model_tests test_model test_golden_adamw test_eval)
 set(programs depthroute-train depthroute-eval depthroute-tokenize depthroute-bench-ops depthroute-bench-step
              depthroute-compare-runs ${op_tests} ${model_tests})
+add_dependencies(gpu_tests ${programs})  # the test of gpu_check.sh installs them
 
 # DT_RPATH, which unlike DT_RUNPATH also applies to the libraries of libraries.
 foreach(program ${programs})
