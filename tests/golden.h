@@ -1,4 +1,4 @@
-// Reading the golden cases (SPEC §7): a model folder plus expected.h5, all float64.
+// Reads the golden cases (tests/golden/README.md): a model folder plus expected.h5, all float64.
 #pragma once
 
 #include <hdf5.h>

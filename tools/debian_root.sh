@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs a command in a minimal Debian of another version, on a clean clone of this repository's HEAD. Needs root.
 #   tools/debian_root.sh [--again] 12|13 [COMMAND [ARGUMENTS]]     (bookworm or trixie are understood as well)
-# COMMAND is tools/test.sh unless named. The Debian lies in build/debian-<codename>/ and is made by debootstrap when it is not
-# there; what a command installs in it stays. The clone is made anew every time; with --again the one of the last call is used
-# as that left it. `rm -r build/debian-<codename>` is safe at any time but while a command runs.
-# Everything happens in namespaces of its own: nothing is ever mounted for the rest of the machine, and when this script ends, however
-# it ends, its mounts and all processes it started are gone.
-#   DEPTHROUTE_DEBIAN_ROOTS    folder of the roots, if not build/
-#   DEPTHROUTE_DEBIAN_MIRROR   where packages come from, if not from the Debian mirror in this machine's apt sources
-# Exit status: the command's; 2 where this machine does not allow it.
+# COMMAND defaults to tools/test.sh. The Debian lies in build/debian-<codename>/; debootstrap makes it if it is missing, and what
+# a command installs in it stays. Every call clones anew; --again keeps the clone as the last call left it. Unless a command is
+# running, `rm -r build/debian-<codename>` is safe.
+# Everything happens in private namespaces: nothing is mounted for the rest of the machine, and however this script ends, its mounts
+# and all processes it started are gone.
+#   DEPTHROUTE_DEBIAN_ROOTS    folder of the roots; default build/
+#   DEPTHROUTE_DEBIAN_MIRROR   package mirror; default the Debian mirror in this machine's apt sources
+# Exit status: the command's, or 2 if this machine does not allow it.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 clone=depthroute  # below the root
@@ -58,7 +58,7 @@ make_root() { # ROOT CODENAME MIRROR [KEYRING]
     echo "debian_root.sh: debootstrap failed, see $root.log: $(tail -n 1 "$root.log")" >&2
     return 1
   fi
-  # apt as it is set up here: proxies, and which dates it checks. No service starts when it is installed.
+  # Copies this machine's apt settings for proxies and date checks. policy-rc.d keeps installed services from starting.
   apt-config dump | grep -E '^Acquire::(https?::.*Proxy|Check-|Retries)' >"$root.incomplete/etc/apt/apt.conf.d/90host" || true
   [[ -z ${4:-} ]] || cp "$4" "$root.incomplete/etc/apt/trusted.gpg.d/"
   printf '#!/bin/sh\nexit 101\n' >"$root.incomplete/usr/sbin/policy-rc.d"
@@ -86,9 +86,9 @@ esac
 shift
 [[ $# -gt 0 ]] || set -- tools/test.sh
 [[ $EUID -eq 0 ]] || refuse "only root may mount and change its root: run it through sudo"
-command -v apt-get >/dev/null || refuse "needs a Debian or Ubuntu machine, which knows a package mirror: there is no apt-get here"
+command -v apt-get >/dev/null || refuse "there is no apt-get here: run it on a Debian or Ubuntu machine"
 
-# Runs its arguments as the first process of new namespaces, and ends all of them with itself.
+# Runs its arguments as the first process of new namespaces, which end with this script.
 in_namespaces() {
   setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
     bash "$here/tools/debian_root.sh" --inside "$@" <&0 &
@@ -112,7 +112,7 @@ if ! reason=$({ mknod "$probe/null" c 1 3 && : >"$probe/null" && in_namespaces c
 fi
 rm -rf --one-file-system "$probe"
 
-# REPO_URI of the first source that calls itself Debian: known once apt has its lists.
+# Prints a field of the first apt source labelled Debian; empty until apt has its lists.
 debian_source() { # FIELD
   apt-get indextargets --format "\$(LABEL)|\$($1)" 'Created-By: Packages' | sed -n 's/^Debian|//p' | sed -n '1p'
 }
@@ -122,7 +122,7 @@ if [[ ! -d $root ]]; then
   [[ -n $(debian_source REPO_URI) ]] || apt-get update -qq
   command -v debootstrap >/dev/null ||
     { apt-get update -qq && apt-get install -y -qq --no-install-recommends debootstrap debian-archive-keyring >/dev/null; } ||
-    refuse "debootstrap is not installed and could not be"
+    refuse "debootstrap is missing and could not be installed"
   mirror=${DEPTHROUTE_DEBIAN_MIRROR:-$(debian_source REPO_URI)}
   [[ -n $mirror ]] || refuse "this machine's apt sources name no Debian mirror: set DEPTHROUTE_DEBIAN_MIRROR to one's address"
   keyring=$(debian_source SIGNED_BY)
@@ -131,13 +131,13 @@ if [[ ! -d $root ]]; then
   for name in http_proxy https_proxy; do [[ -z ${!name:-} ]] || export "${name?}"; done
   in_namespaces make_root "$root" "$codename" "$mirror" "$keyring"
 fi
-# Names and hosts are this machine's; its network is shared.
+# The network is shared, so are the names of hosts.
 for file in /etc/resolv.conf /etc/hosts; do cp -L --remove-destination "$file" "$root$file"; done
 
 if ! $again || [[ ! -d $root/$clone ]]; then
   rm -rf --one-file-system "${root:?}/$clone"
   git clone --quiet --no-hardlinks "$here" "$root/$clone"
-  [[ -z $(git -C "$here" status --porcelain) ]] || echo "debian_root.sh: what is not committed is left out"
+  [[ -z $(git -C "$here" status --porcelain) ]] || echo "debian_root.sh: uncommitted changes are left out"
 fi
 echo "debian_root.sh: Debian $(cat "$root/etc/debian_version"), commit $(git -C "$root/$clone" rev-parse --short HEAD): $*"
 in_namespaces run_inside "$root" "$@"

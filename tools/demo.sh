@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# From a fresh Debian or Ubuntu machine to a trained routing model, a wrapped plain model, and ablations of both in HDF5:
+# Takes a fresh Debian or Ubuntu machine to a trained routing model, a wrapped plain model, and ablations of both in HDF5:
 #   tools/demo.sh                 real English text (Debian's dict-gcide, the GNU Collaborative International Dictionary)
-#   tools/demo.sh TEXT_FILE       any text file of yours, 200 kB or more
-# Everything it makes is under build/; running it again starts over. About ten minutes on 2 cores, installation included.
+#   tools/demo.sh TEXT_FILE       any text file of at least 200 kB
+# Writes only under build/; a second run starts over. About ten minutes on 2 cores, installation included.
 set -euo pipefail
 cd_to=$(dirname "$0")/..
 text=${1:-}
@@ -15,7 +15,7 @@ if [[ -n "$text" ]]; then
   text=$(realpath "$text")
   size=$(stat -c %s "$text")
   if [[ $size -lt 200000 ]]; then
-    echo "demo.sh: '$text' has $size bytes, too few to train and validate on: give 200000 or more" >&2
+    echo "demo.sh: '$text' has $size bytes, too few to train and validate on: give a file of at least 200000" >&2
     exit 2
   fi
 fi
@@ -40,7 +40,7 @@ if [[ -z "$text" ]]; then
   text=$demo/gcide.txt
   gzip -dc </usr/share/dictd/gcide.dict.dz >"$text"
 fi
-# One percent for validation, and at least what the evaluation reads: 64 windows of 256.
+# One percent for validation, but at least the 64 windows of 256 tokens that the evaluation reads.
 fraction=$(awk -v size="$(stat -c %s "$text")" 'BEGIN { f = 20000 / size; print (f > 0.01 ? f : 0.01) }')
 $bin/depthroute-tokenize "$text" --output "$demo/shards" --val-fraction "$fraction"
 
@@ -58,7 +58,7 @@ done
 kill -KILL "$trainer" 2>/dev/null || true
 wait "$trainer" 2>/dev/null || true
 trap - EXIT
-echo "killed; what is there: $(ls "$demo/attnres/checkpoints" | tr '\n' ' ')"
+echo "killed; left behind: $(ls "$demo/attnres/checkpoints" | tr '\n' ' ')"
 
 step "run the same command again: it resumes from the newest whole checkpoint"
 "${train[@]}"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Proves an installed depthroute on a machine with a GPU, measures it, and leaves a record:
+# Checks an installed depthroute on a machine with a GPU, measures it, and writes a record:
 #   cmake --install build/release --prefix DIR      where it was built; DIR can then be copied to the machine with the GPU
 #   DIR/share/depthroute/gpu_check.sh [--prefix DIR] [--out FILE.json] [--quick] [--device cuda|cpu] [--skip-speed]
-# Needs bash, coreutils, sed, grep, cuBLASLt, cuDNN and a driver; PyTorch, if there, is measured beside it. Goes on after failures and ends
-# with "N passed, M failed, K skipped"; exit status 1 if anything failed. --quick takes under three minutes; --device cpu
-# compares the CPU with itself and tries the script.
-set -o pipefail # and nothing that would end the script before its record
+# Needs bash, coreutils, sed, grep, cuBLASLt, cuDNN and a driver; measures PyTorch too if installed. Continues after failures and
+# ends with "N passed, M failed, K skipped"; exit status 1 if anything failed. --quick takes under three minutes. --device cpu
+# compares the CPU with itself, to try the script.
+set -o pipefail # not -e: the script must reach its record
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
@@ -31,7 +31,7 @@ done
 [[ $device == cuda || $device == cpu ]] || usage
 [[ -n $prefix || ! -d $here/../../bin ]] || prefix=$here/../..
 if [[ -z $prefix || ! -x $prefix/bin/depthroute-train || ! -r $prefix/share/depthroute/op_tests ]]; then
-  say "gpu_check.sh: '${prefix:-.}' is no installed depthroute: run cmake --install BUILD --prefix DIR, then give --prefix DIR" >&2
+  say "gpu_check.sh: '${prefix:-.}' is not an installed depthroute: run cmake --install BUILD --prefix DIR, then give --prefix DIR" >&2
   exit 2
 fi
 prefix=$(cd "$prefix" && pwd)
@@ -45,19 +45,19 @@ trap 'rm -rf "$work" "$out.part"' EXIT
 
 export DEPTHROUTE_TEST_DEVICE=$device DEPTHROUTE_GOLDEN_DIR=$share/golden DEPTHROUTE_SOURCE_DIR=$share
 export DEPTHROUTE_BIN_DIR=$bin TEST_TMPDIR=$work
-# Threads that wait for work sleep: the CPU's share of this may run beside others.
+# Idle threads sleep: the CPU runs may share the machine.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
-# ---- how much of everything
+# ---- sizes
 if $quick; then
   steps=24 last_steps=12 batch=4 resume_steps=12 sequences=4 draws=200
 else
   steps=200 last_steps=50 batch=16 resume_steps=40 sequences=64 draws=10000
 fi
-# Bounds, in nats unless said. The same seeds, data and float32 differ by rounding alone, which training magnifies: with two
-# kernels of OpenBLAS on one CPU, losses part by 2e-7 in the first 20 of the 200 steps and by 6e-3 over all of them, the mean of
-# the last 50 by 2.4e-4; cells and tokens of an evaluation by 4e-6. bfloat16 has no twin on the CPU: its bounds are what the
-# format's eight bits lead one to expect.
+# Bounds, in nats unless stated. With the same seed, data and float32, runs differ by rounding alone, which training magnifies.
+# Between two of OpenBLAS's kernel sets on one CPU, losses differed by 2e-7 in the first 20 of 200 steps and by 6e-3 over all, the
+# mean of the last 50 by 2.4e-4; cells and tokens of an evaluation by 4e-6. bfloat16 has no counterpart on the CPU: its bounds are
+# what eight bits lead one to expect.
 early=20 early_bound=1e-5 curve_bound=0.03 mean_bound=3e-3 bf16_bound=0.03
 eval_bound=1e-4 eval_bf16_bound=0.05 # of max(1, value): effects, KL, mass, mean weights; float32: also the NLL of every token
 
@@ -94,7 +94,7 @@ section "checks"
 printf '%-34s %-8s %12s %10s  %s\n' check result figure bound note
 if $usable; then finish passed "" "" "${description:0:70}"; else finish FAILED "" "" "$description"; fi
 
-# ---- operations, model, evaluation: the test programs, on this device
+# ---- operations, model, evaluation: the test programs on this device
 mapfile -t op_tests <"$share/op_tests"
 mapfile -t model_tests <"$share/model_tests"
 if $usable; then
@@ -107,7 +107,7 @@ if $usable; then
   done
 fi
 
-# ---- training: the demo's shape on this project's own sources, one byte a token
+# ---- training: the demo's shape on this project's own sources, one token per byte
 train_command() { # NAME DEVICE PRECISION OVERRIDE...: into `command`
   local settings=("device=$2" "precision=$3" "output=$work/$1" "data.train=[$work/shards/train.bin]"
     "data.val=[$work/shards/val.bin]" "validate.every=0" "log.every=1" "train.global_batch=$batch" "train.micro_batch=$batch"
@@ -120,7 +120,7 @@ train() { # NAME DEVICE PRECISION OVERRIDE...
   train_command "$@"
   run 600 "$work/$1.log" "${command[@]}"
 }
-# train_check NAME RUN DEVICE PRECISION OVERRIDE...: the run itself, as a line of its own.
+# train_check NAME RUN DEVICE PRECISION OVERRIDE...: the run itself is one check.
 train_check() {
   begin "$1"
   local status=0
@@ -151,8 +151,8 @@ elif train_check "train cpu fp32" cpu cpu fp32; then
   fi
 fi
 
-# ---- the same bits again: stopped and resumed, replayed from a graph, recomputed
-# Starts a run, stops it by SIGTERM once half of its steps are logged, and starts it again.
+# ---- same bits: stopped and resumed, repeated, replayed from a graph, recomputed
+# Starts a run, stops it by SIGTERM once half of its steps are logged, and resumes it.
 stop_and_resume() { # RUN PRECISION
   local metrics=$work/$1/metrics.jsonl lines=() pid status=0 limit=$((SECONDS + 300))
   train_command "$1" "$device" "$2" "${same[@]}"
@@ -199,28 +199,28 @@ if $usable && [[ -r $work/shards/train.bin ]]; then
   done
 fi
 
-# ---- several processes: NCCL's calls with one of them, and two that share the device and exchange through the host
+# ---- several ranks: one rank with NCCL's calls, and two that share the device and exchange through the host
 if $usable && [[ -r $work/shards/train.bin ]]; then
   # A step is the same tree of two parts in all three runs.
   parts=(deterministic=true distributed.shards=2 "train.micro_batch=$((batch / 2))" "train.steps=$resume_steps" "optimizer.warmup=3")
-  begin "nccl, one process"
+  begin "nccl, one rank"
   if [[ $device != cuda ]]; then
-    finish skipped "" "" "of GPUs only"
+    finish skipped "" "" "for GPUs only"
   elif ! train alone "$device" bf16 "${parts[@]}"; then
     finish FAILED "" "" "the run without NCCL" "$work/alone.log"
   elif train nccl "$device" bf16 "${parts[@]}" distributed.backend=nccl; then
     finish passed "" "" ""
-    compare_check "nccl, one process: losses" losses "$work/nccl/metrics.jsonl" "$work/alone/metrics.jsonl" --bound 0
+    compare_check "nccl, one rank: losses" losses "$work/nccl/metrics.jsonl" "$work/alone/metrics.jsonl" --bound 0
   elif grep -q "built without NCCL\|NCCL cannot be loaded" "$work/nccl.log"; then
     finish skipped "" "" "$(tail -n 1 "$work/nccl.log")"
   else
     finish FAILED "" "" "the run with NCCL" "$work/nccl.log"
   fi
-  begin "two processes, one device"
+  begin "two ranks, one device"
   if ! command -v mpirun >/dev/null; then
     finish skipped "" "" "there is no mpirun"
   elif ! train one "$device" fp32 "${parts[@]}"; then
-    finish FAILED "" "" "the run of one process" "$work/one.log"
+    finish FAILED "" "" "the run with one rank" "$work/one.log"
   else
     train_command two "$device" fp32 "${parts[@]}" distributed.backend=mpi
     set -a
@@ -229,9 +229,9 @@ if $usable && [[ -r $work/shards/train.bin ]]; then
     export HOME=${HOME:-$work} # Open MPI 5 does not start without one
     if run 600 "$work/two.log" mpirun -n 2 "${command[@]}"; then
       finish passed "" "" ""
-      compare_check "two processes: losses" losses "$work/two/metrics.jsonl" "$work/one/metrics.jsonl" --bound 0
+      compare_check "two ranks: losses" losses "$work/two/metrics.jsonl" "$work/one/metrics.jsonl" --bound 0
     else
-      finish FAILED "" "" "the run of two processes" "$work/two.log"
+      finish FAILED "" "" "the run with two ranks" "$work/two.log"
     fi
   fi
 fi
@@ -247,7 +247,7 @@ evaluate_check() { # NAME DEVICE PRECISION
   local status=0
   evaluate "$@" || status=$?
   if [[ $status -eq 0 ]]; then
-    finish passed "" "" "51 cells and their controls, $sequences sequences"
+    finish passed "" "" "51 cells and the known answers, $sequences sequences"
   else
     finish FAILED "" "" "$(describe_status $status)" "$work/$1.log"
   fi
@@ -267,7 +267,7 @@ $quick && sanitize_limit=90
 sanitize() { # TOOL PROGRAM
   begin "$1 ${2#test_}"
   if [[ $device != cuda ]]; then
-    finish skipped "" "" "of GPUs only"
+    finish skipped "" "" "for GPUs only"
     return
   elif [[ -z $sanitizer ]]; then
     finish skipped "" "" "compute-sanitizer is not installed"
@@ -287,7 +287,7 @@ if $usable; then
 fi
 
 # ---- speed
-measure() { # NAME LIMIT COMMAND...: prints what the command prints
+measure() { # NAME LIMIT COMMAND...: prints the command's output
   begin "$1"
   local status=0 log=$work/speed.log
   run "$2" "$log" "${@:3}" || status=$?

@@ -1,4 +1,4 @@
-# What gpu_check.sh is made of: time limits, the table, the record. Sourced, never run. Bash, coreutils and grep only.
+# Functions of gpu_check.sh: time limits, the table, the record. Sourced, never run. Needs bash, coreutils and grep only.
 
 names=() results=() figures=() bounds=() notes=() durations=()
 passed=0 failed=0 skipped=0
@@ -6,7 +6,7 @@ passed=0 failed=0 skipped=0
 say() { printf '%s\n' "$*"; }
 section() { printf '\n== %s\n' "$*"; }
 
-# run LIMIT LOG COMMAND...: its status, 124 or 137 where it ran into the limit of LIMIT seconds.
+# run LIMIT LOG COMMAND...: returns the command's status, or 124 or 137 if it exceeded LIMIT seconds.
 run() {
   local limit=$1 log=$2
   shift 2
@@ -16,13 +16,13 @@ run() {
 
 describe_status() {
   case $1 in
-    124 | 137) say "ran into its time limit" ;;
+    124 | 137) say "exceeded its time limit" ;;
     127) say "could not be started" ;;
     *) say "exit status $1" ;;
   esac
 }
 
-# A line of the table. begin NAME; ...; finish passed|FAILED|skipped FIGURE BOUND NOTE [LOG]
+# One line of the table: begin NAME; ...; finish passed|FAILED|skipped FIGURE BOUND NOTE [LOG]
 begin() { check=$1 check_began=$SECONDS; }
 finish() {
   local result=$1 log=${5:-}
@@ -39,7 +39,7 @@ finish() {
   fi
 }
 
-# Words in a gtest log: "[  PASSED  ] 12 tests." -> 12; 0 where there is no such line.
+# Words in a gtest log: "[  PASSED  ] 12 tests." -> 12; 0 if there is no such line.
 gtest_count() {
   local line count=0
   while IFS= read -r line; do
@@ -48,7 +48,7 @@ gtest_count() {
   say "$count"
 }
 
-# gtest_check NAME LIMIT PROGRAM [FILTER]: the figure is how many of its tests failed. No line where no test fits the filter.
+# gtest_check NAME LIMIT PROGRAM [FILTER]: the figure is the number of failed tests. Prints no line if no test matches the filter.
 gtest_check() {
   local name=$1 limit=$2 program=$3 filter=${4:-*} log=$work/${1// /_}.log status=0 good bad ignored note
   begin "$name"
@@ -66,7 +66,7 @@ gtest_check() {
   fi
 }
 
-# compare_check NAME ARGUMENTS...: what depthroute-compare-runs says of two runs.
+# compare_check NAME ARGUMENTS...: compares two runs with depthroute-compare-runs.
 compare_check() {
   local name=$1 output status=0
   shift
@@ -81,13 +81,13 @@ compare_check() {
   if [[ $status -eq 0 ]]; then finish passed "$figure" "$bound" "$where"; else finish FAILED "$figure" "$bound" "$where"; fi
 }
 
-# same_bits NAME FOLDER_A FOLDER_B NOTE: weights and moments of two checkpoints; the figure is how many files differ.
+# same_bits NAME FOLDER_A FOLDER_B NOTE: compares weights and moments of two checkpoints; the figure is the number of files that differ.
 same_bits() {
   local name=$1 a=$2 b=$3 note=$4 differing=0 file sum_a sum_b
   begin "$name"
   for file in model/model.safetensors optimizer.safetensors; do
     if [[ ! -r $a/$file || ! -r $b/$file ]]; then
-      finish FAILED "" 0 "$file is missing: a run did not get there"
+      finish FAILED "" 0 "$file is missing: a run did not finish"
       return
     fi
     read -r sum_a _ <<<"$(sha256sum "$a/$file")"
@@ -102,7 +102,7 @@ json_string() {
   text=${text//\\/\\\\} text=${text//\"/\\\"} text=${text//$'\t'/ } text=${text//$'\n'/ }
   printf '"%s"' "${text//[[:cntrl:]]/}"
 }
-# A number as it is, nothing as null, anything else as a string.
+# Prints a number as it is, an empty text as null, anything else as a string.
 json_value() {
   if [[ -z $1 ]]; then
     printf 'null'
@@ -112,7 +112,7 @@ json_value() {
     json_string "$1"
   fi
 }
-# Files of JSON objects, one a line -> an array; lines that are none are left out.
+# Prints files of JSON objects, one per line, as an array; skips other lines.
 json_lines() {
   local file line separator=""
   printf '['
@@ -127,7 +127,7 @@ json_lines() {
   printf ']'
 }
 
-# write_record FILE: uses what gpu_check.sh found out about the machine.
+# write_record FILE: uses the variables of gpu_check.sh.
 write_record() {
   local i separator="" key
   {

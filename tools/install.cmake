@@ -1,25 +1,26 @@
-# cmake --install BUILD --prefix DIR: a tree that can be moved to another machine. bin/ has the programs, the benchmarks and
-# the tests that run on a device; lib/ every shared library they need but the C library's own, CUDA's and the driver's;
-# share/depthroute/ presets, golden cases, the text gpu_check.sh trains on, and gpu_check.sh itself. The other machine needs a
-# C library no older than this one's and, for builds with CUDA, cuBLASLt, cuDNN and a driver.
-# MPI's library is among those in lib/, so that one process runs where there is no MPI. Several processes need the machine's own
-# mpirun or srun, and its plugins, of the same series (Open MPI 4.1 for a build with 4.1); remove lib/libmpi* and lib/libopen-* to
-# have its library as well. NCCL is looked for when a program first uses it.
+# cmake --install BUILD --prefix DIR makes a tree that can be moved to another machine. bin/ has the programs, the benchmarks and
+# the tests that run on a device; lib/ every shared library they need except the C library's, CUDA's and the driver's;
+# share/depthroute/ presets, golden cases, gpu_check.sh and the text it trains on. The other machine needs a C library no older than
+# this one's and, for builds with CUDA, cuBLASLt, cuDNN and a driver.
+# lib/ includes MPI's library, so that one rank runs without MPI. Several ranks need the machine's own mpirun or srun, and its
+# plugins, of the same series (Open MPI 4.1 for a build with 4.1); remove lib/libmpi* and lib/libopen-* to use its library too.
+# Programs look for NCCL when they first use it.
 if(DEPTHROUTE_FUZZ)
   return()
 endif()
 
 set(share share/depthroute)
 
-# Every op test runs on whichever device DEPTHROUTE_TEST_DEVICE names; what has nothing to do with a device stays at home.
+# Op tests run on the device that DEPTHROUTE_TEST_DEVICE names; those that use no device are not installed.
 get_property(op_tests DIRECTORY ${CMAKE_SOURCE_DIR}/tests/kernels PROPERTY BUILDSYSTEM_TARGETS)
 list(FILTER op_tests INCLUDE REGEX "^test_")
-list(REMOVE_ITEM op_tests test_arena test_fused_attention_plans test_op_checks test_vector_math)
+list(REMOVE_ITEM op_tests test_arena test_fused_attention_plans test_checks test_vector_math)
 set(model_tests test_model test_golden_adamw test_eval)
 set(programs depthroute-train depthroute-eval depthroute-tokenize depthroute-bench-ops depthroute-bench-step
              depthroute-compare-runs ${op_tests} ${model_tests})
+add_dependencies(gpu_tests ${programs})  # the test of gpu_check.sh installs them
 
-# DT_RPATH, which unlike DT_RUNPATH also holds for the libraries that libraries need.
+# DT_RPATH, which unlike DT_RUNPATH also applies to the libraries of libraries.
 foreach(program ${programs})
   target_link_options(${program} PRIVATE LINKER:--disable-new-dtags)
   set_target_properties(${program} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
@@ -40,7 +41,7 @@ install(RUNTIME_DEPENDENCY_SET libraries
   LIBRARY DESTINATION lib
   FRAMEWORK DESTINATION lib)
 
-# Some libraries name folders of their distribution, as Open MPI 4's do, and with that no longer look where the program does.
+# Some libraries, like Open MPI 4's, carry run paths of their distribution and then ignore the program's.
 install(CODE "
   file(GLOB libraries \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/lib/lib*.so*\")
   foreach(library IN LISTS libraries)
@@ -57,7 +58,7 @@ install(FILES tools/slurm/common.sh DESTINATION ${share}/slurm)
 install(DIRECTORY configs/ DESTINATION ${share}/configs FILES_MATCHING PATTERN "*.yaml" PATTERN "base" EXCLUDE)
 install(DIRECTORY tests/golden/ DESTINATION ${share}/golden)
 
-# Lists of the tests, the commit as it stands when this is installed, and a text to train on.
+# Lists of the tests, the commit at the time of installation, and a text to train on.
 install(CODE "
   set(source \"${CMAKE_SOURCE_DIR}\")
   set(share \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${share}\")

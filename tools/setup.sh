@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Installs what depthroute needs and this machine lacks, from the distribution's own packages (Debian 12 or newer, Ubuntu
-# 24.04 or newer). Where CUDA is installed, also the headers of cudnn-frontend (MIT licence, a Python package that ships
-# them), for this user. Safe to run again: with nothing missing it does nothing and needs no privileges.
-#   tools/setup.sh            to build, train, evaluate and test
-#   tools/setup.sh --demo     also the English text tools/demo.sh trains on
+# Installs the packages that depthroute needs and this machine lacks, from the distribution (Debian 12 or newer, Ubuntu 24.04
+# or newer). If CUDA is installed, also the headers of cudnn-frontend (MIT licence), for this user. Safe to run again: with
+# nothing missing it does nothing and needs no privileges.
+#   tools/setup.sh            what building, training, evaluating and testing need
+#   tools/setup.sh --demo     also the English text that tools/demo.sh trains on
 set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config git ca-certificates
-  libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libxxhash-dev
+  libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev
   libhdf5-dev libopenblas-openmp-dev
-  libopenmpi-dev openmpi-bin                               # several processes
+  libopenmpi-dev openmpi-bin                               # MPI: several ranks
   libgtest-dev libbenchmark-dev clang-format ccache        # tests, benchmarks, style
   clang libclang-rt-dev                                    # fuzzing (libFuzzer)
   python3 python3-h5py strace                              # results are read back, programs killed, in tests
 )
-# Slurm itself, which tests of the job scripts start on this machine. Without it they are skipped.
+# The tests of the job scripts start a Slurm on this machine; without these packages they are skipped.
 slurm_packages=(slurm-wlm slurm-client slurmd slurmctld munge libpmix2)
 for argument in "$@"; do
   case "$argument" in
@@ -39,7 +39,7 @@ install_packages() {
   fi
   if [[ $EUID -ne 0 ]]; then
     if ! command -v sudo >/dev/null; then
-      echo "setup.sh: packages are missing and neither root nor sudo is at hand; ask for: ${missing[*]}" >&2
+      echo "setup.sh: packages are missing, and this is neither root nor is there sudo; ask an administrator for: ${missing[*]}" >&2
       exit 1
     fi
     as_root=(sudo)
@@ -51,8 +51,8 @@ install_packages() {
     >/dev/null
 }
 
-# The headers alone, of one checked file, whatever the Python and processor of this machine; kernels/cuda/cudnn.cmake
-# looks for them in the same place. Without them the build uses attention kernels of its own, so nothing here is fatal.
+# Takes the headers from one wheel with a fixed checksum, whatever this machine's Python and processor; kernels/cuda/cudnn.cmake
+# looks for them in the same folder. Without them the build uses its own attention kernels, so no failure here is fatal.
 install_cudnn_frontend() {
   local version=1.23.0
   local sha256=7bdae232a3071501012611fab14aae34dd16983205e56d3c1641317910fdd385
@@ -72,14 +72,14 @@ install_cudnn_frontend() {
     echo "setup: cudnn-frontend $version installed in $folder"
   else
     echo "setup: cudnn-frontend $version could not be fetched ($(grep -m 1 ERROR "$work/errors")); without it attention on" \
-      "GPUs runs on depthroute's own kernels, which are slower: run setup.sh again when a Python package index is in reach" >&2
+      "GPUs runs on depthroute's own kernels, which are slower: run setup.sh again when a Python package index can be reached" >&2
   fi
   rm -rf "$work"
 }
 
 install_packages "${packages[@]}"
 if ! (install_packages "${slurm_packages[@]}"); then
-  echo "setup: Slurm could not be installed; what tests it will be skipped" >&2
+  echo "setup: Slurm could not be installed; its tests will be skipped" >&2
 fi
 if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then install_cudnn_frontend; fi
 echo "setup: everything needed is installed"

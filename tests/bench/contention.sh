@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# What a training step takes beside other busy processes, with OpenMP threads that sleep while they wait (what the programs
-# set by themselves) and with threads that spin (GCC's default):
-#   contention.sh [BIN]       BIN: folder of depthroute-bench-job, else build/release/bin
-# As many threads as there are cores. Both policies beside none, one and two busy processes, all six in turns; medians.
-# Meant for a machine that does nothing else, where it takes two minutes: it prints the load it found. On one that is
-# busy already, spinning threads take so long that a run is cut off after a minute, and counted out.
+# Measures a training step beside other busy processes, with OpenMP threads that sleep while they wait (the programs' default) and
+# with threads that spin (GCC's default):
+#   contention.sh [BIN]       BIN: folder of depthroute-bench-job, default build/release/bin
+# One thread per core. Both policies beside none, one and two busy processes, in turns; medians. Takes two minutes on an idle
+# machine, and prints the load it found. On a busy one spinning threads are so slow that a run is cut off after a minute and left out.
 #   DEPTHROUTE_BENCH_ROUNDS   turns (5)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=${1:-$here/../../build/release/bin}
 job=$(realpath "$bin")/depthroute-bench-job
-[[ -x $job ]] || { echo "contention.sh: $job is not here: build it, or name its folder" >&2; exit 2; }
+[[ -x $job ]] || { echo "contention.sh: there is no $job: build it, or name its folder" >&2; exit 2; }
 rounds=${DEPTHROUTE_BENCH_ROUNDS:-5}
 results=$(mktemp "${TMPDIR:-/tmp}/depthroute-contention.XXXXXX")
 busy=()

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# What more processes bring, and what saving beside training costs, on the CPUs of this machine, as ratios:
-#   scaling.sh [BIN]          BIN: folder of depthroute-bench-job, else build/release/bin
-# 1, 2 and 4 processes of one thread take turns, each with the same work per process; "alone" are two jobs of one process side
-# by side: what the machine gives two busy cores that exchange nothing. Then checkpoints beside training with a core left idle,
-# and with none. Ends within four minutes; what there was no time for is left out. Meant for a machine that does nothing else.
+# Measures weak scaling over ranks and the cost of saving while training, on this machine's CPUs, as ratios:
+#   scaling.sh [BIN]          BIN: folder of depthroute-bench-job, default build/release/bin
+# Jobs of 1, 2 and 4 ranks of one thread take turns, each with the same work per rank. "alone" is two jobs of one rank side by side:
+# what two busy cores reach that exchange nothing. Then checkpoints beside training, with a core left idle and with none. Ends within
+# four minutes and leaves out what did not fit. Meant for an idle machine.
 #   DEPTHROUTE_BENCH_ROUNDS   turns (5)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=${1:-$here/../../build/release/bin}
 job=$(realpath "$bin")/depthroute-bench-job
-[[ -x $job ]] || { echo "scaling.sh: $job is not here: build it, or name its folder" >&2; exit 2; }
-command -v mpirun >/dev/null || { echo "scaling.sh: mpirun is not here: install Open MPI" >&2; exit 2; }
+[[ -x $job ]] || { echo "scaling.sh: there is no $job: build it, or name its folder" >&2; exit 2; }
+command -v mpirun >/dev/null || { echo "scaling.sh: there is no mpirun: install Open MPI" >&2; exit 2; }
 rounds=${DEPTHROUTE_BENCH_ROUNDS:-5}
 cores=$(nproc)
 folder=$(mktemp -d "${TMPDIR:-/tmp}/depthroute-scaling.XXXXXX")

@@ -106,7 +106,7 @@ nlohmann::json last_line_with(const std::string& path, const std::string& key) {
 TEST_F(Pipeline, FromTextToAblationsOfATrainedAndAWrappedModel) {
   Result result;
   run("depthroute-tokenize",
-      {source("LICENSE"), source("README.md"), source("configs/README.md"), source("train/README.md"),
+      {source("LICENSE"), source("README.md"), source("train/model/SPEC.md"), source("eval/SPEC.md"),
        "--output", shards_, "--val-fraction", "0.05"},
       result);
   const std::string mark = "unigram entropy: ";

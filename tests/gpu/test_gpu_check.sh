@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# test_gpu_check.sh CMAKE BUILD: installs BUILD, moves it, and runs its gpu_check.sh on the CPU with an empty environment: it must
-# pass. Then with a golden case damaged: the script must go on, say so in table and record, and exit with 1.
+# test_gpu_check.sh CMAKE BUILD: installs BUILD, moves it, and runs its gpu_check.sh on the CPU with an empty environment, which must
+# pass. Then again with a damaged golden case: the script must continue, report it in table and record, and exit with 1.
 set -euo pipefail
 cmake=$1 build=$2
 folder=$(mktemp -d "${TMPDIR:-/tmp}/gpu_check_test.XXXXXX")
@@ -12,7 +12,7 @@ fail() {
   exit 1
 }
 check() { # NAME ARGUMENTS...
-  # OpenBLAS's choice of kernels is the machine's, and stays.
+  # Keeps OpenBLAS's choice of kernels.
   env -i PATH=/usr/bin:/bin ${OPENBLAS_CORETYPE:+OPENBLAS_CORETYPE=$OPENBLAS_CORETYPE} \
     bash "$folder/elsewhere/share/depthroute/gpu_check.sh" --device cpu --quick --out "$folder/$1.json" "${@:2}" \
     >"$folder/$1.out" 2>&1
@@ -22,7 +22,7 @@ check() { # NAME ARGUMENTS...
 mv "$folder/prefix" "$folder/elsewhere"
 for program in "$folder"/elsewhere/bin/*; do
   if env -i ldd "$program" | grep -v -E "$folder/|linux-vdso|ld-linux|lib(c|m|mvec|pthread|dl|rt|util|resolv|anl)\.so|libcu(da|dart|blas|dnn)|libnv|libnccl"; then
-    fail "$program takes the libraries above from this machine"
+    fail "$program uses the libraries above of this machine"
   fi
 done
 
@@ -36,7 +36,7 @@ for part in '"record": 1' '"name": "model golden fp32", "result": "passed", "fig
   grep -q -F "$part" "$folder/whole.json" || fail "the record lacks $part"
 done
 if command -v mpirun >/dev/null; then
-  grep -q -F '"name": "two processes: losses", "result": "passed"' "$folder/whole.json" || fail "two processes were not compared with one"
+  grep -q -F '"name": "two ranks: losses", "result": "passed"' "$folder/whole.json" || fail "two ranks were not compared with one"
 fi
 python3 -m json.tool "$folder/whole.json" >/dev/null || fail "the record is no JSON"
 
@@ -50,7 +50,7 @@ check damaged --skip-speed || status=$?
 [[ $status -eq 1 ]] || fail "exit status $status with a damaged golden case"
 grep -q '^model golden fp32  *FAILED ' "$folder/damaged.out" || fail "the damage is not in the table"
 grep -q '"name": "model golden fp32", "result": "failed"' "$folder/damaged.json" || fail "the damage is not in the record"
-grep -q '"name": "cells fp32", "result": "passed"' "$folder/damaged.json" || fail "the script did not go on"
+grep -q '"name": "cells fp32", "result": "passed"' "$folder/damaged.json" || fail "the script did not continue"
 [[ $(tail -n 1 "$folder/damaged.out") =~ ^[0-9]+\ passed,\ [1-9][0-9]*\ failed,\ [0-9]+\ skipped$ ]] || fail "no count of failures"
 
 status=0

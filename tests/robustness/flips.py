@@ -1,11 +1,11 @@
-"""flips.py checkpoint|reading|parts BIN RESULTS [ONLY]: one file is damaged at random - a bit, a page of zeros, an end that is gone
-or too much - and a program is to notice.
+"""flips.py checkpoint|reading|parts BIN RESULTS [ONLY]: damages one file at random (a flipped bit, a page of zeros, a missing or a
+surplus end) and expects a program to notice.
 
-checkpoint: of the newest one a run is to go on from; the run takes the earlier one, says so, and ends with the same bits.
-reading:    of the one an evaluation is to read; it refuses and names what is damaged.
-parts:      of a part to be merged; the merge refuses and names it, and the part is measured again.
+checkpoint: a file of the newest checkpoint. The run resumes from the earlier one, says so, and ends with the same bits.
+reading:    a file of the checkpoint an evaluation reads. It refuses and names the damaged file.
+parts:      a part to be merged. The merge refuses and names it, and the part is measured again.
 
-Each attack has a number and is drawn from it and the seed alone; ONLY repeats one. DEPTHROUTE_ROBUSTNESS=all: the full number."""
+Each attack has a number and depends on it and the seed alone; ONLY repeats one. DEPTHROUTE_ROBUSTNESS=all runs all of them."""
 import collections
 import json
 import os
@@ -24,7 +24,7 @@ PAGE = 4096
 
 
 def flipped(chosen, content):
-    # Every other one near the beginning, where headers are.
+    # Half of them near the beginning, where headers are.
     end = len(content) if chosen.random() < 0.5 else min(len(content), PAGE)
     at = chosen.randrange(end)
     return content[:at] + bytes([content[at] ^ 1 << chosen.randrange(8)]) + content[at + 1:]
@@ -62,7 +62,7 @@ KINDS = [flipped] * 12 + [overwritten, overwritten, zeroed, zeroed, cut, cut, le
 
 
 def says_the_same(path, content, changed):
-    """White space behind a manifest is no damage."""
+    """White space after a manifest is no damage."""
     try:
         return content == changed or path.endswith("manifest.json") and json.loads(content) == json.loads(changed)
     except (TypeError, ValueError):
@@ -70,7 +70,7 @@ def says_the_same(path, content, changed):
 
 
 def damage(chosen, paths):
-    """Damages one of the files; says what it did. Each file is as likely as any other."""
+    """Damages one of the files, each equally likely, and returns what it did."""
     path = chosen.choice(sorted(paths))
     content = read_bytes(path)
     while True:
@@ -110,14 +110,14 @@ def attack_checkpoint(work, chosen):
     ended = work.run(work.train_words())
     if ended.crashed() or ended.status != 0:
         return what, "failed", [f"{ended.crashed()}: {ended}"]
-    outcome = "went on" if f"after step 10 of {newest}" in ended.out else "fell back" if EARLIER in ended.out else "began anew"
+    outcome = "resumed" if f"after step 10 of {newest}" in ended.out else "fell back" if EARLIER in ended.out else "started over"
     complaints = work.unlike_undisturbed()
     if outcome == "fell back" and newest not in ended.err:
         complaints.append(f"fell back without a warning: {ended}")
-    if outcome == "went on":
-        complaints.append(f"went on from what is damaged: {ended}")
-    if outcome == "began anew":
-        complaints.append(f"began anew although a whole checkpoint is there: {ended}")
+    if outcome == "resumed":
+        complaints.append(f"resumed from the damaged checkpoint: {ended}")
+    if outcome == "started over":
+        complaints.append(f"started over although a whole checkpoint is there: {ended}")
     return what, outcome, complaints
 
 
@@ -138,7 +138,7 @@ def attack_parts(work, chosen):
     remove(work.results)
     path, what = damage(chosen, files_below(f"{work.results}.parts"))
     ended = work.run(work.eval_words("--merge", "2"))
-    # Of a part that is not there at all the number is named.
+    # For a missing part the message has the number instead of the path.
     complaints = refusal(ended, path if os.path.exists(path) else f"{work.results}.parts")
     if os.path.exists(work.results):
         complaints.append("results were written")

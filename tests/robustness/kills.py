@@ -1,10 +1,10 @@
-"""kills.py trainer|evaluation|tokenizer BIN RESULTS [ONLY]: a program is killed at a system call that writes to its output, looked
-at, and started again; it must end as if nothing had been.
+"""kills.py trainer|evaluation|tokenizer BIN RESULTS [ONLY]: kills a program at a system call that writes to its output, inspects what
+is left, and starts it again; the end must be that of an undisturbed run.
 
-The calls are counted in a run that is left alone, under strace; then one run per kill. strace counts calls by name and thread, and
-the first thread that makes its n-th one is hit: what only a later thread would reach is reached from another beginning (a
-resumed run). DEPTHROUTE_ROBUSTNESS=all kills at every call, otherwise a share of them is drawn, as many of each name as possible.
-ONLY repeats one: 'from 5 steps: rename 3'."""
+An undisturbed run under strace counts the calls; then there is one run per kill. strace counts calls by name and thread and hits
+the first thread that makes its n-th one. Calls that only a later thread makes are reached from another start (a resumed run).
+DEPTHROUTE_ROBUSTNESS=all kills at every call; otherwise a share is drawn, evenly over the names. ONLY repeats one kill:
+'from 5 steps: rename 3'."""
 import collections
 import os
 import random
@@ -17,7 +17,7 @@ import tempfile
 from support import Report, Work, everything, put_copy, read_bytes, remove, seed, tree, unfinished_below, words_of, write_text
 
 SHARE = {"trainer": 14, "evaluation": 10, "tokenizer": 12}
-# Those that change something. Opening counts where it may create or write.
+# Calls that change something. Opening counts if it may create or write.
 CALLS = ["open", "openat", "creat", "write", "pwrite64", "writev", "pwritev", "ftruncate", "truncate", "fallocate", "fsync",
          "fdatasync", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat", "mkdir", "mkdirat", "unlink",
          "unlinkat", "rmdir", "flock", "copy_file_range", "sendfile"]
@@ -30,7 +30,7 @@ def strace(words, *options):
 
 
 def kills_of(work, scenario):
-    """Every (call, count) that hits the output when strace is told to kill there."""
+    """Every (call, count) at which strace can kill the program while it touches its output."""
     trace = f"{work.folder}/trace"
     scenario.prepare()
     ended = work.run(strace(scenario.words, "-o", trace, "-e", "trace=" + ",".join("?" + call for call in CALLS)))
@@ -40,7 +40,7 @@ def kills_of(work, scenario):
     for line in read_bytes(trace).decode("utf-8", "replace").splitlines():
         entered = re.match(r"(\d+) +(\w+)\(", line)
         if not entered:
-            continue  # the rest of a call that another thread's interrupted
+            continue  # the second half of a call that another thread interrupted
         thread, call = entered.groups()
         counts[thread, call] += 1
         first = (call, counts[thread, call]) not in hit
@@ -52,7 +52,7 @@ def kills_of(work, scenario):
 
 
 def drawn(kills, share):
-    """`share` of them, by turns from each kind of call."""
+    """Draws `share` of them, in turn from each kind of call."""
     chosen = random.Random(seed())
     by_call = {}
     for kill in kills:
@@ -77,7 +77,7 @@ def try_kill(work, kill):
     return "killed", [f"when killed: {complaint}" for complaint in complaints] + scenario.finish()
 
 
-# -- what is killed ------------------------------------------------------------------------------------------------------------
+# -- the programs ------------------------------------------------------------------------------------------------------------
 
 
 def trainer(work):
@@ -146,7 +146,7 @@ def tokenizer(work):
                           "--val-fraction", "0.1", "--overwrite")
 
     def shards():
-        """What patterns would find."""
+        """The shards that a pattern would match."""
         return {path: content for path, content in tree(output).items()
                 if "/" not in path and path.endswith(".bin") and ".tmp-" not in path}
 

@@ -1,4 +1,4 @@
-"""summary.py BUILD...: what kills.py and flips.py left in BUILD/robustness, added up, a line each for kills and flips."""
+"""summary.py BUILD...: adds up what kills.py and flips.py left in BUILD/robustness, one line each for kills and flips."""
 import glob
 import json
 import os

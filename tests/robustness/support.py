@@ -1,4 +1,4 @@
-"""What the tests of robustness share: tiny data and a tiny model, the programs, and what makes two results the same."""
+"""Shared by the robustness tests: tiny data and a tiny model, running the programs, and comparing results."""
 import ctypes
 import ctypes.util
 import json
@@ -12,9 +12,9 @@ import time
 
 STEPS, EVERY = 15, 5
 LAST, NEWEST, EARLIER = (f"step_{step:08d}" for step in (15, 10, 5))
-# One thread each: other tests run beside this one.
+# One thread each: other tests run at the same time.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "LC_ALL": "C.UTF-8"}
-# A program that takes this long hangs.
+# Seconds after which a program counts as hung.
 TIMEOUT = 120
 
 
@@ -36,7 +36,7 @@ def remove(path):
 
 
 def put_copy(source, target):
-    """Makes `target`, file or folder, what `source` is; absent if that is None."""
+    """Replaces `target` by a copy of `source`, file or folder; removes it if `source` is None."""
     remove(target)
     if source is not None and os.path.isdir(source):
         shutil.copytree(source, target, symlinks=True)
@@ -72,7 +72,7 @@ class Hash128(ctypes.Structure):
 
 
 class Checksums:
-    """XXH3-128 from the system's own library, so that manifests are not judged by the code that wrote them."""
+    """XXH3-128 from the system's library, so that manifests are not checked by the code that wrote them."""
 
     def __init__(self):
         name = ctypes.util.find_library("xxhash")
@@ -92,7 +92,7 @@ class Ended:
         self.status, self.out, self.err, self.hung = status, out, err, hung
 
     def crashed(self):
-        """Why this is no orderly end; "" if it is one."""
+        """Returns why the end was not orderly, or ""."""
         if self.hung:
             return f"hung for {TIMEOUT} s"
         if self.status < 0:
@@ -162,7 +162,7 @@ statistics: {{bootstrap: 200}}
                 out, err = process.communicate(timeout=TIMEOUT)
             except subprocess.TimeoutExpired:
                 hung = True
-                os.killpg(process.pid, signal.SIGKILL)  # what strace runs as well
+                os.killpg(process.pid, signal.SIGKILL)  # strace's child too
                 out, err = process.communicate()
         return Ended(process.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), hung)
 
@@ -193,12 +193,12 @@ statistics: {{bootstrap: 200}}
         put_copy(f"{self.kept}/run_{step}" if step else None, self.output)
 
     def log(self):
-        """metrics.jsonl without what a clock says."""
+        """metrics.jsonl without times."""
         lines = [json.loads(line) for line in read_bytes(f"{self.output}/metrics.jsonl").decode().splitlines()]
         return [{key: value for key, value in line.items() if "second" not in key and "per_s" not in key} for line in lines]
 
     def damage_of(self, checkpoint):
-        """What disagrees with the checkpoint's manifest; "" if it is whole."""
+        """Returns what disagrees with the checkpoint's manifest, or ""."""
         name = os.path.basename(checkpoint)
         try:
             manifest = json.loads(read_bytes(f"{checkpoint}/manifest.json"))
@@ -218,7 +218,7 @@ statistics: {{bootstrap: 200}}
         return [f"{folder}/{name}" for name in names if name.startswith("step_") and ".tmp-" not in name]
 
     def broken_checkpoints(self):
-        """Of what stands under a final name, `latest` included, everything must be whole at any moment."""
+        """Returns what under a final name, `latest` included, is not whole."""
         complaints = [damage for damage in map(self.damage_of, self.checkpoints()) if damage]
         latest = f"{self.output}/checkpoints/latest"
         if os.path.lexists(latest) and not os.path.exists(f"{latest}/manifest.json"):
@@ -226,7 +226,7 @@ statistics: {{bootstrap: 200}}
         return complaints
 
     def unlike_undisturbed(self):
-        """What of a finished run is not as without any disturbance."""
+        """Returns how a finished run differs from the undisturbed one."""
         complaints = self.broken_checkpoints()
         folder = f"{self.output}/checkpoints"
         found = tree(f"{folder}/{LAST}")
@@ -245,7 +245,7 @@ statistics: {{bootstrap: 200}}
         return f"{self.results}.parts/part_{index:05d}_of_00002.h5"
 
     def make_results(self):
-        """Evaluates undisturbed: the results, older ones with another seed, and two parts."""
+        """Evaluates undisturbed: results, older results with another seed, and two parts."""
         self.must("depthroute-eval", f"{self.folder}/eval.yaml", "--set", "statistics.seed=2")
         put_copy(self.results, f"{self.kept}/older.h5")
         self.must("depthroute-eval", f"{self.folder}/eval.yaml")
@@ -260,17 +260,17 @@ statistics: {{bootstrap: 200}}
         return [] if tree(f"{self.place}/{name}") == tree(f"{self.kept}/parts") else ["the parts differ from undisturbed ones"]
 
     def results_differ(self):
-        """Every group, dataset and attribute but those that say when and how the file was made."""
+        """Every group, dataset and attribute except those that say when and how the file was made."""
         tool = os.path.join(os.path.dirname(__file__), "..", "slurm", "same_results.py")
         ended = self.run([sys.executable, "-B", tool, f"{self.kept}/results.h5", self.results])
         return [] if ended.status == 0 else [f"the results differ: {(ended.out + ended.err).strip()[-400:]}"]
 
 
-# -- how much, and what it came to ---------------------------------------------------------------------------------------------
+# -- shares and reports ---------------------------------------------------------------------------------------------
 
 
 def everything():
-    """Whether all of it is to run, not the day's share."""
+    """Whether to run everything instead of the day's share."""
     return os.environ.get("DEPTHROUTE_ROBUSTNESS", "") == "all"
 
 
@@ -279,7 +279,7 @@ def seed():
 
 
 class Report:
-    """Prints, and leaves in `folder` what summary.py adds up."""
+    """Prints the outcome and writes to `folder` what summary.py adds up."""
 
     def __init__(self, folder, kind, name):
         self.folder, self.kind, self.name = folder, kind, name
@@ -296,7 +296,7 @@ class Report:
         sys.exit(77)
 
     def end(self, done, of, failures, outcomes):
-        """`outcomes`: how often which happened."""
+        """`outcomes` counts each kind."""
         self.write({"done": done, "of": of, "failures": len(failures)})
         for failure in failures:
             print(f"FAILED: {failure}")

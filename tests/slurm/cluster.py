@@ -1,6 +1,5 @@
-"""A Slurm of one's own: munged, slurmctld and one slurmd, of the current user, on free ports, with all its files in one new
-folder. It knows nothing of a Slurm the machine may have, nor the other way round. Everything is stopped, by process id, however
-the program ends: a keeper process outlives it for that."""
+"""A private Slurm: munged, slurmctld and one slurmd of the current user, on free ports, with all files in one new folder. It is
+independent of any Slurm on the machine. Everything is stopped by process id however the program ends: a keeper process outlives it."""
 import os
 import pwd
 import re
@@ -24,7 +23,7 @@ SlurmdPort={slurmd_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-# A requeued job waits until its first credential is worthless: 120 s unless told.
+# A requeued job waits until its first credential has expired; the default is 120 s.
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -32,7 +31,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
-# PMIx's sockets, which two Slurms in /tmp would take from each other.
+# PMIx's sockets: two Slurms would share those in /tmp.
 TmpFS={folder}/tmp
 PlugStackConfig={folder}/plugstack.conf
 ProctrackType=proctrack/linuxproc
@@ -58,7 +57,7 @@ PartitionName=low Nodes={node} PriorityTier=1 GraceTime=30 PreemptMode=REQUEUE
 
 
 class Unavailable(Exception):
-    """This machine has no Slurm, or lets nobody start one."""
+    """This machine has no Slurm, or does not allow starting one."""
 
 
 def find(program):
@@ -95,7 +94,7 @@ def processes_of(folder):
 
 
 def stop_everything(folder):
-    # Daemons that are killed in the middle of a job's end may have started one more process: look again.
+    # Daemons killed while a job ends may have started one more process: look again.
     for _ in range(20):
         ids = processes_of(folder)
         if not ids:

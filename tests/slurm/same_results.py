@@ -1,12 +1,12 @@
-"""same_results.py A.h5 B.h5: the same groups, datasets, attributes and bits, but for what says when and how a file was made."""
+"""same_results.py A.h5 B.h5: compares groups, datasets, attributes and bits, except those that say when and how a file was made."""
 import sys
 
 import h5py
 import numpy as np
 
-# Of the root: when, how and where to.
+# Root attributes: when, how and where.
 OWN = {"created", "command_line", "history", "config"}
-# HDF5's own, for dimension scales: addresses in the file.
+# HDF5's own attributes for dimension scales: addresses in the file.
 REFERENCES = {"DIMENSION_LIST", "REFERENCE_LIST"}
 different = []
 

@@ -1,5 +1,5 @@
-"""Stand-ins for Slurm, mpirun and depthroute's programs, with which the scripts of tools/slurm/ run in milliseconds and meet what
-a real cluster does once a year. Each is a few lines of bash that obey variables of the environment."""
+"""Stand-ins for Slurm, mpirun and depthroute's programs, so that the scripts of tools/slurm/ run in milliseconds and meet what a
+real cluster does once a year. Each is a few lines of bash controlled by environment variables."""
 import os
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ import subprocess
 import support
 
 STAND_INS = {
-    # What it says of the job is a file; without one it fails.
+    # Prints a file as the job's state; fails without one.
     "scontrol": """
         echo "scontrol $*" >>"$FAKE_CALLS"
         [[ $1 != show ]] || if [[ -e $FAKE_JOB ]]; then cat "$FAKE_JOB"; else echo "scontrol: no answer" >&2; exit 1; fi""",
@@ -21,7 +21,7 @@ STAND_INS = {
         exec "$@" """,
     "sbatch": 'printf "%s|" "$@" >>"$FAKE_CALLS"; echo >>"$FAKE_CALLS"; eval "$FAKE_SBATCH"',
 }
-# Prints a configuration when it is asked for one; otherwise does what FAKE_RUN says: `save 7` writes the checkpoint of step 7.
+# Prints a configuration on request; otherwise does what FAKE_RUN says: `save 7` writes the checkpoint of step 7.
 TRAINER = """
     for word; do
       [[ $word != --print-config ]] || {{ {printer}; exit; }}
@@ -39,7 +39,7 @@ def write_program(path, text):
 
 
 class Stage:
-    """A folder that is the cluster's and the user's at once; scripts run in its subfolder `work`."""
+    """A folder that serves as the cluster's and the user's; scripts run in its subfolder `work`."""
 
     def __init__(self, source, folder, trainer=None, scripts="opt/slurm", output="run"):
         """`trainer` prints configurations (default: a fixed one); `scripts` is where the scripts are installed."""
@@ -60,7 +60,7 @@ class Stage:
             "FAKE_JOB": f"{folder}/job", "FAKE_OUTPUT": output, "FAKE_RUN": "exit 0"})
 
     def run(self, *words, environment=None, **more):
-        """A variable that is None is not set."""
+        """Variables that are None are unset."""
         open(f"{self.folder}/calls", "w", encoding="utf-8").close()
         environment = {name: value for name, value in {**self.environment, **(environment or {})}.items() if value is not None}
         more.setdefault("stdout", subprocess.PIPE)
@@ -69,7 +69,7 @@ class Stage:
                               errors="surrogateescape", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **more)
 
     def describe_job(self, command, state="JobState=RUNNING Reason=None", name="job", times=1):
-        """What scontrol will say of the job, as Slurm 22.05 does."""
+        """Sets what scontrol prints of the job, in Slurm 22.05's form."""
         record = (f"JobId=7 JobName={name}\n   UserId=root(0) GroupId=root(0)\n   {state} Dependency=(null)\n"
                   f"   Network=(null)\n   Command={command}\n   WorkDir={self.work}\n   Power=\n\n")
         with open(f"{self.folder}/job", "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -89,7 +89,7 @@ class Stage:
         return self.run(f"{self.scripts}/train-mpirun.sh", *arguments, **more)
 
     def calls(self, program):
-        """How often a stand-in was called, and with what."""
+        """Returns the calls of a stand-in, one line each."""
         return [line for line in support.read_text(f"{self.folder}/calls").splitlines() if line.startswith(program)]
 
     def save(self, *names, manifest=True):

@@ -1,4 +1,4 @@
-"""What the tests of tools/slurm/ share: a tiny model, its data, and what makes two runs the same."""
+"""Shared by the tests of tools/slurm/: a tiny model, its data, and comparing two runs."""
 import glob
 import json
 import os
@@ -21,13 +21,13 @@ def run(words, environment, check=True, **more):
 
 
 def mpi_settings(source):
-    """Several processes on few cores, from the file that the scripts read as well."""
+    """Settings for several ranks on few cores, from the file that the scripts read too."""
     lines = read_text(f"{source}/tools/mpi_one_machine.env").splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def wait_until(what, ready, seconds=120):
-    """Polls; returns what ready() says."""
+    """Polls ready() and returns its result."""
     deadline = time.monotonic() + seconds
     while True:
         answer = ready()
@@ -48,7 +48,7 @@ def read_bytes(path):
 
 
 def tensors_below(folder):
-    """Bytes by name. A tensor may be in parts, `name[begin:end]`, each in another file."""
+    """Bytes by name. A tensor may be split into `name[begin:end]` over several files."""
     parts = {}
     for path in glob.glob(f"{folder}/**/*.safetensors", recursive=True):
         content = read_bytes(path)
@@ -77,8 +77,8 @@ class Runs:
         self.source, self.bin, self.folder = source, bin_folder, folder
         self.environment = dict(environment, **mpi_settings(source), OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive",
                                 DEPTHROUTE_BIN=bin_folder)
-        self.run(f"{bin_folder}/depthroute-tokenize", f"{source}/LICENSE", f"{source}/README.md", "--output", f"{folder}/shards",
-                 "--val-fraction", "0.25")
+        texts = [f"{source}/{name}" for name in ("LICENSE", "README.md", "train/model/SPEC.md", "eval/SPEC.md")]
+        self.run(f"{bin_folder}/depthroute-tokenize", *texts, "--output", f"{folder}/shards", "--val-fraction", "0.25")
 
     def run(self, *words, environment=None, **more):
         return run(words, dict(self.environment, **(environment or {})), cwd=self.folder, **more)

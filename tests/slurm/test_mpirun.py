@@ -1,4 +1,4 @@
-"""test_mpirun.py SOURCE BIN: tools/slurm/train-mpirun.sh with a tiny model. Status 0, 1, or 77 where there is no MPI."""
+"""test_mpirun.py SOURCE BIN: tools/slurm/train-mpirun.sh with a tiny model. Exit status 0, 1, or 77 without MPI."""
 import os
 import re
 import shutil
@@ -28,7 +28,7 @@ class MpirunRuns(support.Runs):
         assert script.wait(120) == status, f"status {script.returncode}: {self.log(f'{output}.out')}"
 
     def a_process_of(self, output):
-        """Some process of the run itself: its arguments name the output."""
+        """Returns a rank of the run: its arguments name the output."""
         found = support.wait_until("a process of the run", lambda: [
             int(name) for name in os.listdir("/proc") if name.isdigit() and self.is_trainer(name, output)])
         return max(found)
@@ -49,7 +49,7 @@ def check_all(runs, scripts):
     script = started("undisturbed")
     runs.expect_status("undisturbed", script, 0)
 
-    # The script is told to stop: status 3, also with --restart; the same command goes on.
+    # The script is signalled: status 3, also with --restart; the same command resumes.
     script = started("stopped", "--restart")
     runs.wait_for_checkpoint("stopped", script)
     script.send_signal(signal.SIGTERM)
@@ -59,7 +59,7 @@ def check_all(runs, scripts):
     assert "going on after step" in runs.log("stopped.out"), runs.log("stopped.out")
     runs.expect_same_run("undisturbed", "stopped")
 
-    # One process is told to stop: all do, and --restart goes on.
+    # One rank is signalled: all stop, and --restart resumes.
     script = started("restarted", "--restart")
     runs.wait_for_checkpoint("restarted", script)
     os.kill(runs.a_process_of("restarted"), signal.SIGUSR1)

@@ -26,7 +26,7 @@ def expect_refused(what, result, words, status=2):
 
 
 class Checks:
-    """Each check returns what it has to say when it passes."""
+    """Each check returns the line to print when it passes."""
 
     def __init__(self, source, bin_folder, folder):
         self.source, self.bin, self.folder = source, bin_folder, folder
@@ -34,9 +34,9 @@ class Checks:
     def stage(self, **more):
         return Stage(self.source, tempfile.mkdtemp(dir=self.folder), **more)
 
-    # ---- what a configuration says
+    # ---- reading configurations
     def output_of_any_name(self):
-        """The program reads a name from YAML, prints it as YAML, the script reads that: the same folder, to the byte."""
+        """The program reads a name from YAML and prints it as YAML; the script reads the same folder from that, to the byte."""
         rng = random.Random(8)
         # Three in one path, which takes a third of the time.
         odd = ["-", "--", "~", "$(touch pwned)", "`touch pwned`", "a b  c ", " a", "*", "a?", "'", '"', "\\", "\\x41", "a\\", '"a"', "#",
@@ -76,9 +76,9 @@ class Checks:
                 assert not stage.calls("trainer"), "something was started"
         return "refused before anything is started"
 
-    # ---- where the scripts are
+    # ---- finding files
     def own_folder(self):
-        """Wherever a script lies, whatever it is called with, from whatever Slurm says."""
+        """The script finds its folder whatever its path, its arguments and Slurm's output."""
         odd = ["output=/x/train.sbatch", "/x/eval-array.sbatch", "Command=/x/eval-merge.sbatch", "a\n   Command=/x/train.sbatch y",
                "a  b"]
         count = 0
@@ -127,7 +127,7 @@ class Checks:
         return "found"
 
     def setup_file(self):
-        """DEPTHROUTE_SETUP does not see the script's arguments, and may be as careless as such files are."""
+        """DEPTHROUTE_SETUP does not see the script's arguments, and need not work under `set -u`."""
         stage = self.stage()
         write_program(f"{stage.work}/setup.sh",
                       'echo "arguments: $# $UNKNOWN"; set -- x y z; set +e; false; export FAKE_RUN="save 00000100"')
@@ -143,7 +143,7 @@ class Checks:
 
     # ---- checkpoints
     def newest_step(self):
-        """Read from the folders that have a manifest, whatever `latest` says."""
+        """Taken from the folders that have a manifest, whatever `latest` names."""
         whole, cases = "step_00000010", []
         for link in (None, whole, "step_00000007", "step_00000099", "/nowhere", "step_", "step_0x10", "step_-00000001", "-n",
                      "step_00000010/", "x[$(touch pwned)]", "step_a[$(touch pwned)]", "../checkpoints/step_00000010"):
@@ -165,7 +165,7 @@ class Checks:
         return f"{len(cases)} folders"
 
     def end_of_training(self):
-        """Statuses of the program, and what the folder holds then."""
+        """Exit statuses of the program, and what the folder then holds."""
         for run, status, words in (("save 00000100", 0, "done"), ("save 00000101", 0, "done"), ("", 1, "srun returned 0"),
                                    ("save 00000099; link step_00000100", 1, "at step 99 of 100"), ("exit 1", 1, "status 1"),
                                    ("exit 2", 2, "status 2"), ("kill -KILL $$", 137, "status 137"),
@@ -185,7 +185,7 @@ class Checks:
         return "passed on"
 
     def restarts_with_progress(self):
-        """A checkpoint that was not there before is progress, whatever stale and damaged things lie beside it."""
+        """A new checkpoint is progress, whatever stale or damaged files lie beside it."""
         link = "link step_00000060"
         for before, at, run, progress in (
                 (["step_00000050"], "step_00000050", f"save 00000060; {link}", True),
@@ -227,7 +227,7 @@ class Checks:
             for result in (start(garbage), stage.mpirun("2", "c.yaml", environment={"DEPTHROUTE_STALLED_RESTARTS": garbage})):
                 expect_refused(garbage, result, "DEPTHROUTE_STALLED_RESTARTS")
                 assert not stage.calls("trainer"), garbage
-        # What the file may hold; a new job begins anew.
+        # Whatever the file holds; a new job starts over.
         for content, restarts, after in (("", 1, 1), ("x", 1, 1), ("a[$(touch pwned)]", 1, 1), ("-9", 1, 1), ("08", 1, 1),
                                          ("1", 1, 2), ("1 \nx", 1, 2), ("\0\0", 1, 1), ("9" * 100000, 1, 1), ("2", 0, 1)):
             with open(count, "w", encoding="utf-8") as file:
@@ -269,7 +269,7 @@ class Checks:
         return "told from Slurm's own line alone"
 
     def signals_of_slurm(self):
-        """Before the program listens: it is not started, or the signal kills it; nothing is lost, so the job goes on."""
+        """A signal before the program listens: it is not started, or killed; nothing is lost, so the job resumes."""
         stage = self.stage()
         for setup, run, started in (("kill -TERM $$", "exit 9", False), ("kill -USR1 $$", "exit 9", False),
                                     ("", "kill -USR1 $$", True), (":", 'kill -TERM "$SCRIPT"; kill -TERM $$', True)):
@@ -285,11 +285,11 @@ class Checks:
         return "the job goes on"
 
     def signals_of_mpirun(self):
-        """Told to stop, the script stops, even between two starts, and says 3."""
+        """A signalled script stops, even between two starts, with status 3."""
         progress = {"FAKE_RUN": "save 00000060; exit 3"}
         for name in ("TERM", "USR1", "INT", "HUP"):
             stage = self.stage()
-            # mpirun's own start: the signal kills it, or it comes with the run's end, when bash is easily confused.
+            # While mpirun starts, the signal kills it; or it arrives as the run ends, when bash could lose the status.
             kill = f'kill -{name} "$SCRIPT"'
             for mpirun in [f"{kill}; while :; do :; done"] + [f"{kill}; exit 3"] * 6:
                 result = stage.mpirun("--restart", "2", "c.yaml", environment={"FAKE_MPIRUN": f"trap - USR1; {mpirun}"})
@@ -303,7 +303,7 @@ class Checks:
         return "stopped"
 
     def tasks(self):
-        """Slurm says how many tasks there are only where sbatch was told."""
+        """Slurm tells the number of tasks only if sbatch was told."""
         stage = self.stage()
         for environment, words in (({}, "1 tasks"), ({"SLURM_JOB_NUM_NODES": "3"}, "3 tasks"),
                                    ({"SLURM_NTASKS": "16"}, "16 tasks")):
@@ -342,7 +342,8 @@ class Checks:
         program = shutil.which("shellcheck")
         if not program:
             return "SKIPPED: not installed"
-        scripts = [f"{self.source}/tools/slurm/{name}" for name in os.listdir(f"{self.source}/tools/slurm")]
+        scripts = [f"{self.source}/tools/slurm/{name}" for name in os.listdir(f"{self.source}/tools/slurm")
+                   if not name.endswith(".md")]
         result = subprocess.run([program, "-x", *scripts], capture_output=True, text=True, check=False)
         expect("shellcheck", result.returncode == 0, result)
         return f"content with {len(scripts)} scripts"

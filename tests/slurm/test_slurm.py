@@ -20,7 +20,7 @@ FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEM
 
 
 class Checks(support.Runs):
-    """Each check returns what it has to say when it passes."""
+    """Each check returns the line to print when it passes."""
 
     def __init__(self, source, bin_folder, folder, cluster):
         super().__init__(source, bin_folder, folder, cluster.environment)
@@ -37,7 +37,7 @@ class Checks(support.Runs):
         return self.run("sbatch", "--parsable", *words, environment=environment).stdout.strip()
 
     def job(self, job_id):
-        """What scontrol says of a job, as a dictionary."""
+        """What scontrol prints of a job, as a dictionary."""
         text = self.run("scontrol", "-o", "show", "job", job_id).stdout.splitlines()[0]
         return dict(re.findall(r"(\w+(?::\w+)?)=(\S*)", text))
 
@@ -71,7 +71,7 @@ class Checks(support.Runs):
         return f"stopped after step {stopped[1]} of {STEPS}, queued again, the same bits"
 
     def training_cancelled(self):
-        """scancel: a checkpoint, no return; then a job of one task goes on to the same bits."""
+        """scancel: a checkpoint, no requeue; then a job of one task resumes to the same bits."""
         job = self.submit_training("cancelled")
         self.wait_for_checkpoint("cancelled", job)
         self.run("scancel", job)
@@ -89,15 +89,15 @@ class Checks(support.Runs):
         return f"stopped after step {stopped[1]}, not queued again; one task went on to the same bits"
 
     def training_preempted(self):
-        """A job of a better partition takes the processors: SIGTERM, a checkpoint in the grace time, and back later."""
+        """A job of a higher partition takes the processors: SIGTERM, a checkpoint in the grace time, and a later restart."""
         most = str(slurm.CPUS // self.tasks * 2 // 3)
         job = self.submit_training("preempted", "--partition=low", f"--cpus-per-task={most}")
         self.wait_for_checkpoint("preempted", job)
         self.run("sbatch", f"--ntasks={self.tasks}", f"--cpus-per-task={most}", "--output=/dev/null", "--wrap=exit 0")
         end = self.end_of(job)
         log = self.log(f"depthroute-train-{job}.out")
-        # Slurm 24.11, unlike 22.05, keeps the mark of a preempted job and queues it once more when it is done (its own defect, mended in
-        # 26.05). That start must find nothing to do.
+        # Slurm 24.11, unlike 22.05, requeues a preempted job once more when it is done (a defect of its own, mended in 26.05). That
+        # start must find nothing to do.
         _, _, after = log.partition("depthroute-train: done\n")
         assert end["JobState"] == "COMPLETED" and (end["Restarts"] == "1" or end["Restarts"] == "2" and "nothing to do" in after), \
             f"{end['JobState']}, {end['Restarts']} restarts: {log}"
@@ -108,7 +108,7 @@ class Checks(support.Runs):
         return f"stopped after step {stopped[1]}, came back, the same bits"
 
     def requeue_loop(self):
-        """A program that never comes to a checkpoint."""
+        """A program that never reaches a checkpoint."""
         programs = f"{self.folder}/stalling"
         os.mkdir(programs)
         with open(f"{programs}/depthroute-train", "w", encoding="utf-8",
@@ -151,7 +151,7 @@ class Checks(support.Runs):
         options = sets([f"model.from={self.folder}/evaluated", f"data.shards=[{self.folder}/shards/val.bin]", "data.seq_len=48",
                         "data.sequences=160", "micro_batch=4", "statistics.bootstrap=500"])
         config = f"{self.source}/configs/eval-demo.yaml"
-        # One part stands still when it has loaded the model, and is killed.
+        # One part hangs after loading the model, and is killed.
         with open(f"{self.folder}/setup.sh", "w", encoding="utf-8") as file:
             file.write('[[ $SLURM_ARRAY_TASK_ID != 1 ]] || exec > >(while read -r line; do\n'
                        '  echo "$line"; [[ $line != *Model:* ]] || kill -STOP $$\ndone)\n')

@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2034,SC2154
-# What the scripts beside it share; sourced, never run. Sets variables they read, and those that train read theirs: `stopped` says
-# whether a signal came, and stop() hands one on to `job`.
+# Functions that the scripts beside it share; sourced, never run. They set variables the scripts read, and the training functions read
+# two of theirs: `stopped` says whether a signal came, and stop() forwards one to `job`.
 program=${0##*/} # sbatch runs a copy of its script under another name
 [[ -z ${SLURM_JOB_NAME:-} ]] || program=$SLURM_JOB_NAME
 
-# One line, whatever the names in it hold. A log that is full or closed is no reason to lose the job.
+# Prints one line, whatever characters its names hold. A full or closed log must not end the job.
 say() {
   local text="$program: $*"
   printf '%s\n' "${text//[[:cntrl:]]/?}" 2>/dev/null || true
@@ -15,61 +15,61 @@ die() {
   exit 2
 }
 
-# Sets `bin` to the folder of depthroute's programs: DEPTHROUTE_BIN, or where they lie beside this folder, built or installed.
+# Sets `bin` to the folder of depthroute's programs: DEPTHROUTE_BIN, or where this folder's build or installation has them.
 find_bin() { # PROGRAM
   local here=${BASH_SOURCE[0]%/*} folder folders
   folders=("$here/../../../bin" "$here/../../build/release/bin")
-  [[ -z ${DEPTHROUTE_BIN:-} ]] || folders=("$DEPTHROUTE_BIN") # what was asked for, or nothing
+  [[ -z ${DEPTHROUTE_BIN:-} ]] || folders=("$DEPTHROUTE_BIN") # nothing else if it is set
   for folder in "${folders[@]}"; do
-    [[ $folder == /* ]] || folder=$PWD/$folder # so that cd looks nowhere else
+    [[ $folder == /* ]] || folder=$PWD/$folder # keeps cd from searching CDPATH
     if [[ -f $folder/$1 && -x $folder/$1 ]]; then
       bin=$(cd "$folder" && pwd)
       return
     fi
   done
-  die "no program $1 in ${folders[*]}: build depthroute, or set DEPTHROUTE_BIN to the folder of its programs"
+  die "no program $1 in ${folders[*]}: build depthroute, or set DEPTHROUTE_BIN to its programs' folder"
 }
 
-# How many tasks srun starts. Slurm says it only where sbatch was told; else it is one for each node.
+# Prints how many tasks srun starts. Slurm sets the variable only if sbatch was told; the default is one per node.
 task_count() { echo "${SLURM_NTASKS:-${SLURM_JOB_NUM_NODES:-1}}"; }
 
-# Sources DEPTHROUTE_SETUP. To be called without arguments, which the file would take for its own. Such files seldom bear `set -u`.
+# Sources DEPTHROUTE_SETUP. Call it without arguments: the file would see them as its own. Such files seldom work under `set -u`.
 source_setup() {
   local file=${DEPTHROUTE_SETUP:-}
   [[ -n $file ]] || return 0
   [[ -r $file && ! -d $file ]] || die "DEPTHROUTE_SETUP: cannot read '$file'"
-  [[ $file == */* ]] || file=./$file # not one of PATH
+  [[ $file == */* ]] || file=./$file # keeps source from searching PATH
   set +u
   # shellcheck source=/dev/null
   source "$file"
   set -euo pipefail
 }
 
-# Runs a program to its end and sets `status`; meanwhile `job` is its process, and the script's traps run as their signals come.
-# bash's `wait` does not do for this: where the program ends while a trap interrupts it, its status is lost. So a subshell waits,
-# which no trap interrupts, and tells process and status through a pipe.
+# Runs a program to its end and sets `status`. Meanwhile `job` is its process id, and the script's traps run as signals arrive.
+# bash's `wait` cannot do this: if the program ends while a trap interrupts `wait`, its status is lost. So a subshell that no trap
+# interrupts waits, and reports process id and status through a pipe.
 run_program() { # PROGRAM ARGUMENTS...
   local answers
   {
     exec {answers}< <(
-      trap : TERM USR1 INT HUP # it outlives them; the program does not inherit this
+      trap : TERM USR1 INT HUP # the subshell survives these signals; the program does not inherit the trap
       exec 4>&1 1>&3 3>&- </dev/null
       # shellcheck disable=SC2016
       bash -c 'echo $$ >&4 && exec "$@" 4>&-' - "$@" && echo 0 >&4 || echo $? >&4
     )
   } 3>&1
   read -r -u "$answers" job || job=""
-  ! $stopped || stop # the signal came before there was a process to hand it to
+  ! $stopped || stop # the signal came before there was a process to forward it to
   status=""
   until read -r -u "$answers" status; do
-    [[ $? -gt 128 ]] || break # else a signal interrupted it
+    [[ $? -gt 128 ]] || break # above 128: a signal interrupted the read
   done
   exec {answers}<&-
   job="" status=${status:-$((128 + $(kill -l KILL)))} # the subshell was killed
 }
 
-# Whether the program stopped where it can go on: by itself with 3, or killed by the signal that was to stop it, which came
-# before it could listen. Slurm and mpirun send SIGTERM for other reasons too, so that one counts only if this script got it.
+# Whether the program stopped where it can resume: by itself with 3, or killed by the stop signal because it was not listening yet.
+# Slurm and mpirun send SIGTERM for other reasons too, so SIGTERM counts only if this script got it.
 was_interrupted() { # STATUS
   [[ $1 -ne 3 ]] || return 0
   [[ $1 -gt 128 ]] || return 1
@@ -82,8 +82,8 @@ was_interrupted() { # STATUS
 
 is_count() { [[ $1 =~ ^[1-9][0-9]{0,5}$ ]]; }
 
-# Sets the variable NAME to the text that TEXT is in YAML as --print-config writes it: plain, or in quotes with \" \\ and \x0a.
-# Undoes yaml_text of configs/scalar.cpp.
+# Sets the variable NAME to the value of TEXT, YAML as --print-config writes it: plain, or in quotes with \" \\ and \x0a. The inverse
+# of yaml_text in configs/scalar.cpp.
 from_yaml() { # NAME TEXT
   local LC_ALL=C rest=$2 value="" byte
   if [[ $rest == \"*\" ]]; then
@@ -91,7 +91,7 @@ from_yaml() { # NAME TEXT
     while [[ $rest == *\\* ]]; do
       value+=${rest%%\\*} rest=${rest#*\\}
       case $rest in
-        x00*) die "$1: holds a NUL character, which no path can" ;;
+        x00*) die "$1: holds a NUL character, which no path may" ;;
         x[0-9a-f][0-9a-f]*)
           printf -v byte %b "\\x${rest:1:2}"
           value+=$byte rest=${rest:3}
@@ -103,15 +103,15 @@ from_yaml() { # NAME TEXT
   printf -v "$1" %s "$value$rest"
 }
 
-# Sets `output` and `steps` to what the configuration and the options after it give, and `stalls_allowed` (may_restart). Status 2,
-# with the program's own one line, where they are wrong: before any GPU is asked for anything.
+# Sets `output` and `steps` from the configuration and the options after it, and `stalls_allowed` (may_restart). If they are wrong,
+# exits with 2 and the program's own line, before any GPU is used.
 read_configuration() { # CONFIG OPTIONS...
   local text line word section="" train="$bin/depthroute-train"
   stalls_allowed=${DEPTHROUTE_STALLED_RESTARTS:-3}
   [[ $stalls_allowed == 0 ]] || is_count "$stalls_allowed" ||
     die "DEPTHROUTE_STALLED_RESTARTS: '$stalls_allowed' is not a number of restarts"
   for word in "${@:2}"; do
-    [[ $word != --dry-run && $word != --print-config ]] || die "$word trains nothing: give it to $train itself"
+    [[ $word != --dry-run && $word != --print-config ]] || die "$word trains nothing: run $train itself with it"
   done
   text=$("$train" --print-config "$@") || exit $?
   output="" steps=""
@@ -125,8 +125,8 @@ read_configuration() { # CONFIG OPTIONS...
   [[ -n $output && $steps =~ ^[1-9][0-9]{0,17}$ ]] || die "$train --print-config does not say output and train.steps with: $*"
 }
 
-# The steps of a run's checkpoints, one a line, the newest last: folders that are named like one and have a manifest. The link
-# `latest` says less: a run that was killed may have left an older one.
+# Prints the steps of a run's checkpoints, one per line, the newest last: folders named like one that have a manifest. The link
+# `latest` is not enough: a killed run may have left an older one.
 checkpoint_steps() { # OUTPUT
   local path
   for path in "$1"/checkpoints/step_*/manifest.json; do
@@ -134,20 +134,19 @@ checkpoint_steps() { # OUTPUT
   done | sort -n
 }
 
-# The step of the newest checkpoint of a run, 0 before the first.
+# Prints the step of a run's newest checkpoint, 0 before the first.
 latest_step() { # OUTPUT
   local steps
   steps=$(checkpoint_steps "$1")
   echo $((${steps##*$'\n'}))
 }
 
-# OUTPUT/stalled_restarts counts for may_restart. It goes when there is progress, and when somebody starts the run anew.
+# OUTPUT/stalled_restarts is may_restart's counter. Progress removes it, and so does a new submission of the run.
 forget_stalls() { rm -f -- "$1/stalled_restarts" "$1/stalled_restarts.tmp" 2>/dev/null || true; }
 
-# To be called when a run was interrupted that had the checkpoints BEFORE (checkpoint_steps) when it started. Sets `reached` to the
-# step it goes on from. Status 1, with the reason, where stalls_allowed + 1 starts in a row made no checkpoint that was not there
-# before. Another start would do no better: the time limit, or the time between signal and limit, is too short for one step and a
-# checkpoint.
+# Call it when a run was interrupted that had the checkpoints BEFORE (checkpoint_steps) at its start. Sets `reached` to the step it
+# resumes from. Returns 1, with the reason, if stalls_allowed + 1 starts in a row made no new checkpoint. Another start would do no
+# better: the time limit, or the time between signal and limit, is too short for one step and a checkpoint.
 may_restart() { # OUTPUT BEFORE
   local file=$1/stalled_restarts stalled=0
   reached=$(checkpoint_steps "$1" | grep -v -x -F -f <(echo "$2") | tail -n 1) || true
@@ -164,7 +163,7 @@ may_restart() { # OUTPUT BEFORE
       "(--time), or more of it to stop in (--signal)"
     return 1
   fi
-  # As a whole or not at all: a count cut short would begin anew.
+  # Replaced by a rename: a truncated count would start over.
   if ! { mkdir -p -- "$1" && echo $((stalled + 1)) >"$file.tmp" && mv -f -T -- "$file.tmp" "$file"; } 2>/dev/null; then
     rm -f -- "$file.tmp"
     complain "cannot write $file, which counts starts without a new checkpoint: not started again"

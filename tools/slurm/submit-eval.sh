@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Submits an evaluation as a job array of PARTS tasks, and the job that merges their files once all have succeeded:
 #   submit-eval.sh [--only LIST] CONFIG PARTS [options of sbatch] [-- options of depthroute-eval]
-# --only 2,5-7 runs these parts again, after others are done, and merges all. The options of sbatch are for both jobs. Prints the
-# two job ids. Where a part fails, the merging job goes away; the parts that succeeded stay.
+# --only 2,5-7 runs these parts again and merges all parts. The options of sbatch apply to both jobs. Prints the two job ids. If a
+# part fails, the merge job is removed; the parts that succeeded stay.
 set -euo pipefail
 here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -23,7 +23,7 @@ is_count "$parts" || die "'$parts' is not a number of parts"
 for range in ${only//,/ }; do
   first=${range%-*} last=${range#*-}
   [[ ${#first} -le 9 && ${#last} -le 9 && $((10#$first)) -le $((10#$last)) && $((10#$last)) -lt $parts ]] ||
-    die "--only $only: $parts parts are numbered 0 to $((parts - 1)), and a range begins with the lower number"
+    die "--only $only: $parts parts are numbered 0 to $((parts - 1)), and a range starts with the lower number"
 done
 slurm=()
 while [[ $# -gt 0 && $1 != -- ]]; do
@@ -31,15 +31,15 @@ while [[ $# -gt 0 && $1 != -- ]]; do
   shift
 done
 [[ $# -eq 0 ]] || shift
-command -v sbatch >/dev/null || die "sbatch is not here: this is for machines with Slurm"
+command -v sbatch >/dev/null || die "there is no sbatch: run this on a machine with Slurm"
 
 export DEPTHROUTE_PARTS=$parts
 array=$(sbatch --parsable --export=ALL "${slurm[@]}" --array="${only:-0-$((parts - 1))}" "$here/eval-array.sbatch" "$config" "$@")
-array=${array%%;*} # the cluster's name may follow
+array=${array%%;*} # strips the cluster's name
 echo "parts: $array"
 if ! merge=$(sbatch --parsable --export=ALL "${slurm[@]}" --dependency="afterok:$array" --kill-on-invalid-dep=yes \
   "$here/eval-merge.sbatch" "$parts" "$config" "$@"); then
-  complain "the parts are submitted, the job that merges them is not: submit $here/eval-merge.sbatch when job $array is done"
+  complain "the parts are submitted, the merge job is not: submit $here/eval-merge.sbatch when job $array is done"
   exit 1
 fi
 echo "merge: ${merge%%;*}"
