@@ -18,7 +18,7 @@ Job::Job(const EvalConfig& eval_config, const std::string& model)
       source(open_eval_model(config, model.empty() ? config.model.from : model)),
       tokens(open_eval_tokens(config, source.config.vocab_size)),
       plan(make_depth_plan(source.config)),
-      cells(resolve_cells(config.cells, plan)),
+      cells(resolve_cells(config.grids, config.cells, plan)),
       known_answers(make_known_answers(plan, source.recency_bias)) {}
 
 std::vector<Comparison> Job::comparisons() const {

@@ -30,7 +30,9 @@ struct Job {
   std::vector<Comparison> comparisons() const;
   BatchRange batches() const { return BatchRange::all(config.data.sequences, micro_batch()); }
   int64_t micro_batch() const { return std::min(config.micro_batch, config.data.sequences); }
-  bool stores_weights() const { return config.routing.weights == "all" && plan.sites.front().routed; }
+  bool stores_weights() const {
+    return config.routing.weights == RoutingWeights::all && plan.sites.front().routed;
+  }
   /// Of the files a run reads, which takes hashing them; nothing about who computes.
   Provenance provenance(const CommandLine& command) const;
   PartLayout layout(const BatchRange& batches) const;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "configs/terms.h"
 #include "kernels/tensor.h"
 
 namespace depthroute {
@@ -17,12 +18,11 @@ struct Stream {
 
 /// What a device is wanted for: planning sizes needs no GPU, only a build with CUDA.
 enum class Use : uint8_t { computing, planning };
-/// "auto", "cpu" or "cuda" -> a device of this machine; auto is a GPU where there is one. Throws ConfigError
-/// where it is not to be had.
-Device resolve_device(const std::string& name, Use use = Use::computing);
+/// A device of this machine; `automatic` is a GPU if there is one. ConfigError if unavailable.
+Device resolve_device(DeviceChoice choice, Use use = Use::computing);
 
-/// The type of activations and of matrices in use for `precision` ("bf16" or "fp32"): f32 on the CPU always.
-DType working_type(Device device, const std::string& precision);
+/// Dtype of activations and working weights: f32 on the CPU regardless of `precision`.
+DType working_type(Device device, Precision precision);
 
 /// One line about the device for logs and results, e.g. "cpu: 2 threads, OpenBLAS SkylakeX".
 std::string describe(Device device);

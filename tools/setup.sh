@@ -8,7 +8,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config git ca-certificates
-  libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libfmt-dev libxxhash-dev
+  libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev
   libhdf5-dev libopenblas-openmp-dev
   libopenmpi-dev openmpi-bin                               # several processes
   libgtest-dev libbenchmark-dev clang-format ccache        # tests, benchmarks, style

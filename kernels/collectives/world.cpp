@@ -39,7 +39,7 @@ class SingleWorld : public World {
   [[noreturn]] void abort(int status) override { std::_Exit(status); }
   std::unique_ptr<Collectives> make_collectives(Device device, const CollectivesOptions& options) override {
     // Only where NCCL is asked for by name: for a look at whether it works here.
-    if (device == Device::cuda && options.backend == "nccl" && use_nccl(*this, options))
+    if (device == Device::cuda && options.backend == CollectiveBackend::nccl && use_nccl(*this, options))
       return make_nccl_collectives(*this, options);
     return make_single_collectives();
   }
