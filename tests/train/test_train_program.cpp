@@ -110,7 +110,7 @@ TEST_F(TrainProgram, KeysGivenBesideModelFromMustAgreeWithIt) {
   refused("plain", "residual.num_blocks", "8", "a plain Qwen3 (additive)");        // the default
   refused("plain", "residual.recency_bias", "0", "a plain Qwen3 (additive)");      // the default
   refused("routed", "residual.variant", "cumulative", "has kimi");                 // the default
-  refused("routed", "residual.num_blocks", "1", "has 2");
+  refused("routed", "residual.num_blocks", "1", "has 2 sublayers per block");
   refused("routed", "hidden_size", "1024", "has 32");  // the default
   refused("routed", "rope_theta", "10000", "has 1000000");
   refused("routed", "tie_embeddings", "false", "has true");
