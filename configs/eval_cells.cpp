@@ -1,5 +1,6 @@
 // Which keys of an entry of `grids` or `cells` go together.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -29,7 +30,15 @@ class EntryCheck {
   const Given& given_;
 };
 
-const char* const kAllSources = "'uniform' and 'schedule' set all weights of a site";
+/// "'uniform' and 'schedule'": the interventions of a kind, for messages.
+std::string names_of(bool (*is_of_kind)(Intervention)) {
+  std::vector<std::string> quoted;
+  for (const Intervention intervention : values<Intervention>())
+    if (is_of_kind(intervention)) quoted.push_back(fmt::format("'{}'", to_string(intervention)));
+  return fmt::format("{}", fmt::join(quoted, " and "));
+}
+
+std::string set_all_weights() { return names_of(acts_on_all_sources) + " set all weights of a site"; }
 
 bool has_layers(const std::vector<Sublayer>& sublayers) {
   return std::any_of(sublayers.begin(), sublayers.end(),
@@ -41,11 +50,11 @@ template <typename Entry>
 void check_options(const Entry& entry, const std::vector<Intervention>& interventions,
                    const EntryCheck& check) {
   if (std::any_of(interventions.begin(), interventions.end(), takes_value))
-    check.need("value", "interventions 'bias' and 'schedule'");
+    check.need("value", "interventions " + names_of(takes_value));
   else
-    check.refuse("value", "only 'bias' and 'schedule' take a value");
+    check.refuse("value", fmt::format("only {} take a value", names_of(takes_value)));
   if (entry.distinct && std::any_of(interventions.begin(), interventions.end(), acts_on_all_sources))
-    check.refuse("distinct", fmt::format("{}, copies included", kAllSources));
+    check.refuse("distinct", set_all_weights() + ", copies included");
 }
 
 }  // namespace
@@ -55,14 +64,13 @@ void check_grid(const GridConfig& grid, const std::string& path, const Given& gi
   const auto& interventions = grid.interventions;
   const bool whole_site = std::any_of(interventions.begin(), interventions.end(), acts_on_all_sources);
   if (whole_site && !std::all_of(interventions.begin(), interventions.end(), acts_on_all_sources))
-    check.fail(
-        "interventions",
-        check.name("interventions") +
-            ": 'uniform' and 'schedule' have no sources; give them a grid of their own, without families");
+    check.fail("interventions",
+               fmt::format("{}: {} have no sources; give them a grid of their own, without families",
+                           check.name("interventions"), names_of(acts_on_all_sources)));
   const bool edges = grid.edges == EdgeChoice::all;
   if (whole_site) {
-    check.refuse("families", fmt::format("{} and have no sources", kAllSources));
-    if (edges) check.refuse("edges", fmt::format("{} and have no sources", kAllSources));
+    check.refuse("families", set_all_weights() + " and have no sources");
+    if (edges) check.refuse("edges", set_all_weights() + " and have no sources");
   }
   if (edges) {
     check.refuse("families", "edges: all stands for every source");
