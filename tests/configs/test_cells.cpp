@@ -95,9 +95,9 @@ TEST(Cells, GridsRefused) {
   EXPECT_EQ(grid_error("{edges: some, interventions: [mask]}"),
             at + "grids[0].edges must be one of none, all, got 'some'");
   EXPECT_EQ(grid_error("{edges: all, interventions: [bias]}"),
-            at + "grids[0].value is required for interventions 'bias' and 'schedule'");
+            at + "grids[0].value is required for interventions 'schedule' and 'bias'");
   EXPECT_EQ(grid_error("{edges: all, interventions: [mask], value: 1}"),
-            at + "grids[0].value does not go here: only 'bias' and 'schedule' take a value");
+            at + "grids[0].value does not go here: only 'schedule' and 'bias' take a value");
   EXPECT_EQ(grid_error("{edges: all, interventions: [mask], name: a}"),
             at + "unknown key 'grids[0].name'; keys here: families, edges, sublayers, bands, interventions, "
                  "value, distinct");
@@ -134,7 +134,7 @@ TEST(Cells, SinglesRefused) {
   EXPECT_EQ(cell_error("{name: a, sources: [0], sublayers: [final], layers: [1], intervention: mask}"),
             at + "cells[0].layers does not go here: the final site is in no layer");
   EXPECT_EQ(cell_error("{name: a, sources: [0], sublayers: [attn], intervention: bias}"),
-            at + "cells[0].value is required for interventions 'bias' and 'schedule'");
+            at + "cells[0].value is required for interventions 'schedule' and 'bias'");
   EXPECT_EQ(cell_error("{name: a, sources: [0, current], sublayers: [attn], intervention: mask}"),
             at + "cells[0].sources[0] must be text, got '0'; put it in quotes if it is meant");
   EXPECT_EQ(cell_error("{name: a, sources: [0], sublayer: [attn], intervention: mask}"),
