@@ -13,7 +13,7 @@
 namespace depthroute {
 namespace {
 
-/// A word as a shell reads it back. Bytes that no text may hold are written as escapes: results record this.
+/// Quotes a word for a shell. Escapes bytes that are not text, because results record the command line.
 std::string shell_quoted(const std::string& word) {
   const char* plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-=:,+@%";
   if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
@@ -31,7 +31,7 @@ std::string with_line_break(const std::string& text) {
   return !text.empty() && text.back() == '\n' ? text : text + '\n';
 }
 
-/// Fills `line` from the arguments; true if they only asked for help, which has been printed then.
+/// Fills `line` from the arguments. Returns true if they only asked for help, which it then has printed.
 bool parse(int argc, char** argv, const std::string& description, const std::string& reference,
            const std::vector<ProgramOption>& options, CommandLine& line) {
   CLI::App app(description, line.program);
@@ -48,7 +48,7 @@ bool parse(int argc, char** argv, const std::string& description, const std::str
            option.name, [&line, name = option.name](const std::string& value) { line.options[name] = value; },
            option.help)
         ->type_name(option.value);
-  // Thrown before CONFIG is missed, as for --help.
+  // Throws before CLI11 notices that CONFIG is missing, as its --help does.
   const auto print_and_leave = [&](const std::string& text) {
     return [text] { throw CLI::CallForVersion(text, 0); };
   };

@@ -1,136 +1,102 @@
-#include "configs/eval_cells.h"
-
+// Which keys of an entry of `grids` or `cells` go together.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+
+#include "configs/schema.h"
 
 namespace depthroute {
 namespace {
 
-using Names = std::vector<std::string>;
-
-bool contains(const Names& names, const std::string& name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-class CellCheck {
+/// Needs and refuses keys of one entry.
+class EntryCheck {
  public:
-  CellCheck(const CellConfig& cell, std::string path, const Given& given)
-      : cell_(cell), path_(std::move(path)), given_(given) {}
+  EntryCheck(const std::string& path, const Given& given) : path_(path), given_(given) {}
 
-  void run() const {
-    if (cell_.is_grid)
-      check_grid();
-    else
-      check_single();
-    const Names& interventions = cell_.is_grid ? cell_.interventions : Names{cell_.intervention};
-    const std::string prefix = cell_.is_grid ? "grid." : "";
-    if (uses_value(cell_))
-      need(prefix + "value", "interventions 'bias' and 'schedule'");
-    else
-      refuse(prefix + "value", "only 'bias' and 'schedule' take a value");
-    const bool any_sourceless = std::any_of(interventions.begin(), interventions.end(), is_sourceless);
-    if (cell_.distinct && any_sourceless)
-      refuse(prefix + "distinct", "'uniform' and 'schedule' set all weights of a site, copies included");
-  }
-
- private:
-  bool has(const std::string& key) const { return given_.has(path_ + "." + key); }
   void need(const std::string& key, const std::string& whom) const {
-    if (!has(key))
-      given_.fail({path_ + "." + key}, fmt::format("{}.{} is required for {}", path_, key, whom));
+    if (!given_.has(name(key))) fail(key, fmt::format("{} is required for {}", name(key), whom));
   }
   void refuse(const std::string& key, const std::string& why) const {
-    if (has(key))
-      given_.fail({path_ + "." + key}, fmt::format("{}.{} does not go here: {}", path_, key, why));
+    if (given_.has(name(key))) fail(key, fmt::format("{} does not go here: {}", name(key), why));
   }
-
-  void check_grid() const {
-    for (const char* key :
-         {"name", "sources", "sublayers", "bands", "layers", "intervention", "value", "distinct"})
-      refuse(key, "this entry is a grid");
-    need("grid.interventions", "a grid");
-    const bool sourceless =
-        std::any_of(cell_.interventions.begin(), cell_.interventions.end(), is_sourceless);
-    const bool sourced = !std::all_of(cell_.interventions.begin(), cell_.interventions.end(), is_sourceless);
-    if (sourceless && sourced)
-      given_.fail(
-          {path_ + ".grid.interventions"},
-          path_ +
-              ".grid.interventions: 'uniform' and 'schedule' have no sources; give them a grid of their "
-              "own, without families");
-    const std::string whole_site = "'uniform' and 'schedule' set all weights of a site and have no sources";
-    if (sourceless) refuse("grid.families", whole_site);
-    if (sourceless) refuse("grid.edges", whole_site);
-    if (cell_.edges) {
-      for (const char* key : {"grid.families", "grid.sublayers", "grid.bands"})
-        refuse(key, "edges: all stands for every source of every site");
-      return;
-    }
-    if (!sourceless) need("grid.families", "a grid of interventions with sources (or edges: all)");
-    need("grid.sublayers", "a grid");
-    if (has_layers(cell_.grid_sublayers))
-      need("grid.bands", "sublayers 'attn' and 'mlp'");
-    else
-      refuse("grid.bands", "the final site is in no band");
+  [[noreturn]] void fail(const std::string& key, const std::string& message) const {
+    given_.fail({name(key)}, message);
   }
+  std::string name(const std::string& key) const { return path_ + "." + key; }
 
-  void check_single() const {
-    need("name", "a cell outside a grid");
-    need("intervention", "a cell outside a grid");
-    need("sublayers", "a cell outside a grid");
-    if (is_sourceless(cell_.intervention))
-      refuse("sources", fmt::format("'{}' sets all weights of a site", cell_.intervention));
-    else
-      need("sources", fmt::format("intervention '{}'", cell_.intervention));
-    if (has_layers(cell_.sublayers)) return;
-    refuse("bands", "the final site is in no band");
-    refuse("layers", "the final site is in no layer");
-  }
-
-  static bool has_layers(const Names& sublayers) {
-    return contains(sublayers, "attn") || contains(sublayers, "mlp");
-  }
-
-  const CellConfig& cell_;
-  std::string path_;
+ private:
+  const std::string& path_;
   const Given& given_;
 };
 
+/// "'uniform' and 'schedule'": the interventions of a kind, for messages.
+std::string names_of(bool (*is_of_kind)(Intervention)) {
+  std::vector<std::string> quoted;
+  for (const Intervention intervention : values<Intervention>())
+    if (is_of_kind(intervention)) quoted.push_back(fmt::format("'{}'", to_string(intervention)));
+  return fmt::format("{}", fmt::join(quoted, " and "));
+}
+
+std::string set_all_weights() { return names_of(acts_on_all_sources) + " set all weights of a site"; }
+
+bool has_layers(const std::vector<Sublayer>& sublayers) {
+  return std::any_of(sublayers.begin(), sublayers.end(),
+                     [](Sublayer sublayer) { return sublayer != Sublayer::final; });
+}
+
+/// `value` and `distinct`, which depend on the interventions alone.
+template <typename Entry>
+void check_options(const Entry& entry, const std::vector<Intervention>& interventions,
+                   const EntryCheck& check) {
+  if (std::any_of(interventions.begin(), interventions.end(), takes_value))
+    check.need("value", "interventions " + names_of(takes_value));
+  else
+    check.refuse("value", fmt::format("only {} take a value", names_of(takes_value)));
+  if (entry.distinct && std::any_of(interventions.begin(), interventions.end(), acts_on_all_sources))
+    check.refuse("distinct", set_all_weights() + ", copies included");
+}
+
 }  // namespace
 
-const Names& family_names() {
-  static const Names kNames = {"embedding", "older", "recent", "current"};
-  return kNames;
-}
-const Names& sublayer_names() {
-  static const Names kNames = {"attn", "mlp", "final"};
-  return kNames;
-}
-const Names& band_names() {
-  static const Names kNames = {"early", "mid", "late"};
-  return kNames;
-}
-const Names& intervention_names() {
-  static const Names kNames = {"mask", "only", "zero", "uniform", "schedule", "bias"};
-  return kNames;
-}
-const Names& planned_intervention_names() {
-  static const Names kNames = {"mean", "resample", "freeze"};
-  return kNames;
-}
-
-bool is_sourceless(const std::string& intervention) {
-  return intervention == "uniform" || intervention == "schedule";
-}
-
-bool uses_value(const CellConfig& cell) {
-  if (!cell.is_grid) return cell.intervention == "bias" || cell.intervention == "schedule";
-  return contains(cell.interventions, "bias") || contains(cell.interventions, "schedule");
+void check_grid(const GridConfig& grid, const std::string& path, const Given& given) {
+  const EntryCheck check(path, given);
+  const auto& interventions = grid.interventions;
+  const bool whole_site = std::any_of(interventions.begin(), interventions.end(), acts_on_all_sources);
+  if (whole_site && !std::all_of(interventions.begin(), interventions.end(), acts_on_all_sources))
+    check.fail("interventions",
+               fmt::format("{}: {} have no sources; give them a grid of their own, without families",
+                           check.name("interventions"), names_of(acts_on_all_sources)));
+  const bool edges = grid.edges == EdgeChoice::all;
+  if (whole_site) {
+    check.refuse("families", set_all_weights() + " and have no sources");
+    if (edges) check.refuse("edges", set_all_weights() + " and have no sources");
+  }
+  if (edges) {
+    check.refuse("families", "edges: all stands for every source");
+    check.refuse("bands", "edges: all stands for every layer");
+  } else {
+    if (!whole_site) check.need("families", "a grid of interventions with sources (or edges: all)");
+    check.need("sublayers", "a grid");
+    if (has_layers(grid.sublayers))
+      check.need("bands", "sublayers 'attn' and 'mlp'");
+    else
+      check.refuse("bands", "the final site is in no band");
+  }
+  check_options(grid, interventions, check);
 }
 
 void check_cell(const CellConfig& cell, const std::string& path, const Given& given) {
-  CellCheck(cell, path, given).run();
+  const EntryCheck check(path, given);
+  if (acts_on_all_sources(cell.intervention))
+    check.refuse("sources", fmt::format("'{}' sets all weights of a site", to_string(cell.intervention)));
+  else
+    check.need("sources", fmt::format("intervention '{}'", to_string(cell.intervention)));
+  if (!has_layers(cell.sublayers)) {
+    check.refuse("bands", "the final site is in no band");
+    check.refuse("layers", "the final site is in no layer");
+  }
+  check_options(cell, {cell.intervention}, check);
 }
 
 }  // namespace depthroute

@@ -1,4 +1,4 @@
-// What depthroute-eval can be told; see train_config.h for how keys are declared.
+// What depthroute-eval can be told. eval_schema.cpp states the key, range and meaning of every field once.
 #pragma once
 
 #include <cstdint>
@@ -6,12 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "configs/terms.h"
+
 namespace depthroute {
 
 struct WrapConfig {
   std::vector<double> recency_bias = {30.0};  // one value, or one per site
-  int64_t num_blocks = 8;
-  int64_t sublayers_per_block = 0;  // 0: from num_blocks
+  int64_t num_blocks = 8;                     // used if sublayers_per_block is 0
+  int64_t sublayers_per_block = 0;            // 0: from num_blocks
 };
 struct EvalModelConfig {
   std::string from;                // required: checkpoint, checkpoints/latest, or model folder
@@ -23,27 +25,32 @@ struct EvalDataConfig {
   int64_t sequences = 256;  // the first this many windows, in order
 };
 struct RoutingConfig {
-  std::string weights = "none";  // none | all
+  RoutingWeights weights = RoutingWeights::none;
 };
 
-/// One entry of `cells` after reading; a grid stands for the product of its lists.
+/// An entry of `grids`: the product of its lists, one cell each.
+struct GridConfig {
+  std::vector<Family> families;  // empty for interventions that act on all sources
+  EdgeChoice edges =
+      EdgeChoice::none;             // all: every (site, source) of `sublayers` instead of families and bands
+  std::vector<Sublayer> sublayers;  // may be empty with edges: every site
+  std::vector<Band> bands;          // of attn and mlp
+  std::vector<Intervention> interventions;
+  std::optional<double> value;  // bias: the offset; schedule: its recency bias
+  bool distinct = false;        // touch every copy of a state that a site holds twice
+};
+
+/// An entry of `cells`: sources by family or position, sites by sublayers x (bands or layers).
 struct CellConfig {
-  bool is_grid = false;
-  // grid
-  std::vector<std::string> families, grid_sublayers, bands, interventions;
-  bool edges = false;  // grid: {edges: all}: every (site, source) by itself
-  // explicit cell; sources by family or position, sites by sublayers x (bands or layers)
   std::string name;
-  std::vector<std::string> source_families;
+  std::vector<Family> source_families;
   std::vector<int64_t> source_positions;
-  std::vector<std::string> sublayers;
-  std::vector<std::string> cell_bands;
+  std::vector<Sublayer> sublayers;
+  std::vector<Band> bands;
   std::vector<int64_t> layers;
-  std::string intervention;
-  // both
-  double value = 0;       // bias: the offset; schedule: b
-  bool distinct = false;  // touch every copy of a duplicated state (SPEC §5)
-  int line = 0;           // where it stands, for messages
+  Intervention intervention = Intervention::mask;
+  std::optional<double> value;
+  bool distinct = false;
 };
 
 struct StatisticsConfig {
@@ -55,12 +62,13 @@ struct StatisticsConfig {
 
 struct EvalConfig {
   std::string output;  // required
-  std::string device = "auto";
-  std::string precision = "bf16";
+  DeviceChoice device = DeviceChoice::automatic;
+  Precision precision = Precision::bf16;
   int64_t micro_batch = 8;
   EvalModelConfig model;
   EvalDataConfig data;
   RoutingConfig routing;
+  std::vector<GridConfig> grids;
   std::vector<CellConfig> cells;
   StatisticsConfig statistics;
 };

@@ -1,77 +1,51 @@
-// Every key of depthroute-eval: its field, its range, its meaning.
-#include <memory>
-
-#include "configs/eval_cells.h"
+// Every key of depthroute-eval: its field, range and meaning.
 #include "configs/read.h"
 #include "configs/schema.h"
 
 namespace depthroute {
 namespace {
 
-// An entry of `cells` is either a grid or one cell by name; check_cell (eval_cells.cpp) says which keys go
-// together.
+constexpr double kLargestBias = 1e6;
+
+// check_grid() and check_cell() (eval_cells.cpp) say which keys of an entry go together.
+Schema describe_grid(GridConfig& g) {
+  Schema s;
+  s.key("families", &g.families, "source families; not for `uniform` and `schedule`, which have no sources")
+      .may_be_absent();
+  s.key("edges", &g.edges, "`all`: every source of every site by itself, instead of families and bands");
+  s.key("sublayers", &g.sublayers, "sublayers whose sites are touched; with edges, every site if absent")
+      .may_be_absent();
+  s.key("bands", &g.bands, "depth bands, thirds of the layers; for `attn` and `mlp`").may_be_absent();
+  s.key("interventions", &g.interventions, "what is done at each site").must_be_given().not_empty();
+  s.key("value", &g.value, "`bias`: the offset; `schedule`: its recency bias; required for these two")
+      .at_least(-kLargestBias)
+      .at_most(kLargestBias)
+      .may_be_absent();
+  s.key("distinct", &g.distinct, "touch every copy of a state that a site holds twice");
+  return s;
+}
+
 Schema describe_cell(CellConfig& c) {
   Schema s;
-  const bool value_used = uses_value(c);
-  s.key("grid", Group{[&c] { return c.is_grid; }, [&c] { c.is_grid = true; }},
-        "the product of the lists below, one cell each, named intervention/family/sublayer/band")
-      .hide_if(!c.is_grid);
-  s.key("grid.families", &c.families, "source families, for interventions that have sources")
-      .one_of(family_names())
-      .not_empty()
-      .hide_if(!c.is_grid || c.families.empty());
-  s.key("grid.edges", WordFlag{&c.edges, "all"}, "every source of every site by itself, instead of the lists")
-      .hide_if(!c.is_grid || !c.edges);
-  s.key("grid.sublayers", &c.grid_sublayers, "sublayers whose sites are touched; `final` has no band")
-      .one_of(sublayer_names())
-      .not_empty()
-      .hide_if(!c.is_grid || c.grid_sublayers.empty());
-  s.key("grid.bands", &c.bands, "depth bands: thirds of the layers")
-      .one_of(band_names())
-      .not_empty()
-      .hide_if(!c.is_grid || c.bands.empty());
-  s.key("grid.interventions", &c.interventions, "what is done at each site; required in a grid")
-      .one_of(intervention_names())
-      .not_yet(planned_intervention_names())
-      .not_empty()
-      .hide_if(!c.is_grid);
-  s.key("grid.value", &c.value, "`bias`: the offset; `schedule`: its recency bias; required for these two")
-      .at_least(-1e6)
-      .at_most(1e6)
-      .hide_if(!c.is_grid || !value_used)
-      .without_default();
-  s.key("grid.distinct", &c.distinct, "touch every copy of a state that a site holds twice")
-      .hide_if(!c.is_grid || !c.distinct);
-
-  s.key("name", &c.name, "name of this one cell; required outside a grid").hide_if(c.is_grid);
-  s.key("sources", Sources{&c.source_families, &c.source_positions},
+  s.key("name", &c.name, "name of the cell; no two cells may share one").must_be_given();
+  s.key("sources", &c.source_families, &c.source_positions,
         "source families, or positions at a site counted from 0; not for `uniform` and `schedule`")
-      .one_of(family_names())
       .at_least(0)
-      .not_empty()
-      .hide_if(c.is_grid || (c.source_families.empty() && c.source_positions.empty()));
-  s.key("sublayers", &c.sublayers, "sublayers whose sites are touched; required outside a grid")
-      .one_of(sublayer_names())
-      .not_empty()
-      .hide_if(c.is_grid);
-  s.key("bands", &c.cell_bands, "depth bands, for `attn` and `mlp`; without bands and layers: every layer")
-      .one_of(band_names())
-      .not_empty()
-      .hide_if(c.is_grid || c.cell_bands.empty());
-  s.key("layers", &c.layers, "layers counted from 0, for `attn` and `mlp`; beside bands or instead of them")
+      .may_be_absent();
+  s.key("sublayers", &c.sublayers, "sublayers whose sites are touched").must_be_given().not_empty();
+  s.key("bands", &c.bands,
+        "depth bands, for `attn` and `mlp`; every layer if neither bands nor layers are given")
+      .may_be_absent();
+  s.key("layers", &c.layers, "layers counted from 0, for `attn` and `mlp`; in addition to bands")
       .at_least(0)
-      .not_empty()
-      .hide_if(c.is_grid || c.layers.empty());
-  s.key("intervention", &c.intervention, "what is done at each site; required outside a grid")
-      .one_of(intervention_names())
-      .not_yet(planned_intervention_names())
-      .hide_if(c.is_grid);
-  s.key("value", &c.value, "as grid.value")
-      .at_least(-1e6)
-      .at_most(1e6)
-      .hide_if(c.is_grid || !value_used)
-      .without_default();
-  s.key("distinct", &c.distinct, "as grid.distinct").hide_if(c.is_grid || !c.distinct);
+      .may_be_absent();
+  s.key("intervention", &c.intervention, "what is done at each site").must_be_given();
+  s.key("value", &c.value, "as in grids").at_least(-kLargestBias).at_most(kLargestBias).may_be_absent();
+  s.key("distinct", &c.distinct, "as in grids");
+  s.retired(
+      "grid",
+      " is an earlier spelling: grids have a list of their own, \"grids: [{families: [older], sublayers: "
+      "[attn], bands: [mid], interventions: [mask]}]\"");
   return s;
 }
 
@@ -81,17 +55,17 @@ void describe_wrap(Schema& s, std::optional<WrapConfig>& wrap) {
         "run a plain Qwen3 as `cumulative`, its sites weighted by a fixed recency schedule")
       .nullable(false);
   s.key("model.wrap.recency_bias", ScalarOrList{&w.recency_bias},
-        "offset on the current state, or one per site")
-      .at_least(-1e6)
-      .at_most(1e6)
+        "offset of the current state's logit: one for all sites, or a list with one per site")
+      .at_least(-kLargestBias)
+      .at_most(kLargestBias)
       .not_empty();
   s.key("model.wrap.num_blocks", &w.num_blocks,
-        "blocks; gives 2 * ceil(num_layers / num_blocks) sublayers each")
+        "number of blocks, of 2 * ceil(num_layers / num_blocks) sublayers each")
       .at_least(1)
       .at_most(8192)
       .nullable(w.sublayers_per_block > 0);
   s.key("model.wrap.sublayers_per_block", &w.sublayers_per_block,
-        "the same said directly, instead of num_blocks")
+        "sublayers per block, instead of num_blocks")
       .at_least(1)
       .at_most(8192)
       .nullable(w.sublayers_per_block == 0);
@@ -102,10 +76,9 @@ void describe_wrap(Schema& s, std::optional<WrapConfig>& wrap) {
 Schema describe(EvalConfig& c) {
   Schema s;
   s.key("output", &c.output, "HDF5 file of the results").must_be_given();
-  s.key("device", &c.device, "`auto` is a GPU where there is one").one_of({"auto", "cpu", "cuda"});
+  s.key("device", &c.device, "`auto` is a GPU if there is one");
   s.key("precision", &c.precision,
-        "of activations and weights in use; the CPU computes in fp32 whatever is asked")
-      .one_of({"bf16", "fp32"});
+        "dtype of activations and working weights; the CPU computes in fp32 regardless");
   s.key("micro_batch", &c.micro_batch, "sequences per forward pass").at_least(1).at_most(1e6);
   s.key("model.from", &c.model.from, "checkpoint, checkpoints/latest, or model folder").must_be_given();
   describe_wrap(s, c.model.wrap);
@@ -113,34 +86,21 @@ Schema describe(EvalConfig& c) {
       .must_be_given()
       .not_empty();
   s.key("data.seq_len", &c.data.seq_len, "tokens per sequence").at_least(1).at_most(1e9);
-  s.key("data.sequences", &c.data.sequences, "the first this many windows, in order")
+  s.key("data.sequences", &c.data.sequences, "evaluate the first this many windows, in order")
       .at_least(1)
       .at_most(1e9);
-  s.key("routing.weights", &c.routing.weights, "`all` stores every routing weight of every token")
-      .one_of({"none", "all"});
-  std::vector<CellConfig>& cells = c.cells;
-  s.key("cells",
-        EntryList{[&cells] { return static_cast<int64_t>(cells.size()); },
-                  [&cells](int64_t i) { return describe_cell(cells[static_cast<size_t>(i)]); },
-                  [&cells](int line) {
-                    cells.emplace_back().line = line;
-                    return describe_cell(cells.back());
-                  },
-                  [] {
-                    const auto cell = std::make_shared<CellConfig>();
-                    Schema schema = describe_cell(*cell);
-                    schema.own(cell);
-                    return schema;
-                  }},
-        "interventions to measure, each entry a grid or one cell");
+  s.key("routing.weights", &c.routing.weights, "`all` stores every routing weight of every token");
+  s.list_of("grids", &c.grids, describe_grid,
+            "grids of cells: one cell for each combination, named intervention/family/sublayer/band");
+  s.list_of("cells", &c.cells, describe_cell, "single cells, measured after those of the grids");
   s.key("statistics.bootstrap", &c.statistics.bootstrap, "draws of the paired bootstrap")
       .at_least(1)
       .at_most(1e8);
   s.key("statistics.alpha", &c.statistics.alpha, "level of intervals and tests").above(0).below(1);
   s.key("statistics.margin", &c.statistics.margin,
-        "effects within this many nats are to count as negligible; kept in the results, not judged yet")
+        "largest effect, in nats, that counts as negligible; recorded in the results, not judged yet")
       .above(0);
-  s.key("statistics.seed", &c.statistics.seed, "seed of the draws").at_least(0);
+  s.key("statistics.seed", &c.statistics.seed, "seed of the bootstrap draws").at_least(0);
   return s;
 }
 
@@ -149,6 +109,8 @@ void check_together(const EvalConfig& c, const Given& given) {
   if (given.has(blocks) && given.has(sublayers))
     given.fail({sublayers},
                sublayers + " and " + blocks + " say the same thing; give one, and null for the other");
+  for (size_t i = 0; i < c.grids.size(); ++i)
+    check_grid(c.grids[i], "grids[" + std::to_string(i) + "]", given);
   for (size_t i = 0; i < c.cells.size(); ++i)
     check_cell(c.cells[i], "cells[" + std::to_string(i) + "]", given);
 }
@@ -173,7 +135,7 @@ std::vector<std::pair<std::string, std::string>> flatten(const EvalConfig& confi
 
 std::string eval_reference() {
   EvalConfig defaults;
-  return reference(describe(defaults));
+  return "## Keys of depthroute-eval\n\n" + reference(describe(defaults));
 }
 
 }  // namespace depthroute

@@ -1,4 +1,5 @@
-// What an exception ends a program with: the one place where exceptions become exit statuses and lines.
+// Maps exceptions to exit statuses and lines. The programs (cli.cpp) and their ranks (run_in_world()) end
+// through this mapping only; small tools catch InputError themselves.
 #pragma once
 
 #include <string>
@@ -10,12 +11,12 @@ struct Failure {
   std::string text;
 };
 
-/// Of the exception being handled; call it in a catch block. 2 for InputError, 3 for Interrupted, 1 for
-/// anything else.
+/// Returns the failure of the exception being handled; call it in a catch block. Status 2 for InputError, 3
+/// for Interrupted, 1 for anything else.
 Failure current_failure();
 
-/// "<program>: error: <text>" on standard error, always one line; without "error:" where the program was only
-/// interrupted. Never throws, whatever has become of standard error.
+/// Prints "<program>: error: <text>" on standard error, always one line; without "error:" if the program was
+/// only interrupted. Never throws, even if standard error is gone.
 void report(const std::string& program, const Failure& failure);
 
 }  // namespace depthroute

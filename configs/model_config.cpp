@@ -6,19 +6,6 @@
 
 namespace depthroute {
 
-const std::vector<std::string>& variant_names() {
-  static const std::vector<std::string> kNames = {"additive", "cumulative", "reset", "kimi"};
-  return kNames;
-}
-
-const char* to_string(Variant variant) { return variant_names()[static_cast<size_t>(variant)].c_str(); }
-
-std::optional<Variant> variant_from_string(const std::string& name) {
-  for (size_t i = 0; i < variant_names().size(); ++i)
-    if (variant_names()[i] == name) return static_cast<Variant>(i);
-  return std::nullopt;
-}
-
 int64_t ModelConfig::sublayers_per_block() const {
   if (residual.sublayers_per_block > 0) return residual.sublayers_per_block;
   return 2 * div_ceil(num_layers, residual.num_blocks);
@@ -50,7 +37,7 @@ std::string ModelConfig::problem() const {
   if (residual.sublayers_per_block == 0 && (residual.num_blocks < 1 || residual.num_blocks > num_sublayers()))
     return fmt::format("residual.num_blocks = {} is outside 1 ... 2 * num_layers = {}", residual.num_blocks,
                        num_sublayers());
-  // Sources of the last site: embedding, finished blocks, current state.
+  // The last site reads the most sources: embedding, finished blocks, current state.
   const int64_t sources = (num_sublayers() - 1) / sublayers_per_block() + 2;
   if (sources > kMaxSources)
     return fmt::format(

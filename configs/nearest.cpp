@@ -5,7 +5,7 @@
 namespace depthroute {
 namespace {
 
-// Damerau-Levenshtein distance in its optimal string alignment form.
+// Damerau-Levenshtein distance, optimal string alignment variant.
 size_t edit_distance(const std::string& a, const std::string& b) {
   const size_t width = b.size() + 1;
   std::vector<size_t> table((a.size() + 1) * width);
@@ -25,7 +25,7 @@ size_t edit_distance(const std::string& a, const std::string& b) {
 }  // namespace
 
 std::vector<std::string> nearest(const std::string& name, const std::vector<std::string>& known) {
-  constexpr size_t kLongestName = 64;  // nothing longer can be near, and the table stays small
+  constexpr size_t kLongestName = 64;  // no longer name can be near, and the table stays small
   if (name.size() > kLongestName) return {};
   size_t least = std::max<size_t>(1, name.size() / 3);
   std::vector<std::string> names;

@@ -1,4 +1,4 @@
-// Whether the memory that training plans can be counted at all, before anything is read.
+// Checks that the memory of a training run can be counted in int64, before anything is read.
 #pragma once
 
 #include <string>
@@ -7,12 +7,12 @@
 
 namespace depthroute {
 
-/// An upper bound of the bytes that training with config.model plans, on any device, on any number of
-/// processes.
+/// Returns an upper bound of the bytes that training with config.model plans on any device and number of
+/// ranks.
 double plan_bytes_bound(const TrainConfig& config);
 
-/// "" if all sizes that training with config.model plans stay within int64, and its list of gradient buckets
-/// within reason; otherwise one line. Config.model is one that ModelConfig::problem() has nothing against.
+/// Returns "" if every size that training with config.model plans fits int64 and the number of gradient
+/// buckets is reasonable, otherwise one line. config.model must have passed ModelConfig::problem().
 std::string size_problem(const TrainConfig& config);
 
 }  // namespace depthroute

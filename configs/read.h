@@ -1,6 +1,6 @@
-// From YAML text (and --set overrides) to a typed configuration, strictly: unknown key, wrong type, value out
-// of range or impossible combination is a ConfigError naming file, line, key and the nearest known key (SPEC
-// §4).
+// Reads YAML text and --set overrides into a typed configuration, strictly: an unknown key, wrong type, value
+// out of range or impossible combination is a ConfigError naming file, line, key and the nearest known key
+// (train/model/SPEC.md §4).
 #pragma once
 
 #include <string>
@@ -11,7 +11,7 @@
 
 namespace depthroute {
 
-/// `overrides`: "key.path=value", the value in YAML. Errors in them name "--set key.path=value" instead of
+/// `overrides`: "key.path=value", the value in YAML. Errors in them name "--set key.path=value" instead of a
 /// file and line.
 TrainConfig read_train_config(const std::string& path, const std::vector<std::string>& overrides = {});
 EvalConfig read_eval_config(const std::string& path, const std::vector<std::string>& overrides = {});
@@ -21,15 +21,16 @@ TrainConfig parse_train_config(const std::string& text, const std::string& where
 EvalConfig parse_eval_config(const std::string& text, const std::string& where,
                              const std::vector<std::string>& overrides = {});
 
-/// The whole configuration, every key, as YAML that reads back to the same configuration (--print-config).
+/// Every key as YAML that reads back to the same configuration (--print-config).
 std::string to_yaml(const TrainConfig& config);
 std::string to_yaml(const EvalConfig& config);
 
-/// Flat "key.path" -> value in YAML, every key: what a checkpoint compares on resume.
+/// Every key as a pair of "key.path" and value in YAML: what a checkpoint compares on resume.
 std::vector<std::pair<std::string, std::string>> flatten(const TrainConfig& config);
 std::vector<std::pair<std::string, std::string>> flatten(const EvalConfig& config);
 
-/// Reference of all keys (type, default, range, meaning) as a Markdown table.
+/// A Markdown section with a table of all keys: type, default, range, meaning (--help-config). REFERENCE.md
+/// holds both.
 std::string train_reference();
 std::string eval_reference();
 

@@ -17,7 +17,7 @@ bool one_of(std::string_view text, std::initializer_list<std::string_view> words
   return std::find(words.begin(), words.end(), text) != words.end();
 }
 
-// Words that some YAML reader somewhere takes for something else than text.
+// Words that some YAML reader takes for something other than text.
 bool is_special_word(std::string_view text) {
   std::string lower(text);
   for (char& c : lower)
@@ -71,7 +71,7 @@ std::string yaml_text(std::string_view text) {
   const bool plain = !text.empty() && std::all_of(text.begin(), text.end(), is_plain_character) &&
                      text.front() != '-' && text.front() != '*' && !is_digit(text.front()) &&
                      text.front() != '.' && !is_special_word(text);
-  // A relative path such as ../shards is worth keeping readable; it cannot be taken for a number.
+  // Keeps a relative path such as ../shards readable; nothing takes it for a number.
   const bool dotted = text.substr(0, 2) == "./" || text.substr(0, 3) == "../";
   if (plain || (dotted && std::all_of(text.begin(), text.end(), is_plain_character)))
     return std::string(text);
@@ -92,7 +92,7 @@ std::string yaml_number(double value) { return fmt::format("{}", value); }
 
 namespace {
 
-/// Bytes of the well-formed character that `text` begins with; 0 if it begins with none.
+/// Returns the size in bytes of the well-formed character at the start of `text`, 0 if there is none.
 size_t utf8_character(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   if (byte(0) < 0x80) return 1;
@@ -100,7 +100,7 @@ size_t utf8_character(std::string_view text) {
   if (byte(0) < 0xc2 || byte(0) > 0xf4 || text.size() < size) return 0;
   for (size_t i = 1; i < size; ++i)
     if ((byte(i) & 0xc0) != 0x80) return 0;
-  // Overlong forms, surrogates, and what lies beyond U+10FFFF.
+  // Overlong forms, surrogates and values beyond U+10FFFF.
   const unsigned start = byte(0) << 8 | byte(1);
   const bool refused = (start >= 0xe080 && start < 0xe0a0) || (start >= 0xeda0 && start <= 0xedbf) ||
                        (start >= 0xf080 && start < 0xf090) || start >= 0xf490;

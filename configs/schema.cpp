@@ -8,6 +8,20 @@
 #include "configs/scalar.h"
 
 namespace depthroute {
+namespace {
+
+/// Whether a field that an entry may leave out has no value.
+struct IsAbsent {
+  bool operator()(std::optional<double>* value) const { return !*value; }
+  bool operator()(std::vector<int64_t>* values) const { return values->empty(); }
+  bool operator()(const Words& values) const { return values.get().empty(); }
+  bool operator()(const Sources& sources) const {
+    return sources.families.get().empty() && sources.positions->empty();
+  }
+  bool operator()(const auto&) const { return false; }
+};
+
+}  // namespace
 
 bool Range::holds(double value) const {
   if (low && (value < *low || (low_open && value == *low))) return false;
@@ -42,14 +56,6 @@ Key& Key::below(double high) {
   range.high_open = true;
   return *this;
 }
-Key& Key::one_of(std::vector<std::string> names) {
-  choices = std::move(names);
-  return *this;
-}
-Key& Key::not_yet(std::vector<std::string> names) {
-  planned = std::move(names);
-  return *this;
-}
 Key& Key::must_be_given() {
   required = true;
   return *this;
@@ -63,12 +69,9 @@ Key& Key::nullable(bool prints_null) {
   is_null = prints_null;
   return *this;
 }
-Key& Key::hide_if(bool unused) {
-  hidden = unused;
-  return *this;
-}
-Key& Key::without_default() {
-  no_default = true;
+Key& Key::may_be_absent() {
+  nonempty = true;
+  omitted = std::visit(IsAbsent{}, field);
   return *this;
 }
 
@@ -99,6 +102,18 @@ std::vector<std::string> Schema::children(const std::string& section) const {
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
   return names;
+}
+
+const std::string* Schema::retired(const std::string& path) const {
+  const auto found = retired_.find(path);
+  return found == retired_.end() ? nullptr : &found->second;
+}
+
+std::set<std::string> Given::keys(const Schema& schema) const {
+  std::set<std::string> paths;
+  for (const Key& key : schema.keys())
+    if (has(key.path)) paths.insert(key.path);
+  return paths;
 }
 
 void Given::fail(const std::vector<std::string>& paths, const std::string& message) const {

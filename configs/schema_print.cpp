@@ -1,4 +1,4 @@
-// What a schema's fields hold, as YAML, as a flat list, and as the reference of all keys.
+// Prints what a schema's fields hold as YAML and as a flat list, and the reference of all keys.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -21,12 +21,16 @@ struct PrintValue {
   std::string operator()(const int64_t* value) const { return fmt::format("{}", *value); }
   std::string operator()(const uint64_t* value) const { return fmt::format("{}", *value); }
   std::string operator()(const double* value) const { return yaml_number(*value); }
+  std::string operator()(const std::optional<double>* value) const {
+    return *value ? yaml_number(**value) : "null";
+  }
   std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
   std::string operator()(const std::string* value) const { return yaml_text(*value); }
   std::string operator()(const std::optional<std::string>* value) const {
     return *value ? yaml_text(**value) : "null";
   }
-  std::string operator()(const Variant* value) const { return to_string(*value); }
+  std::string operator()(const Word& value) const { return value.get(); }
+  std::string operator()(const Words& values) const { return flow_list(values.get(), yaml_text); }
   std::string operator()(const std::vector<std::string>* values) const {
     return flow_list(*values, yaml_text);
   }
@@ -38,21 +42,20 @@ struct PrintValue {
                                      : flow_list(*field.values, yaml_number);
   }
   std::string operator()(const Sources& field) const {
-    return field.families->empty() ? (*this)(field.positions) : (*this)(field.families);
+    return field.positions->empty() ? (*this)(field.families) : (*this)(field.positions);
   }
-  std::string operator()(const WordFlag& field) const { return field.word; }
   std::string operator()(const Group&) const { return "null"; }
   std::string operator()(const EntryList&) const { return "[]"; }
 };
 
 std::string value_text(const Key& key) { return key.is_null ? "null" : std::visit(PrintValue{}, key.field); }
 
-// Calls visit(key) for every key that applies: not hidden, and in no absent group.
+// Calls visit(key) for every key that has a value: not omitted, and in no absent group.
 template <typename Visit>
 void for_each_key(const Schema& schema, Visit visit) {
   std::string absent;
   for (const Key& key : schema.keys()) {
-    if (key.hidden || (!absent.empty() && key.path.rfind(absent, 0) == 0)) continue;
+    if (key.omitted || (!absent.empty() && key.path.rfind(absent, 0) == 0)) continue;
     const Group* group = std::get_if<Group>(&key.field);
     if (group != nullptr && !group->present()) absent = key.path + ".";
     if (group != nullptr && group->present()) continue;  // its keys speak for it
@@ -121,14 +124,12 @@ std::string in_cell(std::string text) {  // of a Markdown table
 std::string default_text(const Key& key) {
   if (key.required) return "required";
   const std::string value = value_text(key);
-  const bool none =
-      key.no_default || value == "[]" || value == "\"\"" || std::holds_alternative<WordFlag>(key.field);
+  const bool none = key.omitted || value == "[]" || value == "\"\"";
   return none ? "" : fmt::format("`{}`", in_cell(value));
 }
 
 std::string allowed_text(const Key& key) {
   if (!key.choices.empty()) return fmt::format("`{}`", fmt::join(key.choices, "`, `"));
-  if (const WordFlag* flag = std::get_if<WordFlag>(&key.field)) return fmt::format("`{}`", flag->word);
   return key.range.text();
 }
 
@@ -145,15 +146,16 @@ struct TypeName {
   std::string operator()(const int64_t*) const { return "integer"; }
   std::string operator()(const uint64_t*) const { return "integer"; }
   std::string operator()(const double*) const { return "number"; }
+  std::string operator()(const std::optional<double>*) const { return "number"; }
   std::string operator()(const bool*) const { return "true or false"; }
   std::string operator()(const std::string*) const { return "text"; }
   std::string operator()(const std::optional<std::string>*) const { return "text or null"; }
-  std::string operator()(const Variant*) const { return "text"; }
+  std::string operator()(const Word&) const { return "text"; }
+  std::string operator()(const Words&) const { return "list of text"; }
   std::string operator()(const std::vector<std::string>*) const { return "list of text"; }
   std::string operator()(const std::vector<int64_t>*) const { return "list of integers"; }
   std::string operator()(const ScalarOrList&) const { return "number or list of numbers"; }
   std::string operator()(const Sources&) const { return "list of families or positions"; }
-  std::string operator()(const WordFlag&) const { return "text"; }
   std::string operator()(const Group&) const { return "section"; }
   std::string operator()(const EntryList&) const { return "list of maps"; }
 };

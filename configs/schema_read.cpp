@@ -1,4 +1,4 @@
-// From the YAML tree to the fields of a schema, refusing whatever does not fit exactly.
+// Fills the fields of a schema from the YAML tree and refuses whatever does not fit exactly.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -23,6 +23,8 @@ class FieldReader {
                                             describe_value(node)));
     for (const YamlEntry& entry : node.entries) {
       const std::string path = section.empty() ? entry.key : section + "." + entry.key;
+      if (const std::string* message = schema.retired(path))
+        document_.fail(entry.mark, base + path + *message);
       const Key* key = schema.find(path);
       if (key == nullptr && !schema.is_section(path)) fail_unknown(schema, entry, section, base);
       if (key != nullptr && key->null_ok && entry.value.kind == YamlNode::Kind::null) continue;
@@ -36,10 +38,11 @@ class FieldReader {
     }
   }
 
-  void check_required(const Schema& schema) const {
+  void check_required(const Schema& schema, const std::string& base) const {
     for (const Key& key : schema.keys())
-      if (key.required && !given_.has(key.path))
-        given_.fail({key.path}, fmt::format("required key '{}' is missing ({})", key.path, key.help));
+      if (key.required && !given_.has(base + key.path))
+        given_.fail({base + key.path},
+                    fmt::format("required key '{}{}' is missing ({})", base, key.path, key.help));
   }
 
  private:
@@ -49,7 +52,7 @@ class FieldReader {
     const std::vector<std::string> siblings = schema.children(section);
     std::vector<std::string> names = nearest(entry.key, siblings);
     for (std::string& name : names) name = prefix + name;
-    // The right key in the wrong section.
+    // Perhaps the right key in the wrong section.
     if (names.empty())
       for (const Key& key : schema.keys())
         if (key.path.substr(key.path.rfind('.') + 1) == entry.key) names.push_back(base + key.path);
@@ -124,7 +127,7 @@ class FieldReader {
     return fmt::format("{}[{}]", path, index);
   }
 
-  // Choices name the things a cell is the product of; naming one twice would run it twice.
+  // Choices are what a cell is a product of; naming one twice would run it twice.
   std::vector<std::string> texts(const Key& key, const YamlNode& node, const std::string& path) const {
     std::vector<std::string> values;
     for (const YamlNode& item : node.items) {
@@ -156,6 +159,10 @@ class FieldReader {
   void read(const Key& key, const YamlNode& node, const std::string& path, double* field) const {
     *field = number(key, node, path);
   }
+  void read(const Key& key, const YamlNode& node, const std::string& path,
+            std::optional<double>* field) const {
+    *field = number(key, node, path);
+  }
   void read(const Key&, const YamlNode& node, const std::string& path, bool* field) const {
     const auto value = is_plain(node) ? parse_boolean(node.text) : std::nullopt;
     if (!value) fail_type(node, path, "true or false");
@@ -168,8 +175,12 @@ class FieldReader {
             std::optional<std::string>* field) const {
     *field = text(key, node, path);
   }
-  void read(const Key& key, const YamlNode& node, const std::string& path, Variant* field) const {
-    *field = *variant_from_string(text(key, node, path));  // declared with variant_names() as choices
+  void read(const Key& key, const YamlNode& node, const std::string& path, const Word& field) const {
+    field.set(text(key, node, path));
+  }
+  void read(const Key& key, const YamlNode& node, const std::string& path, const Words& field) const {
+    check_list(key, node, path);
+    field.set(texts(key, node, path));
   }
   void read(const Key& key, const YamlNode& node, const std::string& path,
             std::vector<std::string>* field) const {
@@ -199,11 +210,7 @@ class FieldReader {
     if (positions)
       *field.positions = integers(key, node, path);
     else
-      *field.families = texts(key, node, path);
-  }
-  void read(const Key&, const YamlNode& node, const std::string& path, const WordFlag& field) const {
-    if (!is_plain(node) || node.text != field.word) fail_type(node, path, fmt::format("'{}'", field.word));
-    *field.value = true;
+      field.families.set(texts(key, node, path));
   }
   void read(const Key&, const YamlNode&, const std::string&, const Group&) const {}  // see read_map
   void read(const Key& key, const YamlNode& node, const std::string& path, const EntryList& field) {
@@ -212,7 +219,9 @@ class FieldReader {
       const YamlNode& item = node.items[i];
       const std::string entry = item_path(path, i);
       given_.note(entry, item.mark);
-      read_map(field.append(item.mark.line), item, "", entry + ".");
+      const Schema schema = field.append();
+      read_map(schema, item, "", entry + ".");
+      check_required(schema, entry + ".");
     }
   }
 
@@ -231,7 +240,7 @@ Given read_fields(const Schema& schema, const YamlDocument& document) {
   Given given(document);
   FieldReader reader(document, given);
   reader.read_map(schema, document.root, "", "");
-  reader.check_required(schema);
+  reader.check_required(schema, "");
   return given;
 }
 

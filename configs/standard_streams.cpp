@@ -18,12 +18,13 @@ namespace {
 
 constexpr int kPollMilliseconds = 200;
 
-/// Opens /dev/null as `descriptor`, the lowest that can be closed, for the access that nobody wants of it.
+/// Opens /dev/null as `descriptor` if that is closed, in the mode for which nobody uses it. Call in ascending
+/// order: open() takes the lowest free descriptor.
 void occupy(int descriptor, int access) {
   if (::fcntl(descriptor, F_GETFD) < 0 && errno == EBADF) (void)!::open("/dev/null", access);
 }
 
-/// Waits until a write would not block; false if the caller gives up.
+/// Waits until a write would not block. Returns false if the caller gives up.
 bool wait_for_reader(int descriptor, const std::function<bool()>& give_up) {
   pollfd wanted = {descriptor, POLLOUT, 0};
   while (::poll(&wanted, 1, kPollMilliseconds) <= 0)  // nothing in that time, or a signal
@@ -46,12 +47,12 @@ int print_text(std::FILE* stream, std::string_view text, const std::function<boo
   const int descriptor = ::fileno(stream);
   while (!text.empty()) {
     if (give_up && !wait_for_reader(descriptor, give_up)) return ECANCELED;
-    // A pipe that can take anything takes this much without blocking.
+    // A pipe that is ready takes this much without blocking.
     const size_t size = give_up ? std::min<size_t>(text.size(), PIPE_BUF) : text.size();
     const ssize_t count = ::write(descriptor, text.data(), size);
     if (count >= 0)
       text.remove_prefix(static_cast<size_t>(count));
-    else if (errno == EAGAIN)  // somebody made it non-blocking
+    else if (errno == EAGAIN)  // the descriptor is non-blocking
       (void)wait_for_reader(descriptor, give_up);
     else if (errno != EINTR)
       return errno;
@@ -78,7 +79,7 @@ void print_result(std::string_view text) {
 }
 
 void require_printed() {
-  errno = EIO;  // of an earlier write, which has kept no other
+  errno = EIO;  // stands for an earlier failed write, whose errno is lost
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
     throw SystemError("standard output: cannot be written: {}", print_error(errno));
 }

@@ -1,5 +1,5 @@
-// Standard input, output and error as a program finds them: perhaps closed, full, or with a reader that has
-// gone. Printing never throws; what could not be printed is the caller's to judge.
+// Standard input, output and error as a program finds them: possibly closed, full, or without a reader.
+// Printing never throws; the caller judges what a failure means.
 #pragma once
 
 #include <cstdio>
@@ -9,24 +9,23 @@
 
 namespace depthroute {
 
-/// Call first in main(). Occupies those of the descriptors 0, 1 and 2 that are closed, so that no file of the
-/// program's own becomes its standard output: using them fails, as it should. Ignores SIGPIPE and SIGXFSZ, so
-/// that a write to a pipe nobody reads, or beyond the limit of a file's size, fails instead of ending the
-/// process.
+/// Call first in main(). Occupies closed descriptors among 0, 1 and 2, so that no file of the program becomes
+/// its standard output: using them still fails, as it should. Ignores SIGPIPE and SIGXFSZ, so that writing to
+/// a pipe without a reader or beyond the file size limit fails instead of ending the process.
 void secure_standard_streams();
 
-/// Writes `text` at once, after what the stream still buffers. Returns 0, or the error (errno) that stopped
-/// it. `give_up` is asked while the reader takes nothing: true ends the waiting with ECANCELED.
+/// Flushes the stream and writes `text` unbuffered. Returns 0, or the errno that stopped it. Polls `give_up`
+/// while the reader takes nothing; once it returns true, stops waiting and returns ECANCELED.
 int print_text(std::FILE* stream, std::string_view text, const std::function<bool()>& give_up = {}) noexcept;
-/// The same, and a line break.
+/// The same with a line break.
 int print_line(std::FILE* stream, std::string_view line) noexcept;
 
-/// "No space left on device": the error that print_text() returned, in words.
+/// The error that print_text() returned, in words: "No space left on device".
 std::string print_error(int error);
 
-/// What a program was asked to print, on standard output. SystemError if it cannot be written.
+/// Prints what the program was asked for on standard output. SystemError if it cannot be written.
 void print_result(std::string_view text);
-/// SystemError if anything printed to standard output so far could not be written.
+/// Throws SystemError if anything printed to standard output so far could not be written.
 void require_printed();
 
 }  // namespace depthroute

@@ -1,4 +1,4 @@
-// Every key of depthroute-train: its field, its range, its meaning.
+// Every key of depthroute-train: its field, range and meaning.
 #include <fmt/format.h>
 
 #include "configs/plan_size.h"
@@ -8,13 +8,13 @@
 namespace depthroute {
 namespace {
 
-constexpr double kMostSteps = 1e9;  // also sequences and tokens per sequence; their product is checked below
+// Bounds steps, sequences and tokens per sequence; check_together() bounds their product.
+constexpr double kMostSteps = 1e9;
 
 void describe_model(Schema& s, std::optional<std::string>& from, ModelConfig& m) {
   s.key("model.from", &from,
-        "model folder or checkpoint to start from; the shape is then the folder's, and the other keys of "
-        "`model` are "
-        "not used")
+        "model folder or checkpoint to start from; it supplies the shape, and other keys of `model` that are "
+        "given must agree with it")
       .nullable(!from);
   s.key("model.vocab_size", &m.vocab_size, "tokens in the vocabulary").at_least(1);
   s.key("model.hidden_size", &m.hidden_size, "width D of the residual stream").at_least(1);
@@ -31,15 +31,14 @@ void describe_model(Schema& s, std::optional<std::string>& from, ModelConfig& m)
 
   ResidualConfig& r = m.residual;
   s.key("model.residual.variant", &r.variant,
-        "which states a site reads and where they restart; `additive` is plain Qwen3 and uses none of the "
-        "keys below")
-      .one_of(variant_names());
+        "which states a site reads and where they restart; `additive` is plain Qwen3 and ignores the keys "
+        "below");
   s.key("model.residual.num_blocks", &r.num_blocks,
-        "blocks; gives 2 * ceil(num_layers / num_blocks) sublayers each")
+        "number of blocks, of 2 * ceil(num_layers / num_blocks) sublayers each")
       .at_least(1)
       .nullable(r.sublayers_per_block > 0);
   s.key("model.residual.sublayers_per_block", &r.sublayers_per_block,
-        "the same said directly, instead of num_blocks; 1 is Full AttnRes")
+        "sublayers per block, instead of num_blocks; 1 is Full AttnRes")
       .at_least(1)
       .at_most(8192)
       .nullable(r.sublayers_per_block == 0);
@@ -50,44 +49,46 @@ void describe_model(Schema& s, std::optional<std::string>& from, ModelConfig& m)
 }
 
 void describe_optimizer(Schema& s, OptimizerConfig& o) {
-  s.key("optimizer.lr", &o.lr, "highest learning rate, reached after the warm-up").at_least(0);
-  s.key("optimizer.lr_min", &o.lr_min, "learning rate of the last step (not used by `constant`)").at_least(0);
-  s.key("optimizer.schedule", &o.schedule,
-        "after the warm-up: cosine to lr_min; constant, then linear to lr_min (wsd); constant")
-      .one_of({"cosine", "wsd", "constant"});
-  s.key("optimizer.warmup", &o.warmup, "steps of linear warm-up from 0; at most train.steps").at_least(0);
+  s.key("optimizer.lr", &o.lr, "peak learning rate, reached at the end of the warm-up").at_least(0);
+  s.key("optimizer.lr_min", &o.lr_min, "learning rate of the last step; ignored by `constant`").at_least(0);
+  s.key(
+      "optimizer.schedule", &o.lr_decay,
+      "learning rate after the warm-up: `cosine` decay to lr_min; `wsd`, constant and then linear to lr_min; "
+      "`constant`");
+  s.key("optimizer.warmup", &o.warmup,
+        "steps of linear warm-up of the learning rate from 0; at most train.steps")
+      .at_least(0);
   s.key("optimizer.decay_fraction", &o.decay_fraction,
-        "`wsd`: the last fraction of the steps, which decays (as far as it lies after the warm-up)")
+        "`wsd`: last fraction of the steps, over which the learning rate decays; never starts before the end "
+        "of the warm-up")
       .above(0)
       .at_most(1);
-  s.key("optimizer.beta1", &o.beta1, "AdamW: decay of the first moment").at_least(0).below(1);
-  s.key("optimizer.beta2", &o.beta2, "AdamW: decay of the second moment").at_least(0).below(1);
-  s.key("optimizer.eps", &o.eps, "AdamW: added to the root of the second moment").above(0);
+  s.key("optimizer.beta1", &o.beta1, "AdamW: decay rate of the first moment").at_least(0).below(1);
+  s.key("optimizer.beta2", &o.beta2, "AdamW: decay rate of the second moment").at_least(0).below(1);
+  s.key("optimizer.eps", &o.eps, "AdamW: added to the square root of the second moment").above(0);
   s.key("optimizer.weight_decay", &o.weight_decay,
-        "AdamW: decoupled decay of matrices and embeddings; never of norms, biases and pseudo-queries")
+        "AdamW: decoupled decay of matrices and embeddings; norms, biases and pseudo-queries never decay")
       .at_least(0);
-  s.key("optimizer.max_norm", &o.max_norm, "largest global L2 norm of the gradient before it is scaled down")
+  s.key("optimizer.max_norm", &o.max_norm,
+        "largest global L2 norm of the gradient; a larger gradient is scaled down to it")
       .above(0);
 }
 
 void describe_distributed(Schema& s, DistributedConfig& d) {
-  s.key(
-       "distributed.backend", &d.backend,
-       "between GPUs: NCCL, or MPI through host memory, which also works where processes share a GPU; `auto` "
-       "is nccl where every process has a GPU of its own")
-      .one_of({"auto", "nccl", "mpi"});
+  s.key("distributed.backend", &d.backend,
+        "what carries gradients between GPUs: NCCL, or MPI through host memory, which also works if ranks "
+        "share a GPU; `auto` is nccl if every rank has a GPU of its own");
   s.key("distributed.bucket_mib", &d.bucket_mib,
-        "gradients exchanged at a time while the backward pass goes on")
+        "size of a gradient bucket in MiB; buckets are exchanged while the backward pass continues")
       .at_least(1)
       .at_most(4096);
   s.key("distributed.shards", &d.shards,
-        "deterministic: parts that a step's sum always has, whatever the number of processes, which must "
-        "divide "
-        "it; a power of two")
+        "deterministic: number of partial sums that make up a step's gradient, whatever the number of ranks; "
+        "a power of two that the number of ranks divides")
       .at_least(1)
       .at_most(1024);
   s.key("distributed.timeout", &d.timeout,
-        "seconds that processes wait for one another before the job ends with an error")
+        "seconds that ranks wait for each other before the job ends with an error")
       .at_least(1)
       .at_most(86400);
 }
@@ -98,14 +99,12 @@ Schema describe(TrainConfig& c) {
   Schema s;
   s.key("seed", &c.seed, "seed of the initial weights and of the data order").at_least(0);
   s.key("output", &c.output, "folder for metrics.jsonl and checkpoints/").must_be_given();
-  s.key("device", &c.device, "`auto` is a GPU where there is one").one_of({"auto", "cpu", "cuda"});
+  s.key("device", &c.device, "`auto` is a GPU if there is one");
   s.key("precision", &c.precision,
-        "of activations and weights in use; the CPU computes in fp32 whatever is asked")
-      .one_of({"bf16", "fp32"});
-  s.key(
-      "deterministic", &c.deterministic,
-      "the same bits in every run, on any number of processes that divides distributed.shards; costs memory "
-      "for partial sums and, on a GPU, some of the library's attention");
+        "dtype of activations and working weights; the CPU computes in fp32 regardless");
+  s.key("deterministic", &c.deterministic,
+        "produce the same bits in every run, on any number of ranks that divides distributed.shards; costs "
+        "memory for partial sums and, on a GPU, attention speed");
   describe_model(s, c.model_from, c.model);
 
   s.key("data.train", &c.data.train, "token shards to train on; paths may hold * and ?")
@@ -113,11 +112,11 @@ Schema describe(TrainConfig& c) {
       .not_empty();
   s.key("data.val", &c.data.val, "token shards to validate on; may be empty");
   s.key("data.seq_len", &c.data.seq_len, "tokens per sequence").at_least(1).at_most(kMostSteps);
-  s.key("data.order", &c.data.order, "of the sequences; `shuffled` anew in every epoch, from the seed")
-      .one_of({"sequential", "shuffled"});
+  s.key("data.order", &c.data.order,
+        "order of the sequences; `shuffled` draws a new permutation for every epoch from the seed");
 
-  s.key("train.steps", &c.train.steps, "optimiser steps").at_least(1).at_most(kMostSteps);
-  s.key("train.global_batch", &c.train.global_batch, "sequences per optimiser step, over all processes")
+  s.key("train.steps", &c.train.steps, "optimizer steps").at_least(1).at_most(kMostSteps);
+  s.key("train.global_batch", &c.train.global_batch, "sequences per optimizer step, over all ranks")
       .at_least(1)
       .at_most(kMostSteps);
   s.key("train.micro_batch", &c.train.micro_batch,
@@ -125,28 +124,27 @@ Schema describe(TrainConfig& c) {
       .at_least(1)
       .at_most(kMostSteps);
   s.key("train.recompute", &c.train.recompute,
-        "what the backward pass computes again instead of keeping it: nothing; routed reads and norms; whole "
-        "layers. Saves memory, changes no number; --dry-run shows what each costs")
-      .one_of({"none", "norms", "layer"});
+        "what the backward pass computes again instead of keeping: nothing; routed reads and norms; whole "
+        "layers. Saves memory and changes no number; --dry-run shows the cost of each");
   s.key("train.cuda_graph", &c.train.cuda_graph,
         "on a GPU: record one micro-batch as a CUDA graph and replay it");
   s.key("train.max_bad_steps", &c.train.max_bad_steps,
-        "the run stops after this many steps in a row with a non-finite loss or gradient")
+        "stop after this many consecutive steps with a non-finite loss or gradient")
       .at_least(1);
   describe_optimizer(s, c.optimizer);
 
   s.key("validate.every", &c.validate.every, "steps between validations; 0: never").at_least(0);
   s.key("validate.sequences", &c.validate.sequences,
-        "the first this many of data.val, or all if there are fewer")
+        "validate on the first this many sequences of data.val, or on all if there are fewer")
       .at_least(1)
       .at_most(kMostSteps);
   s.key("checkpoint.every", &c.checkpoint.every, "steps between checkpoints; 0: only after the last step")
       .at_least(0);
-  s.key("checkpoint.keep", &c.checkpoint.keep, "newest checkpoints kept; 0: all").at_least(0);
+  s.key("checkpoint.keep", &c.checkpoint.keep, "number of newest checkpoints to keep; 0: all").at_least(0);
   s.key("checkpoint.resume", &c.checkpoint.resume,
-        "`auto`: from the newest whole checkpoint in output, if any; `never`; or a checkpoint folder");
+        "`auto`: from the newest intact checkpoint in output, if any; `never`; or a checkpoint folder");
   s.key("checkpoint.accept_changes", &c.checkpoint.accept_changes,
-        "resume although keys that decide the result differ from the checkpoint's");
+        "resume even if keys that decide the result differ from the checkpoint's");
   describe_distributed(s, c.distributed);
   s.key("log.every", &c.log.every, "steps between lines of metrics.jsonl").at_least(1);
   return s;
@@ -159,7 +157,7 @@ void check_together(const TrainConfig& c, const Given& given) {
     given.fail({sublayers},
                fmt::format("{} = {} and {} = {} say the same thing; give one, and null for the other",
                            sublayers, residual.sublayers_per_block, blocks, residual.num_blocks));
-  // problem() starts with the key it is about.
+  // problem() begins with the offending key.
   const std::string problem = c.model_from ? "" : c.model.problem();
   if (!problem.empty()) given.fail({"model." + problem.substr(0, problem.find(' '))}, "model." + problem);
 
@@ -188,7 +186,7 @@ void check_together(const TrainConfig& c, const Given& given) {
   if (o.warmup > c.train.steps)
     given.fail({"optimizer.warmup", "train.steps"},
                fmt::format("optimizer.warmup = {} is more than train.steps = {}", o.warmup, c.train.steps));
-  if (o.schedule != "constant" && o.lr_min > o.lr)
+  if (o.lr_decay != LearningRateDecay::constant && o.lr_min > o.lr)
     given.fail({"optimizer.lr_min", "optimizer.lr"},
                fmt::format("optimizer.lr_min = {} is above optimizer.lr = {}", o.lr_min, o.lr));
 }
@@ -197,7 +195,10 @@ TrainConfig parse_train_config(const std::string& text, const std::string& where
                                const std::vector<std::string>& overrides) {
   const YamlDocument document = parse_yaml(text, where, overrides);
   TrainConfig config;
-  check_together(config, read_fields(describe(config), document));
+  const Schema schema = describe(config);
+  const Given given = read_fields(schema, document);
+  check_together(config, given);
+  config.given = given.keys(schema);
   return config;
 }
 
@@ -213,7 +214,7 @@ std::vector<std::pair<std::string, std::string>> flatten(const TrainConfig& conf
 
 std::string train_reference() {
   TrainConfig defaults;
-  return reference(describe(defaults));
+  return "## Keys of depthroute-train\n\n" + reference(describe(defaults));
 }
 
 }  // namespace depthroute

@@ -1,4 +1,4 @@
-// Compiled anew whenever the commit changes, so it holds nothing else.
+// Recompiled whenever the commit changes, so it holds nothing else.
 #include "configs/cli.h"
 #include "configs/version_commit.h"
 

@@ -1,5 +1,5 @@
-# Writes OUTPUT with the commit of the checkout in SOURCE. Runs at every build, because results record the commit and
-# one noted when CMake was last configured may be an old one; the file is only touched when it changes.
+# Writes the commit of the checkout in SOURCE to OUTPUT. Runs at every build, because results record the commit and
+# the one of the last configuration may be stale. Touches the file only if the commit has changed.
 set(commit "")
 if(EXISTS "${SOURCE}/.git")
   execute_process(COMMAND git -C "${SOURCE}" describe --always --dirty --abbrev=12 --exclude=*

@@ -38,7 +38,7 @@ class TreeBuilder : public YAML::EventHandler {
     YamlNode node;
     node.kind = YamlNode::Kind::scalar;
     node.text = value;
-    node.quoted = tag == "!";  // yaml-cpp's mark of a quoted or block scalar; a plain one has "?"
+    node.quoted = tag == "!";  // how yaml-cpp marks a quoted or block scalar; a plain one has "?"
     if (!node.quoted) check_tag(mark, tag);
     if (!node.quoted && is_null_word(value)) node.kind = YamlNode::Kind::null;
     add(mark, std::move(node));
@@ -61,7 +61,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
  private:
-  // A collection being read, and for a map the key that waits for its value.
+  // A collection being read and, for a map, the key whose value comes next.
   struct Frame {
     YamlNode node;
     bool has_key = false;
@@ -103,7 +103,7 @@ class TreeBuilder : public YAML::EventHandler {
     if (!key_expected()) return place(std::move(node));
     if (node.kind == YamlNode::Kind::null) fail(mark, "a key must be text, got nothing");
     Frame& frame = stack_.back();
-    // Keeps the search for duplicates short; no section has anywhere near so many keys.
+    // Bounds the search for duplicates; no section has nearly as many keys.
     if (frame.node.entries.size() >= kMostKeys)
       fail(mark, fmt::format("more than {} keys in one map", kMostKeys));
     for (const YamlEntry& entry : frame.node.entries)
@@ -158,7 +158,7 @@ YamlNode parse_value(const std::string& text, const YamlDocument& document, int 
   const Mark whole = {0, override_index};
   if (text.size() > kMaxConfigBytes)
     document.fail(whole, fmt::format("longer than {} bytes, too long for a configuration", kMaxConfigBytes));
-  // yaml-cpp takes a NUL for the end of its input: what follows would be dropped without a word.
+  // yaml-cpp takes a NUL for the end of input and would silently drop the rest.
   if (text.find('\0') != std::string::npos) document.fail(whole, "holds a NUL byte, so it is not YAML text");
   check_utf8(text, document, override_index);
   TreeBuilder builder(document, override_index);

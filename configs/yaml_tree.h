@@ -1,7 +1,7 @@
-// YAML text as a small tree that remembers where everything stood. Built from yaml-cpp's events rather than
-// its nodes: those drop duplicate keys and the difference between 5 and "5". Aliases, tags, several documents
-// and keys that are not text are refused; size and nesting are bounded, so that no text can hang or exhaust
-// the reader.
+// YAML text as a small tree that remembers the line of everything. Built from yaml-cpp's events rather than
+// its nodes, which drop duplicate keys and the difference between 5 and "5". Refuses aliases, tags, several
+// documents and keys that are not text. Bounds size and nesting, so that no text can hang or exhaust the
+// reader.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@ namespace depthroute {
 inline constexpr size_t kMaxConfigBytes = size_t{1} << 20;
 inline constexpr int kMaxConfigDepth = 16;
 
-/// A place: a line of the file (from 1; 0: the file as a whole) or the --set argument with this index.
+/// A position: a line of the file (from 1; 0: the whole file), or the index of a --set argument.
 struct Mark {
   int line = 0;
   int override_index = -1;
@@ -37,7 +37,7 @@ struct YamlEntry {
   YamlNode value;
 };
 
-/// What the value is, for messages: 'abc', the text "5", a list, a map, nothing (null).
+/// Describes a value for messages: 'abc', the text "5", a list, a map, nothing (null).
 std::string describe_value(const YamlNode& node);
 
 struct YamlDocument {
@@ -49,8 +49,7 @@ struct YamlDocument {
   [[noreturn]] void fail(Mark mark, const std::string& message) const;
 };
 
-/// Parses `text` and applies the overrides "key.path=value" in order; a number in the path is an index into a
-/// list.
+/// Parses `text` and applies the overrides "key.path=value" in order. A number in the path indexes a list.
 YamlDocument parse_yaml(const std::string& text, const std::string& where,
                         const std::vector<std::string>& overrides);
 

@@ -152,9 +152,9 @@ bool read_residual(const Keys& keys, ResidualConfig& residual) {
     keys.fail("attnres_gate_type", "only the gate type bias is supported");
   const bool stated = keys.find("attnres_variant") != nullptr;
   if (stated) {
-    const auto variant = variant_from_string(keys.text("attnres_variant"));
+    const auto variant = parse<Variant>(keys.text("attnres_variant"));
     if (!variant)
-      keys.fail("attnres_variant", fmt::format("must be one of {}", fmt::join(variant_names(), ", ")));
+      keys.fail("attnres_variant", fmt::format("must be one of {}", fmt::join(names<Variant>(), ", ")));
     residual.variant = *variant;
   }
   if (keys.find("attnres_recency_bias_init") != nullptr)

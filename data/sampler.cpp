@@ -31,7 +31,7 @@ uint64_t permute(uint64_t x, uint64_t key, int half_bits) {
 
 }  // namespace
 
-Sampler::Sampler(int64_t num_samples, Order order, uint64_t seed)
+Sampler::Sampler(int64_t num_samples, DataOrder order, uint64_t seed)
     : num_samples_(num_samples), order_(order), seed_(seed), half_bits_(1) {
   DR_CHECK(num_samples >= 1 && num_samples <= int64_t{1} << 60);
   while (int64_t{1} << (2 * half_bits_) < num_samples) ++half_bits_;
@@ -40,7 +40,7 @@ Sampler::Sampler(int64_t num_samples, Order order, uint64_t seed)
 int64_t Sampler::sample(int64_t k) const {
   DR_CHECK(k >= 0);
   const int64_t position = k % num_samples_;
-  if (order_ == Order::sequential) return position;
+  if (order_ == DataOrder::sequential) return position;
   const uint64_t key = random_bits(mix64(seed_), static_cast<uint64_t>(epoch(k)));
   uint64_t x = static_cast<uint64_t>(position);
   do {

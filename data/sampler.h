@@ -4,14 +4,14 @@
 
 #include <cstdint>
 
-namespace depthroute {
+#include "configs/terms.h"
 
-enum class Order : uint8_t { sequential, shuffled };
+namespace depthroute {
 
 class Sampler {
  public:
   /// num_samples >= 1.
-  Sampler(int64_t num_samples, Order order, uint64_t seed);
+  Sampler(int64_t num_samples, DataOrder order, uint64_t seed);
   /// The stream sample that position `k` (0, 1, 2 ... over all epochs) uses. Every epoch visits every sample
   /// once.
   int64_t sample(int64_t k) const;
@@ -19,7 +19,7 @@ class Sampler {
 
  private:
   int64_t num_samples_;
-  Order order_;
+  DataOrder order_;
   uint64_t seed_;
   int half_bits_;  // Feistel network over 2 * half_bits_ bits, walked until it lands below num_samples_
 };

@@ -49,9 +49,9 @@ EvalModel open_eval_model(const EvalConfig& config, const std::string& from) {
   if (config.model.wrap) {
     model.config = wrapped_config(model.folder.config(), *config.model.wrap);
     model.recency_bias = config.model.wrap->recency_bias;
-  } else if (plain && !config.cells.empty()) {
+  } else if (plain && !(config.grids.empty() && config.cells.empty())) {
     throw InputError(
-        "{} is a plain Qwen3 and has no routing for cells to change; set model.wrap, or remove cells",
+        "{} is a plain Qwen3 and has no routing for cells to change; set model.wrap, or remove grids and cells",
         model.folder.path());
   }
   return model;

@@ -20,18 +20,17 @@ namespace {
 constexpr int64_t kHugePage = int64_t{2} << 20;
 }
 
-Device resolve_device(const std::string& name, Use use) {
-  if (name == "cpu") return Device::cpu;
-  if (name == "auto") return cuda::unavailable().empty() ? Device::cuda : Device::cpu;
-  if (name != "cuda") throw ConfigError("device: '{}' is unknown; use auto, cpu or cuda", name);
+Device resolve_device(DeviceChoice choice, Use use) {
+  if (choice == DeviceChoice::cpu) return Device::cpu;
+  if (choice == DeviceChoice::automatic) return cuda::unavailable().empty() ? Device::cuda : Device::cpu;
   if (cuda::built() && use == Use::planning) return Device::cuda;
   if (!cuda::unavailable().empty())
     throw ConfigError("device: cuda is not available: {}; use device: cpu or auto", cuda::unavailable());
   return Device::cuda;
 }
 
-DType working_type(Device device, const std::string& precision) {
-  return device == Device::cuda && precision == "bf16" ? DType::bf16 : DType::f32;
+DType working_type(Device device, Precision precision) {
+  return device == Device::cuda && precision == Precision::bf16 ? DType::bf16 : DType::f32;
 }
 
 std::string describe(Device device) { return device == Device::cuda ? cuda::describe() : cpu::describe(); }

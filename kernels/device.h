@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "configs/terms.h"
 #include "kernels/tensor.h"
 
 namespace depthroute {
@@ -18,19 +19,16 @@ struct Stream {
 
 /// What a device is wanted for: planning sizes needs no GPU, only a build with CUDA.
 enum class Use : uint8_t { computing, planning };
-/// Returns the device for "auto", "cpu" or "cuda"; auto prefers
-/// a GPU. Throws ConfigError if the device is unavailable.
-Device resolve_device(const std::string& name, Use use = Use::computing);
+/// Returns the device chosen; `automatic` prefers a GPU. Throws ConfigError if the device is unavailable.
+Device resolve_device(DeviceChoice choice, Use use = Use::computing);
 
-/// Returns the dtype of activations and working weights for `precision` ("bf16" or "fp32"). The CPU always
-/// uses f32.
-DType working_type(Device device, const std::string& precision);
+/// Returns the dtype of activations and working weights. The CPU always uses f32.
+DType working_type(Device device, Precision precision);
 
 /// Describes the device in one line for logs and results, e.g. "cpu: 2 threads, OpenBLAS SkylakeX".
 std::string describe(Device device);
 
-/// Estimates how much of the device's memory the process
-/// takes besides arenas: program, libraries, their buffers.
+/// Estimates how much of the device's memory the process takes besides arenas: program, libraries, buffers.
 int64_t process_bytes(Device device);
 
 /// Selects the GPU this process computes on: number local_rank, modulo the number of GPUs. Call before

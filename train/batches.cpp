@@ -19,7 +19,7 @@ int64_t checked_samples(const TokenStream& stream, int64_t seq_len) {
 }
 }  // namespace
 
-Batches::Batches(const TokenStream& stream, int64_t seq_len, Order order, uint64_t seed)
+Batches::Batches(const TokenStream& stream, int64_t seq_len, DataOrder order, uint64_t seed)
     : stream_(stream),
       seq_len_(seq_len),
       num_samples_(checked_samples(stream, seq_len)),

@@ -22,7 +22,7 @@ using BatchSource =
 class Batches {
  public:
   /// Throws DataError if the stream holds no whole sample of seq_len + 1 tokens.
-  Batches(const TokenStream& stream, int64_t seq_len, Order order, uint64_t seed);
+  Batches(const TokenStream& stream, int64_t seq_len, DataOrder order, uint64_t seed);
 
   int64_t num_samples() const { return num_samples_; }
   int64_t epoch(int64_t position) const { return sampler_.epoch(position); }

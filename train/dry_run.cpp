@@ -75,7 +75,7 @@ std::string describe_data(const char* name, const std::vector<std::string>& patt
   if (const std::optional<std::string> missing = missing_file(patterns))
     return fmt::format("{:<14}note: {} does not exist yet; left out of this report\n", name, *missing);
   const TokenStream stream(patterns, config.model.vocab_size);
-  const Batches batches(stream, config.data.seq_len, Order::sequential, config.seed);
+  const Batches batches(stream, config.data.seq_len, DataOrder::sequential, config.seed);
   return fmt::format("{:<14}{} tokens in {} shards, {} sequences of {}: {:.3f} epochs will be seen\n", name,
                      grouped(stream.num_tokens()), stream.shards().size(), grouped(batches.num_samples()),
                      config.data.seq_len,
@@ -119,18 +119,17 @@ std::string describe_recomputation(const TrainConfig& config, Device device) {
       fmt::format("recomputation {:<8}{:>16}   {}\n", "", "planned memory", "extra work per step");
   const double tokens = static_cast<double>(config.train.global_batch * config.data.seq_len);
   const double whole = Qwen3::train_flops_per_token(config.model, config.data.seq_len);
-  for (const char* name : {"none", "norms", "layer"}) {
+  for (const Recompute recompute : values<Recompute>()) {
     TrainConfig choice = config;
-    choice.train.recompute = name;
+    choice.train.recompute = recompute;
     const TrainingStep step(choice, device);
-    const Recompute recompute = step.model().options().recompute;
     const double flops = Qwen3::recompute_flops_per_token(config.model, config.data.seq_len, recompute);
     const double bytes = step.model().recompute_bytes_per_token();
     std::string work =
         recompute == Recompute::none ? "none" : fmt::format("{:.3g} GB moved", bytes * tokens / 1e9);
     if (flops > 0) work += fmt::format(", {:+.1f} % matrix products", 100 * flops / whole);
-    text += fmt::format("{:>13} {:<8}{:>12.1f} MiB   {}\n", config.train.recompute == name ? "->" : "", name,
-                        mib(step.arena().total_bytes()), work);
+    text += fmt::format("{:>13} {:<8}{:>12.1f} MiB   {}\n", config.train.recompute == recompute ? "->" : "",
+                        to_string(recompute), mib(step.arena().total_bytes()), work);
   }
   return text;
 }

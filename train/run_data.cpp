@@ -19,10 +19,6 @@ using nlohmann::json;
 constexpr double kReadingTimeout = 4 * 3600;  // seconds that a machine may be behind another
 constexpr int64_t kWorthSaying = int64_t{1} << 30;
 
-Order order_of(const TrainConfig& config) {
-  return config.data.order == "sequential" ? Order::sequential : Order::shuffled;
-}
-
 struct Shard {
   const TokenStream* stream;
   size_t index;
@@ -117,10 +113,10 @@ std::string fingerprint_of(const TokenStream& stream, const Known& known, size_t
 
 RunData::RunData(const TrainConfig& config, int64_t vocab_size)
     : tokens(config.data.train, vocab_size),
-      train(tokens, config.data.seq_len, order_of(config), config.seed) {
+      train(tokens, config.data.seq_len, config.data.order, config.seed) {
   if (config.data.val.empty() || config.validate.every == 0) return;
   val_tokens.emplace(config.data.val, vocab_size);
-  val.emplace(*val_tokens, config.data.seq_len, Order::sequential, config.seed);
+  val.emplace(*val_tokens, config.data.seq_len, DataOrder::sequential, config.seed);
 }
 
 void read_contents(World& world, RunData& data, ContentsCache* cache,

@@ -19,29 +19,34 @@ namespace depthroute {
 
 namespace {
 
-/// model.from supplies the shape. A model.* key that was given another value than both its default and the
-/// folder's would be ignored silently, so it is refused.
+/// model.from supplies the shape. A key of `model` that was given beside it, even with its default value, would be
+/// ignored silently: refuses those that differ from the folder's.
 void refuse_contradictions(const TrainConfig& config, const ModelFolder& folder) {
-  TrainConfig taken = config;
-  taken.model = folder.config();
-  if (taken.model.sublayers_per_block() == config.model.sublayers_per_block()) {
-    taken.model.residual.num_blocks = config.model.residual.num_blocks;
-    taken.model.residual.sublayers_per_block = config.model.residual.sublayers_per_block;
-  }
-  const auto given = flatten(config), actual = flatten(taken), usual = flatten(TrainConfig{});
+  TrainConfig actual = config;
+  actual.model = folder.config();
+  // num_blocks and sublayers_per_block are two ways to say the same.
+  ModelConfig with_given_blocks = actual.model;
+  with_given_blocks.residual = config.model.residual;
+  const bool same_blocks = with_given_blocks.sublayers_per_block() == actual.model.sublayers_per_block();
+
+  const auto given = flatten(config), there = flatten(actual);
   for (size_t i = 0; i < given.size(); ++i) {
-    const std::string& key = given[i].first;
-    if (!key.starts_with("model.") || given[i].second == actual[i].second ||
-        given[i].second == usual[i].second)
-      continue;
-    if (key.starts_with("model.residual.") && folder.is_plain())
-      throw InputError(
-          "{}: {} is {}, but the folder holds a plain Qwen3: its shape is kept when training goes on; "
-          "remove the key, or leave out model.from to train routing from the start",
-          folder.path(), key, given[i].second);
+    const auto& [key, value] = given[i];
+    if (!key.starts_with("model.") || !config.given.contains(key)) continue;
+    if (folder.is_plain() && key.starts_with("model.residual.")) {
+      if (config.model.residual.variant == Variant::additive) continue;  // the other keys mean nothing then
+      throw ConfigError(
+          "{}: {} is {}, but the folder holds a plain Qwen3 (additive), whose shape is kept: remove the key, or "
+          "leave out model.from to train routing from scratch",
+          folder.path(), key, value);
+    }
+    const bool blocks = key == "model.residual.num_blocks" || key == "model.residual.sublayers_per_block";
+    if (value == there[i].second || (blocks && same_blocks)) continue;
+    const std::string has =
+        blocks ? fmt::format("{} sublayers per block", actual.model.sublayers_per_block()) : there[i].second;
     throw ConfigError(
         "{}: {} is {}, but the model there has {}: remove the key (model.from supplies the shape)",
-        folder.path(), key, given[i].second, actual[i].second);
+        folder.path(), key, value, has);
   }
 }
 

@@ -12,17 +12,12 @@ namespace depthroute {
 
 namespace {
 
-Recompute recompute_of(const std::string& name) {
-  if (name == "norms") return Recompute::norms;
-  return name == "layer" ? Recompute::layer : Recompute::none;
-}
-
 Qwen3Options model_options(const TrainConfig& config, Device device, int64_t block_size) {
   return {.micro_batch = config.train.micro_batch,
           .seq_len = config.data.seq_len,
           .training = true,
           .activations = working_type(device, config.precision),
-          .recompute = recompute_of(config.train.recompute),
+          .recompute = config.train.recompute,
           .deterministic = config.deterministic,
           .block_size = block_size};
 }

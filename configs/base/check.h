@@ -34,7 +34,7 @@ constexpr To narrow(From value) {
 
 constexpr int64_t div_ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/// a / b where the remainder must be zero (programmer error otherwise).
+/// a / b; a remainder is a programmer error.
 constexpr int64_t div_exact(int64_t a, int64_t b) {
   if (b == 0 || a % b != 0) check_failed("a % b == 0", __FILE__, __LINE__, "div_exact");
   return a / b;

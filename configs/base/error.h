@@ -1,6 +1,6 @@
-// What can go wrong, by kind, and the exit status each kind ends a program with (DESIGN §5):
-// 0 done, 2 bad input or configuration, 3 interrupted and resumable, 1 anything else.
-// A message is one line: what is wrong, where, what to do.
+// Exceptions by kind, and the exit status that each kind ends a program with: 0 done, 2 bad input or
+// configuration, 3 interrupted and resumable, 1 anything else. A message is one line: what is wrong, where,
+// and what to do.
 #pragma once
 
 #include <fmt/format.h>
@@ -16,7 +16,7 @@ inline constexpr int kExitFailure = 1;
 inline constexpr int kExitBadInput = 2;
 inline constexpr int kExitInterrupted = 3;
 
-/// Anything the user can mend by changing an argument, a configuration or a file. Exit status 2.
+/// Anything the user can fix by changing an argument, a configuration or a file. Exit status 2.
 class InputError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -25,20 +25,20 @@ class InputError : public std::runtime_error {
       : std::runtime_error(fmt::format(format, std::forward<Args>(args)...)) {}
 };
 
-/// A configuration: unknown key, wrong type, impossible combination, bad argument on the command line.
+/// A bad configuration: unknown key, wrong type, impossible combination, bad argument on the command line.
 class ConfigError : public InputError {
  public:
   using InputError::InputError;
 };
 
-/// A file whose contents are not what they claim: shards, safetensors, model folders, checkpoints.
+/// A file whose contents are not what they claim to be: shards, safetensors, model folders, checkpoints.
 class DataError : public InputError {
  public:
   using InputError::InputError;
 };
 
-/// A file or folder that may well be whole but cannot be read now: no permission, a stale handle, a failing
-/// disk. Never a reason to use something else in its place. Exit status 2.
+/// A file or folder that may be intact but cannot be read now: no permission, a stale handle, a failing disk.
+/// Never a reason to use something else in its place. Exit status 2.
 class AccessError : public DataError {
  public:
   using DataError::DataError;
@@ -53,13 +53,14 @@ class SystemError : public std::runtime_error {
       : std::runtime_error(fmt::format(format, std::forward<Args>(args)...)) {}
 };
 
-/// The run was asked to stop before there was anything to keep: the same command does it all. Exit status 3.
+/// The run was asked to stop before it had anything to keep; the same command starts over. Exit status 3.
 class Interrupted : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
 
-/// The run cannot go on although its input was valid: too many non-finite steps in a row. Exit status 1.
+/// The run cannot continue although its input was valid: too many consecutive non-finite steps. Exit status
+/// 1.
 class TrainingError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -1,5 +1,5 @@
 // Counter-based random numbers: a value is a function of (key, counter) alone, so results do not depend on
-// the order, the threads or the process that asks. The mixer is SplitMix64 (Steele, Lea, Flood 2014, "Fast
+// the order of calls, the threads or the ranks. The mixer is SplitMix64 (Steele, Lea, Flood 2014, "Fast
 // splittable pseudorandom number generators"), used as a hash.
 #pragma once
 

@@ -22,7 +22,7 @@ const char* kind_of(mode_t mode) {
   return "a device";
 }
 
-/// False where nothing is there.
+/// Returns false if nothing is there.
 bool look_at(const std::string& path, struct stat& status) {
   if (::stat(path.c_str(), &status) == 0) return true;
   if (means_absent(errno)) return false;

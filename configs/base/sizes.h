@@ -1,5 +1,5 @@
-// Arithmetic on sizes a configuration asks for: bytes, elements. What int64 cannot hold is an error of the
-// configuration, not a smaller number.
+// Arithmetic on sizes that a configuration asks for (bytes, elements). Overflow of int64 is an error in the
+// configuration, never a smaller number.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace depthroute {
 /// ConfigError: "the model and batch of this configuration need more than 2^63 bytes ...".
 [[noreturn]] void throw_too_large();
 
-/// Of sizes that are not negative.
+/// Sizes must not be negative.
 inline int64_t checked_product(int64_t a, int64_t b) {
   int64_t product = 0;
   if (__builtin_mul_overflow(a, b, &product)) [[unlikely]]
@@ -29,7 +29,7 @@ inline int64_t checked_sum(int64_t a, int64_t b) {
   return sum;
 }
 
-/// The least multiple that is not below `size`.
+/// Returns the least multiple of `multiple` that is not below `size`.
 inline int64_t checked_round_up(int64_t size, int64_t multiple) {
   return checked_sum(size, multiple - 1) / multiple * multiple;
 }

@@ -11,22 +11,6 @@
 namespace depthroute {
 namespace {
 
-constexpr Intervention kInterventions[] = {Intervention::mask,    Intervention::only,     Intervention::zero,
-                                           Intervention::uniform, Intervention::schedule, Intervention::bias};
-constexpr Family kFamilies[] = {Family::embedding, Family::older, Family::recent, Family::current};
-constexpr Sublayer kSublayers[] = {Sublayer::attn, Sublayer::mlp, Sublayer::final};
-constexpr Band kBands[] = {Band::early, Band::mid, Band::late};
-
-template <typename Enum, size_t kSize>
-Enum parse(const Enum (&values)[kSize], const std::string& text, const char* what, const std::string& cell) {
-  std::string known;
-  for (Enum value : values) {
-    if (text == to_string(value)) return value;
-    known += std::string(known.empty() ? "" : ", ") + to_string(value);
-  }
-  throw ConfigError("cell '{}': unknown {} '{}' (known: {})", cell, what, text, known);
-}
-
 template <typename Range, typename Format>
 std::string join(const Range& items, const char* separator, Format format) {
   std::string text;
@@ -37,9 +21,15 @@ std::string join(const Range& items, const char* separator, Format format) {
   return text;
 }
 
-/// Only these two have a value; for the others it is 0 whatever the grid says.
-double value_of(const CellConfig& config, Intervention intervention) {
-  return intervention == Intervention::bias || intervention == Intervention::schedule ? config.value : 0.0;
+template <Term Enum>
+std::string join_names(const std::vector<Enum>& values) {
+  return join(values, "+", [](Enum value) { return to_string(value); });
+}
+
+/// The entry's value; 0 for the interventions of a grid that take none.
+template <typename Entry>
+double value_of(const Entry& entry, Intervention intervention) {
+  return takes_value(intervention) ? entry.value.value_or(0.0) : 0.0;
 }
 
 int final_site(const DepthPlan& plan, const std::string& cell) {
@@ -48,8 +38,8 @@ int final_site(const DepthPlan& plan, const std::string& cell) {
   return plan.num_sublayers();
 }
 
-/// Sites of one sublayer kind whose layer `accepts`; the final site belongs to no layer and is taken by name
-/// only.
+/// Appends the sites of one kind of sublayer that `accepts`. The final site is in no layer or band: naming
+/// its sublayer is enough.
 template <typename Accepts>
 void append_sites(const DepthPlan& plan, Sublayer sublayer, const std::string& cell, Accepts accepts,
                   std::vector<int>& sites) {
@@ -62,43 +52,55 @@ void append_sites(const DepthPlan& plan, Sublayer sublayer, const std::string& c
   }
 }
 
-void expand_edges(const CellConfig& config, const DepthPlan& plan, std::vector<Cell>& cells) {
-  std::vector<Intervention> interventions;
-  for (const std::string& name : config.interventions)
-    interventions.push_back(parse(kInterventions, name, "intervention", "grid of edges"));
-  if (interventions.empty()) interventions.push_back(Intervention::mask);
-  for (int index = 0; index < static_cast<int>(plan.sites.size()); ++index) {
-    const Site& site = plan.sites[index];
-    for (int source = 0; source < site.num_sources(); ++source) {
-      for (Intervention intervention : interventions) {
-        if (acts_on_all_sources(intervention))
-          throw ConfigError("grid of edges: '{}' acts on all sources of a site, not on an edge",
-                            to_string(intervention));
-        Cell cell;
-        cell.name = fmt::format("{}/{}/{}", to_string(intervention), plan.site_name(index), source);
-        cell.family = to_string(site.family(source));
-        cell.sublayer = to_string(site.sublayer);
-        cell.band = to_string(plan.band(index));
-        cell.intervention = intervention;
-        cell.value = value_of(config, cell.intervention);
-        cell.distinct = config.distinct;
-        if (cell.distinct) cell.name += "/distinct";
-        apply_to_sites(cell, plan, {index}, SourceChoice{{}, {source}});
-        cells.push_back(std::move(cell));
-      }
-    }
-  }
+/// The sites of `edges: all`: those of the named sublayers, or all.
+std::vector<int> edge_sites(const GridConfig& config, const DepthPlan& plan) {
+  const std::vector<Sublayer>& wanted = config.sublayers;
+  const auto names = [&](Sublayer sublayer) {
+    return std::find(wanted.begin(), wanted.end(), sublayer) != wanted.end();
+  };
+  if (names(Sublayer::final)) (void)final_site(plan, "grid of edges");
+  std::vector<int> sites;
+  for (int site = 0; site < static_cast<int>(plan.sites.size()); ++site)
+    if (wanted.empty() || names(plan.sites[site].sublayer)) sites.push_back(site);
+  return sites;
 }
 
-/// One cell of a grid. `family` is none for interventions on whole sites, `band` is none for the final site.
-Cell grid_cell(const CellConfig& config, const DepthPlan& plan, Intervention intervention,
+Cell edge_cell(const GridConfig& config, const DepthPlan& plan, Intervention intervention, int index,
+               int source) {
+  const Site& site = plan.sites[index];
+  Cell cell;
+  cell.name = fmt::format("{}/{}/{}", to_string(intervention), plan.site_name(index), source);
+  cell.family = to_string(site.family(source));
+  cell.sublayer = to_string(site.sublayer);
+  cell.band = to_string(plan.band(index));
+  cell.intervention = intervention;
+  cell.value = value_of(config, intervention);
+  cell.distinct = config.distinct;
+  if (cell.distinct) cell.name += "/distinct";
+  apply_to_sites(cell, plan, {index}, SourceChoice{{}, {source}});
+  return cell;
+}
+
+void expand_edges(const GridConfig& config, const DepthPlan& plan, std::vector<Cell>& cells) {
+  for (const Intervention intervention : config.interventions)
+    if (acts_on_all_sources(intervention))
+      throw ConfigError("grid of edges: '{}' acts on all sources of a site, not on an edge",
+                        to_string(intervention));
+  for (const int index : edge_sites(config, plan))
+    for (int source = 0; source < plan.sites[index].num_sources(); ++source)
+      for (const Intervention intervention : config.interventions)
+        cells.push_back(edge_cell(config, plan, intervention, index, source));
+}
+
+/// One cell of a grid. No `family` for interventions on whole sites; Band::none for the final site.
+Cell grid_cell(const GridConfig& config, const DepthPlan& plan, Intervention intervention,
                std::optional<Family> family, Sublayer sublayer, Band band) {
   Cell cell;
   cell.family = family ? to_string(*family) : "all";
   cell.sublayer = to_string(sublayer);
   cell.band = to_string(band);
   cell.intervention = intervention;
-  cell.value = value_of(config, cell.intervention);
+  cell.value = value_of(config, intervention);
   cell.distinct = config.distinct && family;
   cell.name = fmt::format("{}/{}/{}", to_string(intervention), cell.family, cell.sublayer);
   if (sublayer != Sublayer::final) cell.name += "/" + cell.band;
@@ -112,27 +114,16 @@ Cell grid_cell(const CellConfig& config, const DepthPlan& plan, Intervention int
   return cell;
 }
 
-void expand_grid(const CellConfig& config, const DepthPlan& plan, std::vector<Cell>& cells) {
-  if (config.edges) return expand_edges(config, plan, cells);
-  std::vector<Family> families;
-  std::vector<Sublayer> sublayers;
-  std::vector<Band> bands;
-  std::vector<Intervention> interventions;
-  for (const auto& name : config.families) families.push_back(parse(kFamilies, name, "family", "grid"));
-  for (const auto& name : config.grid_sublayers)
-    sublayers.push_back(parse(kSublayers, name, "sublayer", "grid"));
-  for (const auto& name : config.bands) bands.push_back(parse(kBands, name, "band", "grid"));
-  for (const auto& name : config.interventions)
-    interventions.push_back(parse(kInterventions, name, "intervention", "grid"));
-  if (interventions.empty()) interventions.push_back(Intervention::mask);
-
-  std::vector<std::optional<Family>> rows(families.begin(), families.end());
+void expand_grid(const GridConfig& config, const DepthPlan& plan, std::vector<Cell>& cells) {
+  if (config.edges == EdgeChoice::all) return expand_edges(config, plan, cells);
+  std::vector<std::optional<Family>> rows(config.families.begin(), config.families.end());
   rows.push_back(std::nullopt);  // interventions on whole sites come once, not once per family
   for (const auto& family : rows) {
-    for (Sublayer sublayer : sublayers) {
-      const std::vector<Band> columns = sublayer == Sublayer::final ? std::vector<Band>{Band::none} : bands;
-      for (Band band : columns) {
-        for (Intervention intervention : interventions) {
+    for (const Sublayer sublayer : config.sublayers) {
+      const std::vector<Band> columns =
+          sublayer == Sublayer::final ? std::vector<Band>{Band::none} : config.bands;
+      for (const Band band : columns) {
+        for (const Intervention intervention : config.interventions) {
           if (acts_on_all_sources(intervention) == family.has_value()) continue;
           cells.push_back(grid_cell(config, plan, intervention, family, sublayer, band));
         }
@@ -141,32 +132,16 @@ void expand_grid(const CellConfig& config, const DepthPlan& plan, std::vector<Ce
   }
 }
 
-SourceChoice explicit_sources(const CellConfig& config, const DepthPlan& plan,
-                              const std::vector<int>& sites) {
-  SourceChoice choice;
-  for (const auto& name : config.source_families)
-    choice.families.push_back(parse(kFamilies, name, "family", config.name));
-  choice.positions = config.source_positions;
-  int most = 0;
-  for (int site : sites) most = std::max(most, plan.sites[site].num_sources());
-  for (int64_t position : choice.positions) {
-    if (position < 0 || position >= most)
-      throw ConfigError("cell '{}': source {} is out of range (its sites have at most {} sources, 0 to {})",
-                        config.name, position, most, most - 1);
-  }
-  return choice;
-}
-
-std::vector<int> explicit_sites(const CellConfig& config, const DepthPlan& plan) {
-  std::vector<Band> bands;
-  for (const auto& name : config.cell_bands) bands.push_back(parse(kBands, name, "band", config.name));
-  for (int64_t layer : config.layers) {
+/// The sites of a single cell, in order.
+std::vector<int> sites_of(const CellConfig& config, const DepthPlan& plan) {
+  for (const int64_t layer : config.layers) {
     if (layer < 0 || layer >= plan.num_layers)
       throw ConfigError("cell '{}': layer {} is out of range (the model has layers 0 to {})", config.name,
                         layer, plan.num_layers - 1);
   }
   if (config.sublayers.empty())
     throw ConfigError("cell '{}': sublayers is empty (attn, mlp, final)", config.name);
+  const std::vector<Band>& bands = config.bands;
   const auto accepts = [&](int site) {
     if (bands.empty() && config.layers.empty()) return true;
     return std::find(bands.begin(), bands.end(), plan.band(site)) != bands.end() ||
@@ -174,16 +149,42 @@ std::vector<int> explicit_sites(const CellConfig& config, const DepthPlan& plan)
                config.layers.end();
   };
   std::vector<int> sites;
-  for (const auto& name : config.sublayers)
-    append_sites(plan, parse(kSublayers, name, "sublayer", config.name), config.name, accepts, sites);
+  for (const Sublayer sublayer : config.sublayers) append_sites(plan, sublayer, config.name, accepts, sites);
   std::sort(sites.begin(), sites.end());
   sites.erase(std::unique(sites.begin(), sites.end()), sites.end());
   return sites;
 }
 
-std::string place_text(const CellConfig& config) {
-  const auto same = [](const std::string& text) { return text; };
-  std::string text = join(config.cell_bands, "+", same);
+/// The sources of a single cell at `sites`.
+SourceChoice sources_of(const CellConfig& config, const DepthPlan& plan, const std::vector<int>& sites) {
+  const SourceChoice choice = {config.source_families, config.source_positions};
+  const bool given = !choice.families.empty() || !choice.positions.empty();
+  if (acts_on_all_sources(config.intervention) && given)
+    throw ConfigError("cell '{}': '{}' sets all weights of a site; remove its sources", config.name,
+                      to_string(config.intervention));
+  if (!acts_on_all_sources(config.intervention) && !given)
+    throw ConfigError("cell '{}': '{}' needs sources (families or positions)", config.name,
+                      to_string(config.intervention));
+  int most = 0;
+  for (const int site : sites) most = std::max(most, plan.sites[site].num_sources());
+  for (const int64_t position : choice.positions) {
+    if (position < 0 || position >= most)
+      throw ConfigError("cell '{}': source {} is out of range (its sites have at most {} sources, 0 to {})",
+                        config.name, position, most, most - 1);
+  }
+  return choice;
+}
+
+/// "0,2" for positions, "older+recent" for families, "all" if the cell has no sources.
+std::string source_text(const CellConfig& config) {
+  if (!config.source_positions.empty())
+    return join(config.source_positions, ",", [](int64_t position) { return std::to_string(position); });
+  return config.source_families.empty() ? "all" : join_names(config.source_families);
+}
+
+/// "early+mid", "layers 3,5", both joined with '+', or "all".
+std::string depth_text(const CellConfig& config) {
+  std::string text = join_names(config.bands);
   if (!config.layers.empty()) {
     text += std::string(text.empty() ? "" : "+") + "layers ";
     text += join(config.layers, ",", [](int64_t layer) { return std::to_string(layer); });
@@ -191,45 +192,28 @@ std::string place_text(const CellConfig& config) {
   return text.empty() ? "all" : text;
 }
 
-Cell explicit_cell(const CellConfig& config, const DepthPlan& plan) {
-  if (config.name.empty()) throw ConfigError("cell at line {}: it needs a name", config.line);
-  const auto same = [](const std::string& text) { return text; };
+Cell single_cell(const CellConfig& config, const DepthPlan& plan) {
+  if (config.name.empty()) throw ConfigError("a cell without a name: every cell needs one");
   Cell cell;
   cell.name = config.name;
-  cell.intervention = parse(kInterventions, config.intervention, "intervention", config.name);
+  cell.family = source_text(config);
+  cell.sublayer = join_names(config.sublayers);
+  cell.band = depth_text(config);
+  cell.intervention = config.intervention;
   cell.value = value_of(config, cell.intervention);
   cell.distinct = config.distinct;
-  const bool sources_given = !config.source_families.empty() || !config.source_positions.empty();
-  if (acts_on_all_sources(cell.intervention) && sources_given)
-    throw ConfigError("cell '{}': '{}' sets all weights of a site; remove its sources", config.name,
-                      config.intervention);
-  if (!acts_on_all_sources(cell.intervention) && !sources_given)
-    throw ConfigError("cell '{}': '{}' needs sources (families or positions)", config.name,
-                      config.intervention);
-  const std::vector<int> sites = explicit_sites(config, plan);
-  const SourceChoice choice = explicit_sources(config, plan, sites);
-  cell.family = join(config.source_families, "+", same);
-  if (!config.source_positions.empty())
-    cell.family =
-        join(config.source_positions, ",", [](int64_t position) { return std::to_string(position); });
-  if (cell.family.empty()) cell.family = "all";
-  cell.sublayer = join(config.sublayers, "+", same);
-  cell.band = place_text(config);
-  apply_to_sites(cell, plan, sites, choice);
+  const std::vector<int> sites = sites_of(config, plan);
+  apply_to_sites(cell, plan, sites, sources_of(config, plan, sites));
   return cell;
 }
 
 }  // namespace
 
-std::vector<Cell> resolve_cells(const std::vector<CellConfig>& configs, const DepthPlan& plan) {
+std::vector<Cell> resolve_cells(const std::vector<GridConfig>& grids, const std::vector<CellConfig>& singles,
+                                const DepthPlan& plan) {
   std::vector<Cell> cells;
-  for (const CellConfig& config : configs) {
-    if (config.is_grid) {
-      expand_grid(config, plan, cells);
-    } else {
-      cells.push_back(explicit_cell(config, plan));
-    }
-  }
+  for (const GridConfig& grid : grids) expand_grid(grid, plan, cells);
+  for (const CellConfig& single : singles) cells.push_back(single_cell(single, plan));
   std::set<std::string> names;
   for (const Cell& cell : cells) {
     if (!names.insert(cell.name).second)

@@ -18,7 +18,7 @@ std::vector<bool> choose(const Site& site, const SourceChoice& choice, bool dist
   return chosen;
 }
 
-/// `only` works on the sources that are not chosen; everything else on those that are.
+/// The sources an intervention changes: `only` changes those that are not chosen, all others the chosen ones.
 std::vector<bool> touched_sources(Intervention intervention, const std::vector<bool>& chosen) {
   std::vector<bool> touched = chosen;
   if (intervention == Intervention::only) touched.flip();
@@ -49,7 +49,8 @@ void apply_to_site(Cell& cell, const DepthPlan& plan, int index, const SourceCho
     ++cell.sites_absent;
     return;
   }
-  if (count == n && !whole_site) {  // mask, only, zero: nothing left; bias: the softmax does not see it
+  // All sources: mask, only and zero would leave nothing, and the softmax does not see a common bias.
+  if (count == n && !whole_site) {
     ++cell.sites_skipped;
     append_edges(index, chosen, cell.skipped_sources);
     return;
@@ -67,15 +68,6 @@ bool SourceChoice::contains(const Site& site, int source) const {
   if (families.empty() && positions.empty()) return true;
   return std::find(families.begin(), families.end(), site.family(source)) != families.end() ||
          std::find(positions.begin(), positions.end(), source) != positions.end();
-}
-
-const char* to_string(Intervention intervention) {
-  static constexpr const char* kNames[] = {"mask", "only", "zero", "uniform", "schedule", "bias"};
-  return kNames[static_cast<int>(intervention)];
-}
-
-bool acts_on_all_sources(Intervention intervention) {
-  return intervention == Intervention::uniform || intervention == Intervention::schedule;
 }
 
 SiteIntervention site_intervention(Intervention intervention, double value, const std::vector<bool>& chosen) {

@@ -1,5 +1,4 @@
-// The part of a cell that is about sites: given which sources are meant, what happens at each one. Used by
-// cells.cpp.
+// What a cell does at each of its sites, given the sources it targets (eval/SPEC.md §2).
 #pragma once
 
 #include <cstdint>
@@ -9,17 +8,15 @@
 
 namespace depthroute {
 
-/// What is aimed at: families, or positions, or (neither given) every source.
+/// The sources a cell targets: families, or positions, or every source if neither is given.
 struct SourceChoice {
   std::vector<Family> families;
   std::vector<int64_t> positions;
   bool contains(const Site& site, int source) const;
 };
 
-/// uniform and schedule set all weights of a site; there are no sources to choose.
-bool acts_on_all_sources(Intervention intervention);
-
-/// Fills everything of the cell but its name and texts; intervention, value and distinct must be set.
+/// Fills first_site, site_interventions, edges and counts of the cell; intervention, value and distinct must
+/// be set.
 void apply_to_sites(Cell& cell, const DepthPlan& plan, const std::vector<int>& sites,
                     const SourceChoice& choice);
 

@@ -8,10 +8,11 @@ namespace depthroute {
 namespace {
 
 constexpr double kNotJudged = std::numeric_limits<double>::quiet_NaN();
-/// The schedule's logits are the biases themselves, the model's the same sums with zeros: equal to rounding.
+/// The recency schedule's logits are the biases alone, the wrapped model's add zeros to them: equal up to
+/// rounding.
 constexpr double kScheduleLimit = 1e-5;
 
-/// The same for every routed site; sites without routing are left alone.
+/// make(site, number of sources) for every routed site; other sites are left unchanged.
 template <typename Make>
 std::vector<SiteIntervention> at_routed_sites(const DepthPlan& plan, Make make) {
   std::vector<SiteIntervention> site_interventions(plan.sites.size());

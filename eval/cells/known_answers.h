@@ -1,5 +1,5 @@
-// Controls that go into every results file (SPEC §5): things whose effect is known beforehand, run like any
-// cell.
+// Known answers (eval/SPEC.md §5): interventions whose effect is known beforehand. Every results file has
+// them; they run like any cell.
 #pragma once
 
 #include <span>
@@ -14,17 +14,18 @@ namespace depthroute {
 struct KnownAnswer {
   std::string name;
   std::string expectation;  // in words, for the report
-  double limit = 0;         // largest |delta nll| or KL of a token that passes; NaN: shown, not judged
+  double limit = 0;  // largest |delta nll| or KL of a token that passes, in nats; NaN: shown, not judged
   int first_site = 0;
   std::vector<SiteIntervention> site_interventions;  // one per site
   bool judged() const { return limit == limit; }
-  /// Programs must not go on as if nothing had happened when this is false. NaN never passes.
+  /// False means that the measurement is wrong: the program must fail. NaN never passes.
   bool passes(double largest_change) const { return !judged() || largest_change <= limit; }
 };
 
-/// identity (through the intervention arguments, from the first site and from the middle), every source times
-/// two, `uniform` everywhere, and for a wrapped model `schedule` with its own b. `recency_bias`: one value or
-/// one per site; empty if the model is not wrapped. A plain Qwen3 has the identity alone.
+/// Returns the known answers of a model: identity (neutral offsets and scales, from the first site and from
+/// the middle), all sources times two, `uniform` everywhere and, for a wrapped model, `schedule` with the
+/// wrapper's own recency bias. `recency_bias`: one value or one per site; empty if the model is not wrapped.
+/// A plain Qwen3 has the identity alone.
 std::vector<KnownAnswer> make_known_answers(const DepthPlan& plan, std::span<const double> recency_bias);
 
 }  // namespace depthroute

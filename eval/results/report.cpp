@@ -28,8 +28,6 @@ std::string interval(const Estimate& estimate, const char* format) {
 }
 
 void append_mass(std::string& text, const RoutingTrace& trace) {
-  constexpr Family kFamilies[] = {Family::embedding, Family::older, Family::recent, Family::current};
-  constexpr Band kBands[] = {Band::early, Band::mid, Band::late};
   line(text, "\nRouting mass by family (mean over sites)");
   line(text, "  {:<12}{:>10}{:>10}{:>10}{:>10}{:>12}", "", "embedding", "older", "recent", "current",
        "sites");
@@ -39,12 +37,13 @@ void append_mass(std::string& text, const RoutingTrace& trace) {
       count += trace.plan().sites[site].sublayer == sublayer && trace.plan().band(site) == band;
     if (count == 0) return;
     text += fmt::format("  {:<12}", name);
-    for (Family family : kFamilies)
+    for (const Family family : values<Family>())
       text += fmt::format("{:>10.4f}", trace.family_mass(family, sublayer, band));
     line(text, "{:>12}", count);
   };
   for (Sublayer sublayer : {Sublayer::attn, Sublayer::mlp})
-    for (Band band : kBands) row(sublayer, band, fmt::format("{} {}", to_string(sublayer), to_string(band)));
+    for (const Band band : values<Band>())
+      row(sublayer, band, fmt::format("{} {}", to_string(sublayer), to_string(band)));
   row(Sublayer::final, Band::none, "final");
 }
 

@@ -19,9 +19,10 @@ struct CollectivesOptions {
   /// with what is left over carried up, so that where size is a power of two the ranks' sums can themselves
   /// be parts of a larger tree. Otherwise in whichever order is fastest; the same bits on all ranks always.
   bool deterministic = false;
-  std::string backend = "auto";  // of cuda tensors: auto | nccl | mpi; auto is nccl where every process of a
-                                 // machine has a GPU of its own and NCCL is there
-  double timeout = 600;          // seconds a call may take
+  CollectiveBackend backend = CollectiveBackend::
+      automatic;         // of cuda tensors: auto | nccl | mpi; auto is nccl where every process of a
+                         // machine has a GPU of its own and NCCL is there
+  double timeout = 600;  // seconds a call may take
 };
 
 class Collectives {

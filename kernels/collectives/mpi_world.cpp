@@ -109,7 +109,8 @@ void MpiWorld::abort(int status) {
 }
 
 std::unique_ptr<Collectives> MpiWorld::do_make_collectives(Device device, const CollectivesOptions& options) {
-  if (size() == 1 && !(device == Device::cuda && options.backend == "nccl")) return make_single_collectives();
+  if (size() == 1 && !(device == Device::cuda && options.backend == CollectiveBackend::nccl))
+    return make_single_collectives();
   if (device == Device::cuda && use_nccl(*this, options)) return make_nccl_collectives(*this, options);
   return make_mpi_collectives(mpi::duplicate(comm_, timeout()), device, options);
 }

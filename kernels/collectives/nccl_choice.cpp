@@ -37,11 +37,11 @@ std::string obstacle(const std::vector<std::string>& situations) {
 }  // namespace
 
 bool use_nccl(World& world, const CollectivesOptions& options) {
-  if (options.backend == "mpi") return false;
+  if (options.backend == CollectiveBackend::mpi) return false;
   const std::vector<std::string> situations = world.gather(situation());
   const std::string against = world.broadcast(obstacle(situations));
   if (against.empty()) return true;
-  if (options.backend != "nccl") return false;
+  if (options.backend != CollectiveBackend::nccl) return false;
   throw ConfigError("distributed.backend: nccl cannot be used: {}; use distributed.backend: mpi", against);
 }
 

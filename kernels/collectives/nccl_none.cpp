@@ -6,7 +6,7 @@
 namespace depthroute {
 
 bool use_nccl(World&, const CollectivesOptions& options) {
-  if (options.backend != "nccl") return false;
+  if (options.backend != CollectiveBackend::nccl) return false;
   throw ConfigError(
       "distributed.backend: this program was built without NCCL; use distributed.backend: mpi, or install "
       "NCCL's development package, configure again and rebuild");

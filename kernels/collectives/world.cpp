@@ -41,7 +41,7 @@ class SingleWorld : public World {
   std::unique_ptr<Collectives> do_make_collectives(Device device,
                                                    const CollectivesOptions& options) override {
     // NCCL only if asked for by name: to see whether it works here.
-    if (device == Device::cuda && options.backend == "nccl" && use_nccl(*this, options))
+    if (device == Device::cuda && options.backend == CollectiveBackend::nccl && use_nccl(*this, options))
       return make_nccl_collectives(*this, options);
     return make_single_collectives();
   }

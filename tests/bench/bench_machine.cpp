@@ -105,8 +105,9 @@ Machine measure_cuda(const Target& target) {
 }  // namespace
 
 Target make_target(const std::string& device, const std::string& precision) {
-  const Device chosen = resolve_device(device);
-  return {chosen, working_type(chosen, precision), make_stream(chosen)};
+  const Device chosen = resolve_device(parse_or_fail<DeviceChoice>("--device", device));
+  return {chosen, working_type(chosen, parse_or_fail<Precision>("--precision", precision)),
+          make_stream(chosen)};
 }
 
 OwnedTensor make_tensor(const Target& target, Shape shape, double scale, DType dtype) {

@@ -73,7 +73,7 @@ inline bool is_eval(const std::filesystem::path& preset) {
   return preset.filename().string().rfind("eval-", 0) == 0;
 }
 
-/// Every key of an eval configuration is in use here: wrap, a grid, edges, cells by family and by position.
+/// Uses every key of an eval configuration: wrap, a grid, edges, cells by family and by position.
 inline const std::string kEveryEvalKey = R"(output: out.h5
 device: cpu
 precision: fp32
@@ -81,10 +81,11 @@ micro_batch: 3
 model: {from: m, wrap: {recency_bias: [30, 20.5], sublayers_per_block: 4}}
 data: {shards: [a.bin, "b c.bin"], seq_len: 32, sequences: 7}
 routing: {weights: all}
+grids:
+  - {families: [older], sublayers: [attn, final], bands: [mid], interventions: [mask, bias], value: -2.5,
+     distinct: true}
+  - {edges: all, sublayers: [mlp], interventions: [zero]}
 cells:
-  - grid: {families: [older], sublayers: [attn, final], bands: [mid], interventions: [mask, bias], value: -2.5,
-           distinct: true}
-  - grid: {edges: all, interventions: [zero]}
   - {name: a, sources: [0, 2], layers: [3], bands: [late], sublayers: [mlp], intervention: bias, value: 2.0}
   - {name: b, sources: [current], sublayers: [attn], intervention: only, distinct: true}
   - {name: c, sublayers: [final], intervention: schedule, value: 30}

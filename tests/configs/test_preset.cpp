@@ -69,8 +69,9 @@ TEST(Presets, ShapesAreWhatTheirNamesSay) {
 TEST(Reference, IsWhatTheProgramsPrint) {
   EXPECT_TRUE(slurp(test_paths::source() + "/configs/REFERENCE.md") ==
               train_reference() + "\n" + eval_reference())
-      << "configs/REFERENCE.md does not match the keys; run: (cd build/release/bin && ./depthroute-train --help-config "
-         "&& echo && ./depthroute-eval --help-config) > configs/REFERENCE.md";
+      << "configs/REFERENCE.md does not match the keys: build both programs and run (cd build/release/bin "
+         "&& ./depthroute-train --help-config && echo && ./depthroute-eval --help-config) "
+         "> configs/REFERENCE.md";
 }
 
 }  // namespace

@@ -129,6 +129,18 @@ TEST(Reading, Overrides) {
   EXPECT_EQ(train_error("# empty\n", {"output=o", "data.train=[a]"}), "");
 }
 
+TEST(Reading, RemembersWhichKeysWereGivenAndPrintsNoneOfIt) {
+  const TrainConfig config =
+      parse_train_config(kTrain + "model: {from: null, head_dim: 128, residual: {variant: cumulative}}\n",
+                         "run.yaml", {"train.steps=20000"});
+  EXPECT_EQ(config.given, (std::set<std::string>{"output", "data.train", "model.head_dim",
+                                                 "model.residual.variant", "train.steps"}));
+  TrainConfig nothing_given = config;
+  nothing_given.given.clear();
+  EXPECT_EQ(to_yaml(config), to_yaml(nothing_given));
+  EXPECT_EQ(flatten(config), flatten(nothing_given));
+}
+
 TEST(Reading, OnlyUtf8WithoutNul) {
   EXPECT_EQ(train_error(kTrain + "# caf\xe9\n"), "run.yaml:3: holds the byte \\xe9, which is not UTF-8");
   EXPECT_EQ(train_error(kTrain + "output: \xed\xa0\x80"),

@@ -99,17 +99,10 @@ TEST(Schema, EveryWrongTypeIsNamed) {
   EvalConfig eval;
   expect_wrong_types_named(describe(eval), "",
                            [](const std::string& argument) { return eval_error(kEveryEvalKey, {argument}); });
-  // The keys of an entry of cells, at an entry of the right kind: the first is a grid, the third a single
-  // cell.
-  const Schema cell = std::get<EntryList>(describe(eval).find("cells")->field).blank();
-  Schema grid_keys, single_keys;
-  for (const Key& key : cell.keys()) {
-    Schema& keys = key.path.rfind("grid", 0) == 0 ? grid_keys : single_keys;
-    keys.key(key.path, key.field, key.help) = key;
-  }
-  const auto error = [](const std::string& argument) { return eval_error(kEveryEvalKey, {argument}); };
-  expect_wrong_types_named(grid_keys, "cells.0.", error);
-  expect_wrong_types_named(single_keys, "cells.2.", error);
+  for (const std::string list : {"grids", "cells"})
+    expect_wrong_types_named(
+        std::get<EntryList>(describe(eval).find(list)->field).blank(), list + ".0.",
+        [](const std::string& argument) { return eval_error(kEveryEvalKey, {argument}); });
 }
 
 // Just outside every bound: refused; a bound that belongs to the range: not for its range.
@@ -168,13 +161,17 @@ TEST(Schema, EveryKeyIsInTheReference) {
     EXPECT_TRUE(contains(table, "\n| `" + key.path + "` | ")) << key.path;
     EXPECT_FALSE(key.help.empty()) << key.path;
   }
-  for (const char* row :
-       {"| `cells[].grid.families` | list of text |", "| `model.wrap.recency_bias` | ",
-        "| `output` | text | required |", "| `micro_batch` | integer | `8` | in [1, 1000000] |"})
+  for (const char* row : {"| `grids[].families` | list of text |", "| `cells[].layers` | list of integers |",
+                          "| `model.wrap.recency_bias` | ", "| `output` | text | required |",
+                          "| `micro_batch` | integer | `8` | in [1, 1000000] |"})
     EXPECT_TRUE(contains(eval_reference(), row)) << row;
-  for (const std::string& reference : {train_reference(), eval_reference()})
-    for (const std::string& line : lines_of(reference))
-      EXPECT_EQ(std::count(line.begin(), line.end(), '|'), 6) << line;
+  for (const std::string& reference : {train_reference(), eval_reference()}) {
+    const std::vector<std::string> lines = lines_of(reference);
+    ASSERT_GT(lines.size(), 20u);
+    EXPECT_EQ(lines[0].rfind("## Keys of depthroute-", 0), 0u) << lines[0];
+    for (size_t i = 2; i < lines.size(); ++i)
+      EXPECT_EQ(std::count(lines[i].begin(), lines[i].end(), '|'), 6) << lines[i];
+  }
 }
 
 TEST(Nearest, Distances) {

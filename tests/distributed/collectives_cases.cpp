@@ -94,7 +94,7 @@ struct Bench {
         stream(make_stream(options.device)),
         collectives(given.make_collectives(options.device, options.collectives)),
         exact(options.device == Device::cpu || options.collectives.deterministic ||
-              options.collectives.backend != "nccl") {
+              options.collectives.backend != CollectiveBackend::nccl) {
     if (collectives->size() != world.size() || collectives->rank() != world.rank())
       throw SystemError("wrong: rank or size of collectives");
   }

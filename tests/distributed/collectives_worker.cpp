@@ -45,8 +45,8 @@ Options options_of(int argc, char** argv) {
   Options options;
   for (int i = 2; i + 1 < argc; i += 2) {
     const std::string name = argv[i], value = argv[i + 1];
-    if (name == "--device") options.device = resolve_device(value);
-    if (name == "--backend") options.collectives.backend = value;
+    if (name == "--device") options.device = resolve_device(parse_or_fail<DeviceChoice>(name, value));
+    if (name == "--backend") options.collectives.backend = parse_or_fail<CollectiveBackend>(name, value);
     if (name == "--timeout") options.collectives.timeout = std::atof(value.c_str());
     if (name == "--deterministic") options.collectives.deterministic = value == "true";
     if (name == "--max-message") options.max_message = std::atoll(value.c_str());

@@ -13,10 +13,10 @@
 namespace depthroute {
 
 const char* const kGrid =
+    "grids:\n"
+    "  - {families: [embedding, older, recent, current], sublayers: [attn, mlp], bands: [early, mid, late],\n"
+    "     interventions: [mask, zero]}\n"
     "cells:\n"
-    "  - grid: {families: [embedding, older, recent, current], sublayers: [attn, mlp], bands: [early, mid, "
-    "late],\n"
-    "           interventions: [mask, zero]}\n"
     "  - {name: steer, sources: [0], layers: [3], sublayers: [mlp], intervention: bias, value: 2.0}\n";
 
 std::string obeying_permissions() {

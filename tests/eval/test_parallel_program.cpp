@@ -226,7 +226,7 @@ TEST_F(EvalParallel, UnderMpirunTheFileIsThatOfOneProcess) {
 
 TEST_F(EvalParallel, AKilledProcessEndsTheJobWithoutAFile) {
   DR_SKIP_WITHOUT_MPI();
-  const std::string text = config_text("kimi_full", "cells: [{grid: {edges: all, interventions: [mask]}}]\n");
+  const std::string text = config_text("kimi_full", "grids: [{edges: all, interventions: [mask]}]\n");
   int killed = 0;
   for (int attempt = 0; attempt < 5 && killed == 0; ++attempt) {
     testing_support::MpiJob job(3, "depthroute-eval", arguments(text, {"--set", "micro_batch=1"}),

@@ -58,7 +58,8 @@ inline constexpr Stream kCpu{Device::cpu, nullptr};
 inline Device device() {
   static const Device chosen = [] {
     const char* name = std::getenv("DEPTHROUTE_TEST_DEVICE");
-    return resolve_device(name ? name : DEPTHROUTE_TEST_DEVICE);
+    return resolve_device(
+        parse_or_fail<DeviceChoice>("DEPTHROUTE_TEST_DEVICE", name ? name : DEPTHROUTE_TEST_DEVICE));
   }();
   return chosen;
 }

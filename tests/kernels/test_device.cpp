@@ -23,15 +23,16 @@ std::string message_of(const F& f) {
 }
 
 TEST(Device, NamesResolveOrSayWhatToDo) {
-  EXPECT_EQ(resolve_device("cpu"), Device::cpu);
-  EXPECT_NE(message_of<ConfigError>([] { resolve_device("gpu"); }).find("'gpu'"), std::string::npos);
+  EXPECT_EQ(resolve_device(DeviceChoice::cpu), Device::cpu);
+  EXPECT_NE(message_of<ConfigError>([] { parse_or_fail<DeviceChoice>("device", "gpu"); }).find("'gpu'"),
+            std::string::npos);
   if (cuda::unavailable().empty()) {
-    EXPECT_EQ(resolve_device("auto"), Device::cuda);
-    EXPECT_EQ(resolve_device("cuda"), Device::cuda);
+    EXPECT_EQ(resolve_device(DeviceChoice::automatic), Device::cuda);
+    EXPECT_EQ(resolve_device(DeviceChoice::cuda), Device::cuda);
     return;
   }
-  EXPECT_EQ(resolve_device("auto"), Device::cpu);
-  const std::string message = message_of<ConfigError>([] { resolve_device("cuda"); });
+  EXPECT_EQ(resolve_device(DeviceChoice::automatic), Device::cpu);
+  const std::string message = message_of<ConfigError>([] { resolve_device(DeviceChoice::cuda); });
   EXPECT_NE(message.find(cuda::unavailable()), std::string::npos) << message;
   EXPECT_NE(message.find("device: cpu"), std::string::npos) << message;
 }
@@ -39,9 +40,9 @@ TEST(Device, NamesResolveOrSayWhatToDo) {
 // A build with CUDA can plan sizes on any machine; a build without cannot.
 TEST(Device, PlanningNeedsABuildAndNoGpu) {
   if (cuda::built()) {
-    EXPECT_EQ(resolve_device("cuda", Use::planning), Device::cuda);
+    EXPECT_EQ(resolve_device(DeviceChoice::cuda, Use::planning), Device::cuda);
   } else {
-    EXPECT_THROW(resolve_device("cuda", Use::planning), ConfigError);
+    EXPECT_THROW(resolve_device(DeviceChoice::cuda, Use::planning), ConfigError);
   }
 }
 

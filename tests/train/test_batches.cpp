@@ -21,8 +21,8 @@ TEST_F(BatchesTest, EverySequenceIsAWindowOfTheStreamAndTargetsAreTheNextTokens)
   std::vector<int32_t> all(static_cast<size_t>(tokens.num_tokens()));
   tokens.read(0, all);
   constexpr int64_t kLength = 32, kGlobal = 6;
-  const Batches batches(tokens, kLength, Order::shuffled, 11);
-  const Sampler sampler(batches.num_samples(), Order::shuffled, 11);
+  const Batches batches(tokens, kLength, DataOrder::shuffled, 11);
+  const Sampler sampler(batches.num_samples(), DataOrder::shuffled, 11);
   ASSERT_EQ(batches.num_samples(), 65);
 
   std::vector<int32_t> x(kGlobal * kLength), y(kGlobal * kLength);
@@ -40,7 +40,7 @@ TEST_F(BatchesTest, EverySequenceIsAWindowOfTheStreamAndTargetsAreTheNextTokens)
 
 TEST_F(BatchesTest, MicroBatchesAreTheGlobalBatchInOrder) {
   const TokenStream tokens = stream();
-  const Batches batches(tokens, 31, Order::shuffled, 2);
+  const Batches batches(tokens, 31, DataOrder::shuffled, 2);
   std::vector<int32_t> x(6 * 31), y(6 * 31), part_x(2 * 31), part_y(2 * 31);
   const BatchSource batch = batches.at(60);
   batch(0, 6, x, y);
@@ -54,7 +54,7 @@ TEST_F(BatchesTest, MicroBatchesAreTheGlobalBatchInOrder) {
 TEST_F(BatchesTest, TooFewTokensIsSaid) {
   const TokenStream tokens = stream();
   try {
-    const Batches batches(tokens, tokens.num_tokens(), Order::sequential, 1);
+    const Batches batches(tokens, tokens.num_tokens(), DataOrder::sequential, 1);
     FAIL();
   } catch (const DataError& error) {
     EXPECT_NE(std::string(error.what()).find("data.seq_len"), std::string::npos) << error.what();

@@ -52,11 +52,6 @@ std::string random_config(std::mt19937_64& random, Device device) {
       std::vector{"none", "norms", "layer"}[random() % 3], extent(random, 4096));
 }
 
-Recompute recompute_of(const std::string& name) {
-  if (name == "none") return Recompute::none;
-  return name == "norms" ? Recompute::norms : Recompute::layer;
-}
-
 /// What a training step plans, without its batch on the host.
 void plan(const TrainConfig& config, Arena& arena) {
   const std::unique_ptr<World> world = make_single_world();
@@ -68,7 +63,7 @@ void plan(const TrainConfig& config, Arena& arena) {
                      .seq_len = config.data.seq_len,
                      .training = true,
                      .activations = working_type(arena.device(), config.precision),
-                     .recompute = recompute_of(config.train.recompute),
+                     .recompute = config.train.recompute,
                      .deterministic = config.deterministic,
                      .block_size = partition.padded_size()},
                     arena);

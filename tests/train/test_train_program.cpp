@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "configs/base/error.h"
 #include "data/files.h"
 #include "data/manifest.h"
+#include "tests/kernels/host_tensor.h"
 #include "tests/train/tiny_run.h"
 #include "train/checkpoint/run_folder.h"
 
@@ -80,6 +82,52 @@ TEST_F(TrainProgram, ModelFromGoesOnFromItsWeightsAndShape) {
       train(write_config("third", 1), {"--set", from, "--set", "model.hidden_size=48"});
   EXPECT_EQ(contradiction.status, kExitBadInput);
   EXPECT_NE(contradiction.err.find("model.hidden_size is 48"), std::string::npos) << contradiction.err;
+}
+
+// A key counts as given even with its default value: what it asks for must not be ignored silently.
+TEST_F(TrainProgram, KeysGivenBesideModelFromMustAgreeWithIt) {
+  ASSERT_EQ(train(write_config("plain", 7), {"--set", "model.residual.variant=additive"}).status, 0);
+  ASSERT_EQ(train(write_config("routed", 7)).status, 0);
+  const auto config = [&](const std::string& output, const std::string& model) {
+    std::ofstream(path(output + ".yaml"))
+        << "output: " << path(output) << "\ndevice: " << to_string(test::device()) << "\nprecision: fp32\n"
+        << "data: {train: [" << path("a.bin") << "], seq_len: 32}\nmodel: {" << model << "}\n"
+        << "train: {steps: 1, global_batch: 4, micro_batch: 2}\noptimizer: {warmup: 0}\n";
+    return path(output + ".yaml");
+  };
+  const auto refused = [&](const std::string& folder, const std::string& key, const std::string& value,
+                           const std::string& has) {
+    const std::string file = config("refused", "from: " + path(folder));
+    const Result result = train(file, {"--set", "model." + key + "=" + value});
+    EXPECT_EQ(result.status, kExitBadInput) << key << result.out;
+    EXPECT_TRUE(is_one_line(result.err));
+    EXPECT_NE(result.err.find("model." + key + " is " + value), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find(has), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("remove the key"), std::string::npos) << result.err;
+    EXPECT_FALSE(exists(path("refused")));
+  };
+  refused("plain", "residual.variant", "cumulative", "a plain Qwen3 (additive)");  // the default
+  refused("plain", "residual.num_blocks", "8", "a plain Qwen3 (additive)");        // the default
+  refused("plain", "residual.recency_bias", "0", "a plain Qwen3 (additive)");      // the default
+  refused("routed", "residual.variant", "cumulative", "has kimi");                 // the default
+  refused("routed", "residual.num_blocks", "1", "has 2 sublayers per block");
+  refused("routed", "hidden_size", "1024", "has 32");  // the default
+  refused("routed", "rope_theta", "10000", "has 1000000");
+  refused("routed", "tie_embeddings", "false", "has true");
+
+  const std::string in_file =
+      config("in_file", "from: " + path("plain") + ", residual: {variant: cumulative}");
+  EXPECT_EQ(train(in_file).status, kExitBadInput);
+  EXPECT_FALSE(exists(path("in_file")));
+
+  const auto accepted = [&](const std::string& output, const std::string& folder, const std::string& more) {
+    const Result result = train(config(output, "from: " + path(folder) + more));
+    EXPECT_EQ(result.status, 0) << output << result.err;
+  };
+  accepted("nothing_given", "plain", "");
+  accepted("plain_said", "plain", ", hidden_size: 32, residual: {variant: additive, num_blocks: 4}");
+  accepted("shape_said", "routed", ", num_layers: 2, residual: {variant: kimi, sublayers_per_block: 2}");
+  accepted("null_is_not_given", "routed", ", residual: {variant: kimi, num_blocks: null}");
 }
 
 // A learning rate of 1e38 makes the next update the last finite thing the run computes.

@@ -24,7 +24,7 @@ TEST_F(ValidationTest, FreshWeightsGiveTheRecencyScheduleExactly) {
     step.allocate();
     initialize_parameters(step.layout(), 5, kBias, step.model().parameters());
     const TokenStream tokens({path("val.bin")}, 256);
-    const Batches data(tokens, config.data.seq_len, Order::sequential, 1);
+    const Batches data(tokens, config.data.seq_len, DataOrder::sequential, 1);
     const nlohmann::ordered_json result = validate(*make_single_world(), step, data, 1000);
     EXPECT_EQ(result["val_tokens"], 5 * 32) << "all of the five windows there are";
 
@@ -51,7 +51,7 @@ TEST_F(ValidationTest, FreshWeightsGiveTheRecencyScheduleExactly) {
 TEST_F(ValidationTest, AShortLastMicroBatchCountsOnce) {
   TrainConfig config = tiny_config();
   const TokenStream tokens({path("val.bin")}, 256);
-  const Batches data(tokens, config.data.seq_len, Order::sequential, 1);
+  const Batches data(tokens, config.data.seq_len, DataOrder::sequential, 1);
   double losses[2] = {};
   for (const int64_t micro_batch : {1, 4}) {
     config.train.micro_batch = micro_batch;
@@ -70,7 +70,7 @@ TEST_F(ValidationTest, PlainModelsHaveNoRoutingMass) {
   step.allocate();
   initialize_parameters(step.layout(), 5, 0, step.model().parameters());
   const TokenStream tokens({path("val.bin")}, 256);
-  const Batches data(tokens, config.data.seq_len, Order::sequential, 1);
+  const Batches data(tokens, config.data.seq_len, DataOrder::sequential, 1);
   EXPECT_FALSE(validate(*make_single_world(), step, data, 2).contains("routing_mass"));
 }
 

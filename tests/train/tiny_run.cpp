@@ -21,8 +21,8 @@ namespace fs = std::filesystem;
 TrainConfig tiny_config() {
   TrainConfig config;
   config.seed = 7;
-  config.device = to_string(test::device());
-  config.precision = "fp32";
+  config.device = parse_or_fail<DeviceChoice>("device", to_string(test::device()));
+  config.precision = Precision::fp32;
   config.model = {.vocab_size = 256,
                   .hidden_size = 32,
                   .num_layers = 2,

@@ -46,7 +46,9 @@ std::string state_to_json(const TrainConfig& config, const RunState& state, int 
       {"step", state.step},
       {"tokens", state.tokens},
       {"sampler",
-       {{"position", state.position}, {"order", config.data.order}, {"seq_len", config.data.seq_len}}},
+       {{"position", state.position},
+        {"order", to_string(config.data.order)},
+        {"seq_len", config.data.seq_len}}},
       // Fresh weights and sample order are functions of the seed and a counter; nothing else is random.
       {"rng", {{"kind", "counter"}, {"seed", config.seed}}},
       {"processes", processes},

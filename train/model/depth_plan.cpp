@@ -51,21 +51,6 @@ void plan_gradients(DepthPlan& plan) {
 
 }  // namespace
 
-const char* to_string(Sublayer sublayer) {
-  static constexpr const char* kNames[] = {"attn", "mlp", "final"};
-  return kNames[static_cast<int>(sublayer)];
-}
-
-const char* to_string(Family family) {
-  static constexpr const char* kNames[] = {"embedding", "older", "recent", "current"};
-  return kNames[static_cast<int>(family)];
-}
-
-const char* to_string(Band band) {
-  static constexpr const char* kNames[] = {"early", "mid", "late", "none"};
-  return kNames[static_cast<int>(band)];
-}
-
 Family Site::family(int source) const {
   DR_CHECK(source >= 0 && source < num_sources());
   if (source == num_sources() - 1) return Family::current;

@@ -9,16 +9,9 @@
 #include <vector>
 
 #include "configs/model_config.h"
+#include "configs/terms.h"
 
 namespace depthroute {
-
-enum class Sublayer : uint8_t { attn, mlp, final };
-enum class Family : uint8_t { embedding, older, recent, current };
-enum class Band : uint8_t { early, mid, late, none };  // none: the final site
-inline constexpr int kNumFamilies = 4;
-const char* to_string(Sublayer sublayer);
-const char* to_string(Family family);
-const char* to_string(Band band);
 
 struct Site {
   int layer = 0;  // num_layers for the final site

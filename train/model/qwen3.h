@@ -36,10 +36,6 @@ struct SiteTrace {
   Tensor rstd;                    // [N] f32
 };
 
-/// What the backward pass computes again instead of keeping: the routed reads, their norms and q/k norms, or
-/// whole layers, from the depth states. The same kernels on the same numbers: results do not change by a bit.
-enum class Recompute : uint8_t { none, norms, layer };
-
 struct Qwen3Options {
   int64_t micro_batch = 1;         // B, at most; a forward pass may use fewer sequences
   int64_t seq_len = 1;             // T, exactly

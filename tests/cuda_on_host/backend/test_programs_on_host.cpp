@@ -46,11 +46,10 @@ TEST_F(ProgramsOnHost, AStoppedRunGoesOnBitForBitAndItsCheckpointIsEvaluated) {
   expect_same_run("straight", "broken", kSteps);
 
   const std::string config = path("eval.yaml");
-  std::ofstream(config)
-      << "output: " << path("results.h5") << "\nmodel: {from: " << path("straight") << "}\ndata: {shards: ["
-      << path("val.bin") << "], seq_len: 9, sequences: 4}\n"
-      << "device: cuda\nstatistics: {bootstrap: 100}\ncells:\n  - grid: {families: [embedding], "
-         "sublayers: [mlp], bands: [early, late], interventions: [mask]}\n";
+  std::ofstream(config) << "output: " << path("results.h5") << "\nmodel: {from: " << path("straight")
+                        << "}\ndata: {shards: [" << path("val.bin") << "], seq_len: 9, sequences: 4}\n"
+                        << "device: cuda\nstatistics: {bootstrap: 100}\ngrids:\n  - {families: [embedding], "
+                           "sublayers: [mlp], bands: [early, late], interventions: [mask]}\n";
   const Result evaluated = run_program_to_end("depthroute-eval", {config}, folder_);
   EXPECT_EQ(evaluated.status, 0) << evaluated.out << evaluated.err;
   EXPECT_NE(evaluated.out.find("exactly 0"), std::string::npos) << evaluated.out;

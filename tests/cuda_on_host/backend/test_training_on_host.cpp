@@ -14,7 +14,7 @@ namespace {
 
 TrainConfig tiny(Variant variant) {
   TrainConfig config;
-  config.precision = "fp32";
+  config.precision = Precision::fp32;
   config.model = {.vocab_size = 97,
                   .hidden_size = 40,
                   .num_layers = 3,
@@ -96,7 +96,7 @@ TEST_P(TrainingOnHost, Float32FollowsTheCpu) {
 TEST_P(TrainingOnHost, Bf16FollowsTheCpuAtADistanceOfItsRounding) {
   TrainConfig config = tiny(GetParam());
   const Trained cpu = train(config, Device::cpu, 12);
-  config.precision = "bf16";
+  config.precision = Precision::bf16;
   const Trained cuda = train(config, Device::cuda, 12);
   for (size_t t = 0; t < cpu.losses.size(); ++t) {
     EXPECT_NEAR(cuda.losses[t], cpu.losses[t], 0.02) << "step " << t + 1;
@@ -112,17 +112,17 @@ TEST_P(TrainingOnHost, Bf16FollowsTheCpuAtADistanceOfItsRounding) {
 // everything instead of keeping it, give the same numbers.
 TEST_P(TrainingOnHost, GraphsAndRecomputationChangeNoBit) {
   TrainConfig config = tiny(GetParam());
-  config.precision = "bf16";
+  config.precision = Precision::bf16;
   const Trained plain = train(config, Device::cuda, 4);
   config.train.cuda_graph = true;
   const Trained replayed = train(config, Device::cuda, 4);
   EXPECT_EQ(replayed.losses, plain.losses);
   EXPECT_EQ(replayed.parameters, plain.parameters);
-  for (const char* recompute : {"norms", "layer"}) {
+  for (const Recompute recompute : {Recompute::norms, Recompute::layer}) {
     config.train.recompute = recompute;
     const Trained other = train(config, Device::cuda, 4);
-    EXPECT_EQ(other.losses, plain.losses) << recompute;
-    EXPECT_EQ(other.parameters, plain.parameters) << recompute;
+    EXPECT_EQ(other.losses, plain.losses) << to_string(recompute);
+    EXPECT_EQ(other.parameters, plain.parameters) << to_string(recompute);
   }
 }
 

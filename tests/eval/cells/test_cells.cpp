@@ -22,18 +22,17 @@ DepthPlan plan_of(Variant variant, int64_t layers = 6, int64_t block = 4) {
   return make_depth_plan(config);
 }
 
-CellConfig grid(std::vector<std::string> interventions) {
-  CellConfig config;
-  config.is_grid = true;
-  config.families = {"embedding", "older", "recent", "current"};
-  config.grid_sublayers = {"attn", "mlp"};
-  config.bands = {"early", "mid", "late"};
+GridConfig grid(std::vector<Intervention> interventions) {
+  GridConfig config;
+  config.families = values<Family>();
+  config.sublayers = {Sublayer::attn, Sublayer::mlp};
+  config.bands = values<Band>();
   config.interventions = std::move(interventions);
   return config;
 }
 
-CellConfig single(const std::string& intervention, std::vector<int64_t> positions,
-                  std::vector<int64_t> layers, std::vector<std::string> sublayers) {
+CellConfig single(Intervention intervention, std::vector<int64_t> positions, std::vector<int64_t> layers,
+                  std::vector<Sublayer> sublayers) {
   CellConfig config;
   config.name = "cell";
   config.intervention = intervention;
@@ -44,11 +43,12 @@ CellConfig single(const std::string& intervention, std::vector<int64_t> position
 }
 
 Cell resolve_one(const CellConfig& config, const DepthPlan& plan) {
-  return resolve_cells({config}, plan).at(0);
+  return resolve_cells({}, {config}, plan).at(0);
 }
 
 TEST(Cells, GridIsTheProductOfItsLists) {
-  const auto cells = resolve_cells({grid({"mask", "zero", "only"})}, plan_of(Variant::cumulative));
+  const auto cells = resolve_cells({grid({Intervention::mask, Intervention::zero, Intervention::only})}, {},
+                                   plan_of(Variant::cumulative));
   ASSERT_EQ(cells.size(), 4u * 2u * 3u * 3u);
   EXPECT_EQ(cells.front().name, "mask/embedding/attn/early");
   EXPECT_EQ(cells.back().name, "only/current/mlp/late");
@@ -58,7 +58,9 @@ TEST(Cells, EverySiteOfAGridIsCountedOnce) {
   for (Variant variant : {Variant::cumulative, Variant::reset, Variant::kimi}) {
     for (int64_t layers : {1, 2, 5, 7}) {
       const DepthPlan plan = plan_of(variant, layers, 3);
-      for (const Cell& cell : resolve_cells({grid({"mask", "zero", "only", "bias"})}, plan)) {
+      for (const Cell& cell : resolve_cells(
+               {grid({Intervention::mask, Intervention::zero, Intervention::only, Intervention::bias})}, {},
+               plan)) {
         int sites = 0;
         for (int site = 0; site < plan.num_sublayers(); ++site)
           sites += cell.sublayer == to_string(plan.sites[site].sublayer) &&
@@ -82,7 +84,7 @@ TEST(Cells, FamiliesTouchEverySourceExactlyOnce) {
   for (Variant variant : {Variant::cumulative, Variant::reset, Variant::kimi}) {
     const DepthPlan plan = plan_of(variant);
     std::vector<Edge> touched, all;
-    for (const Cell& cell : resolve_cells({grid({"mask"})}, plan)) {
+    for (const Cell& cell : resolve_cells({grid({Intervention::mask})}, {}, plan)) {
       touched.insert(touched.end(), cell.sources.begin(), cell.sources.end());
       touched.insert(touched.end(), cell.skipped_sources.begin(), cell.skipped_sources.end());
     }
@@ -95,16 +97,46 @@ TEST(Cells, FamiliesTouchEverySourceExactlyOnce) {
 
 TEST(Cells, EdgesAreEverySourceOfEverySite) {
   const DepthPlan plan = plan_of(Variant::reset, 5, 4);
-  CellConfig config;
-  config.is_grid = config.edges = true;
-  config.interventions = {"mask"};
-  const auto cells = resolve_cells({config}, plan);
+  GridConfig config;
+  config.edges = EdgeChoice::all;
+  config.interventions = {Intervention::mask};
+  const auto cells = resolve_cells({config}, {}, plan);
   size_t edges = 0;
   for (const Site& site : plan.sites) edges += site.sources.size();
   ASSERT_EQ(cells.size(), edges);
   EXPECT_EQ(cells.front().name, "mask/layers.0.attn/0");
   EXPECT_EQ(cells.back().name, "mask/final/" + std::to_string(plan.sites.back().num_sources() - 1));
   for (const Cell& cell : cells) EXPECT_EQ(cell.sources.size(), 1u) << cell.name;
+}
+
+TEST(Cells, EdgesOfNamedSublayersAreThoseOfAllInTheSameOrder) {
+  const DepthPlan plan = plan_of(Variant::reset, 5, 4);
+  GridConfig config;
+  config.edges = EdgeChoice::all;
+  config.interventions = {Intervention::mask, Intervention::zero};
+  const auto all = resolve_cells({config}, {}, plan);
+  for (const std::vector<Sublayer>& sublayers :
+       {std::vector{Sublayer::mlp}, {Sublayer::final, Sublayer::attn}, values<Sublayer>()}) {
+    config.sublayers = sublayers;
+    std::vector<std::string> names, expected;
+    for (const Cell& cell : resolve_cells({config}, {}, plan)) names.push_back(cell.name);
+    for (const Cell& cell : all)
+      for (const Sublayer sublayer : sublayers)
+        if (cell.sublayer == to_string(sublayer)) expected.push_back(cell.name);
+    EXPECT_EQ(names, expected);
+  }
+  config.sublayers = {Sublayer::final};
+  EXPECT_THROW(resolve_cells({config}, {}, plan_of(Variant::cumulative)), ConfigError);
+}
+
+TEST(Cells, GridsComeBeforeSingleCells) {
+  const auto cells =
+      resolve_cells({grid({Intervention::mask}), grid({Intervention::zero})},
+                    {single(Intervention::only, {0}, {1}, {Sublayer::mlp})}, plan_of(Variant::cumulative));
+  ASSERT_EQ(cells.size(), 49u);
+  EXPECT_EQ(cells[0].name, "mask/embedding/attn/early");
+  EXPECT_EQ(cells[24].name, "zero/embedding/attn/early");
+  EXPECT_EQ(cells[48].name, "cell");
 }
 
 TEST(Cells, InterventionsAreOffsetsAndScales) {
@@ -114,26 +146,29 @@ TEST(Cells, InterventionsAreOffsetsAndScales) {
   const auto intervention = [&](CellConfig config) {
     return resolve_one(config, plan).site_interventions.at(site);
   };
-  EXPECT_EQ(intervention(single("mask", {1}, {5}, {"mlp"})).offset, (std::vector<float>{0, kDropped, 0, 0}));
-  EXPECT_EQ(intervention(single("only", {1}, {5}, {"mlp"})).offset,
+  EXPECT_EQ(intervention(single(Intervention::mask, {1}, {5}, {Sublayer::mlp})).offset,
+            (std::vector<float>{0, kDropped, 0, 0}));
+  EXPECT_EQ(intervention(single(Intervention::only, {1}, {5}, {Sublayer::mlp})).offset,
             (std::vector<float>{kDropped, 0, kDropped, kDropped}));
-  EXPECT_EQ(intervention(single("zero", {0, 3}, {5}, {"mlp"})).scale, (std::vector<float>{0, 1, 1, 0}));
-  CellConfig bias = single("bias", {2}, {5}, {"mlp"});
+  EXPECT_EQ(intervention(single(Intervention::zero, {0, 3}, {5}, {Sublayer::mlp})).scale,
+            (std::vector<float>{0, 1, 1, 0}));
+  CellConfig bias = single(Intervention::bias, {2}, {5}, {Sublayer::mlp});
   bias.value = -1.5;
   EXPECT_EQ(intervention(bias).offset, (std::vector<float>{0, 0, -1.5f, 0}));
-  CellConfig schedule = single("schedule", {}, {5}, {"mlp"});
+  CellConfig schedule = single(Intervention::schedule, {}, {5}, {Sublayer::mlp});
   schedule.value = 3;
   EXPECT_EQ(intervention(schedule).offset, (std::vector<float>{0, 0, 0, 3}));
   EXPECT_FALSE(intervention(schedule).learned_logits);
-  EXPECT_EQ(intervention(single("uniform", {}, {5}, {"mlp"})).offset, (std::vector<float>{0, 0, 0, 0}));
-  EXPECT_FALSE(intervention(single("uniform", {}, {5}, {"mlp"})).learned_logits);
-  EXPECT_TRUE(intervention(single("mask", {1}, {5}, {"mlp"})).learned_logits);
+  EXPECT_EQ(intervention(single(Intervention::uniform, {}, {5}, {Sublayer::mlp})).offset,
+            (std::vector<float>{0, 0, 0, 0}));
+  EXPECT_FALSE(intervention(single(Intervention::uniform, {}, {5}, {Sublayer::mlp})).learned_logits);
+  EXPECT_TRUE(intervention(single(Intervention::mask, {1}, {5}, {Sublayer::mlp})).learned_logits);
 }
 
 TEST(Cells, DistinctTouchesEveryCopy) {
   const DepthPlan plan = plan_of(Variant::cumulative, 6, 4);
   ASSERT_EQ(plan.sites[8].sources, (std::vector<int>{0, 4, 8, 8}));
-  CellConfig config = single("mask", {3}, {}, {"attn"});
+  CellConfig config = single(Intervention::mask, {3}, {}, {Sublayer::attn});
   config.layers = {4};
   const Cell raw = resolve_one(config, plan);
   EXPECT_EQ(raw.sites_duplicate, 1);
@@ -149,7 +184,7 @@ TEST(Cells, DistinctTouchesEveryCopy) {
   EXPECT_FALSE(resolve_one(config, plan).runs());
   EXPECT_EQ(resolve_one(config, plan).first_site, static_cast<int>(plan.sites.size()));
   // `only` keeps every copy.
-  config.intervention = "only";
+  config.intervention = Intervention::only;
   config.layers = {4};
   config.source_positions = {2};
   EXPECT_EQ(resolve_one(config, plan).site_interventions[8].offset,
@@ -158,9 +193,9 @@ TEST(Cells, DistinctTouchesEveryCopy) {
 
 TEST(Cells, TheFinalSiteIsTakenByNameOnly) {
   const DepthPlan plan = plan_of(Variant::reset, 6, 4);
-  CellConfig config = grid({"mask"});
-  config.grid_sublayers = {"attn", "mlp", "final"};
-  const auto cells = resolve_cells({config}, plan);
+  GridConfig config = grid({Intervention::mask});
+  config.sublayers = values<Sublayer>();
+  const auto cells = resolve_cells({config}, {}, plan);
   int finals = 0;
   for (const Cell& cell : cells) {
     const bool touches = !cell.site_interventions.back().offset.empty();
@@ -168,13 +203,13 @@ TEST(Cells, TheFinalSiteIsTakenByNameOnly) {
     finals += cell.sublayer == "final";
   }
   EXPECT_EQ(finals, 4);  // one per family, not one per band
-  EXPECT_THROW(resolve_cells({config}, plan_of(Variant::cumulative)), ConfigError);
+  EXPECT_THROW(resolve_cells({config}, {}, plan_of(Variant::cumulative)), ConfigError);
 }
 
 TEST(Cells, WholeSiteInterventionsComeOncePerGrid) {
-  CellConfig config = grid({"uniform"});
+  GridConfig config = grid({Intervention::uniform});
   config.families.clear();
-  const auto cells = resolve_cells({config}, plan_of(Variant::kimi));
+  const auto cells = resolve_cells({config}, {}, plan_of(Variant::kimi));
   ASSERT_EQ(cells.size(), 6u);
   EXPECT_EQ(cells[0].name, "uniform/all/attn/early");
   EXPECT_EQ(cells[0].sites_absent, 1);  // kimi's first site has one source
@@ -183,7 +218,7 @@ TEST(Cells, WholeSiteInterventionsComeOncePerGrid) {
 
 void expect_refused(const CellConfig& config, const std::string& part, const DepthPlan& plan) {
   try {
-    resolve_cells({config}, plan);
+    resolve_cells({}, {config}, plan);
     ADD_FAILURE() << "accepted: " << part;
   } catch (const ConfigError& error) {
     const std::string text = error.what();
@@ -195,16 +230,15 @@ void expect_refused(const CellConfig& config, const std::string& part, const Dep
 
 TEST(Cells, WhatThePlanDoesNotHaveIsRefusedByName) {
   const DepthPlan plan = plan_of(Variant::cumulative, 6, 4);
-  expect_refused(single("mask", {0}, {6}, {"mlp"}), "layer 6 is out of range", plan);
-  expect_refused(single("mask", {4}, {5}, {"mlp"}), "source 4 is out of range", plan);
-  expect_refused(single("mask", {-1}, {5}, {"mlp"}), "source -1 is out of range", plan);
-  expect_refused(single("mask", {0}, {}, {"final"}), "no final site", plan);
-  expect_refused(single("melt", {0}, {1}, {"mlp"}), "unknown intervention 'melt'", plan);
-  expect_refused(single("mask", {}, {1}, {"mlp"}), "needs sources", plan);
-  expect_refused(single("uniform", {0}, {1}, {"mlp"}), "remove its sources", plan);
-  EXPECT_NO_THROW(resolve_cells({single("mask", {0}, {1}, {"mlp"})}, plan));
-  const std::vector<CellConfig> twice(2, single("mask", {0}, {1}, {"mlp"}));
-  EXPECT_THROW(resolve_cells(twice, plan), ConfigError);
+  expect_refused(single(Intervention::mask, {0}, {6}, {Sublayer::mlp}), "layer 6 is out of range", plan);
+  expect_refused(single(Intervention::mask, {4}, {5}, {Sublayer::mlp}), "source 4 is out of range", plan);
+  expect_refused(single(Intervention::mask, {-1}, {5}, {Sublayer::mlp}), "source -1 is out of range", plan);
+  expect_refused(single(Intervention::mask, {0}, {}, {Sublayer::final}), "no final site", plan);
+  expect_refused(single(Intervention::mask, {}, {1}, {Sublayer::mlp}), "needs sources", plan);
+  expect_refused(single(Intervention::uniform, {0}, {1}, {Sublayer::mlp}), "remove its sources", plan);
+  EXPECT_NO_THROW(resolve_cells({}, {single(Intervention::mask, {0}, {1}, {Sublayer::mlp})}, plan));
+  const std::vector<CellConfig> twice(2, single(Intervention::mask, {0}, {1}, {Sublayer::mlp}));
+  EXPECT_THROW(resolve_cells({}, twice, plan), ConfigError);
 }
 
 }  // namespace

@@ -20,11 +20,11 @@ class EvaluateTest : public testing::TestWithParam<const char*> {
     write_shard(folder_.path("tokens.bin"), random_tokens(60));
     tokens_ = std::make_unique<TokenStream>(std::vector<std::string>{folder_.path("tokens.bin")}, 97);
   }
-  std::vector<Cell> edges(const DepthPlan& plan, const std::string& intervention = "mask") const {
-    CellConfig config;
-    config.is_grid = config.edges = true;
-    config.interventions = {intervention};
-    return resolve_cells({config}, plan);
+  std::vector<Cell> edges(const DepthPlan& plan) const {
+    GridConfig config;
+    config.edges = EdgeChoice::all;
+    config.interventions = {Intervention::mask};
+    return resolve_cells({config}, {}, plan);
   }
   /// Views of `cells`, which must outlive them.
   static std::vector<Comparison> comparisons(const std::vector<Cell>& cells) {

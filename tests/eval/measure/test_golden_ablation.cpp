@@ -15,13 +15,12 @@ namespace {
 
 class GoldenAblation : public testing::TestWithParam<const char*> {};
 
-CellConfig whole_grid() {
-  CellConfig config;
-  config.is_grid = true;
-  config.families = {"embedding", "older", "recent", "current"};
-  config.grid_sublayers = {"attn", "mlp"};
-  config.bands = {"early", "mid", "late"};
-  config.interventions = {"mask", "zero"};
+GridConfig whole_grid() {
+  GridConfig config;
+  config.families = values<Family>();
+  config.sublayers = {Sublayer::attn, Sublayer::mlp};
+  config.bands = values<Band>();
+  config.interventions = {Intervention::mask, Intervention::zero};
   return config;
 }
 
@@ -32,7 +31,7 @@ TEST_P(GoldenAblation, EveryCell) {
   const std::unique_ptr<TestModel> tested =
       TestModel::load(golden_folder(GetParam()), {shape[0], shape[1] - 1, false});
   Qwen3& model = tested->model;
-  const auto cells = resolve_cells({whole_grid()}, model.plan());
+  const auto cells = resolve_cells({whole_grid()}, {}, model.plan());
   ASSERT_EQ(cells.size(), 48u);
   int ran = 0;
   for (const Cell& cell : cells) {

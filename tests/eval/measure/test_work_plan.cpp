@@ -144,10 +144,10 @@ struct Collected {
 void collect(World& world, const TokenStream& tokens, const std::string& model, int64_t sequences,
              Collected& out) {
   EvalSession session(session_config(model));
-  CellConfig grid;
-  grid.is_grid = grid.edges = true;
-  grid.interventions = {"mask"};
-  const auto cells = resolve_cells({grid}, session.model->plan());
+  GridConfig grid;
+  grid.edges = EdgeChoice::all;
+  grid.interventions = {Intervention::mask};
+  const auto cells = resolve_cells({grid}, {}, session.model->plan());
   const auto known_answers = make_known_answers(session.model->plan(), {});
   std::vector<Comparison> list;
   for (const Cell& cell : cells)

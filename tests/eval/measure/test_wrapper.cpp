@@ -77,14 +77,14 @@ TEST(Wrapper, KeepingOnlyTheCurrentStateIsAScheduleWithALargeBias) {
   EvalSession session(session_config("cumulative"));
   CellConfig only, schedule;
   only.name = "only";
-  only.intervention = "only";
-  only.source_families = {"current"};
-  only.sublayers = schedule.sublayers = {"attn", "mlp"};
-  only.cell_bands = schedule.cell_bands = {"mid", "late"};
+  only.intervention = Intervention::only;
+  only.source_families = {Family::current};
+  only.sublayers = schedule.sublayers = {Sublayer::attn, Sublayer::mlp};
+  only.bands = schedule.bands = {Band::mid, Band::late};
   schedule.name = "schedule";
-  schedule.intervention = "schedule";
+  schedule.intervention = Intervention::schedule;
   schedule.value = 60;
-  const auto cells = resolve_cells({only, schedule}, session.model->plan());
+  const auto cells = resolve_cells({}, {only, schedule}, session.model->plan());
   const Evaluation evaluation = session.run(*tokens.stream, 6,
                                             {{"only", cells[0].first_site, cells[0].site_interventions},
                                              {"schedule", cells[1].first_site, cells[1].site_interventions}});

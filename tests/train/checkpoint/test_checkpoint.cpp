@@ -250,7 +250,7 @@ TEST_F(CheckpointForm, HowSumsAreCutMattersToDeterministicRunsAlone) {
     config_.train.global_batch = 32;
     const std::string folder = save(2, 1, first_);
     TrainConfig now = config_;
-    now.distributed.backend = "mpi";
+    now.distributed.backend = CollectiveBackend::mpi;
     now.distributed.timeout = 7;
     EXPECT_NO_THROW(refuse_changes(folder, now, {}, "", ""));
     now.distributed.bucket_mib = 3;

@@ -43,14 +43,14 @@ class GoldenAdamw : public testing::TestWithParam<std::tuple<const char*, int64_
     const auto attribute = [&](const char* key) { return expected.attribute("adamw", key); };
     folder_ = std::make_unique<ModelFolder>(golden::folder(name));
     config_.model = folder_->config();
-    config_.precision = "fp32";
+    config_.precision = Precision::fp32;
     config_.data.seq_len = shape_[2] - 1;
     config_.train.steps = shape_[0];
     config_.train.global_batch = shape_[1];
     config_.train.micro_batch = micro_batch;
     config_.optimizer = {.lr = attribute("lr"),
                          .lr_min = attribute("lr_min"),
-                         .schedule = "cosine",
+                         .lr_decay = LearningRateDecay::cosine,
                          .warmup = static_cast<int64_t>(attribute("warmup")),
                          .beta1 = attribute("beta1"),
                          .beta2 = attribute("beta2"),

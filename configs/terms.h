@@ -1,0 +1,182 @@
+// The words of configurations and results files. Each is an enum whose names are declared once, here, and
+// typed from the YAML reader to HDF5: to_string(), parse<Enum>(), names<Enum>() and values<Enum>() follow.
+// Sources: train/model/SPEC.md (§1, §3), eval/SPEC.md (§1, §2).
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace depthroute {
+
+/// Specialise with `kAll`, the names of the values in order. Optional members: `kParsed`, how many of them a
+/// configuration may use (default: all), and `kPlanned`, words this version recognises but cannot do yet.
+template <typename Enum>
+struct Names;
+
+template <typename Enum>
+concept Term = requires {
+  Names<Enum>::kAll.size();
+};
+
+/// Which states a site reads and where they restart. Only the depth plan branches on this.
+enum class Variant : uint8_t { additive, cumulative, reset, kimi };
+template <>
+struct Names<Variant> {
+  static constexpr std::array kAll = {"additive", "cumulative", "reset", "kimi"};
+};
+
+/// The kind of sublayer that reads a site.
+enum class Sublayer : uint8_t { attn, mlp, final };
+template <>
+struct Names<Sublayer> {
+  static constexpr std::array kAll = {"attn", "mlp", "final"};
+};
+
+/// A source's role at its site, by position.
+enum class Family : uint8_t { embedding, older, recent, current };
+template <>
+struct Names<Family> {
+  static constexpr std::array kAll = {"embedding", "older", "recent", "current"};
+};
+inline constexpr int kNumFamilies = static_cast<int>(Names<Family>::kAll.size());
+
+/// Thirds of the layers. The final site is in none, so no configuration can ask for `none`.
+enum class Band : uint8_t { early, mid, late, none };
+template <>
+struct Names<Band> {
+  static constexpr std::array kAll = {"early", "mid", "late", "none"};
+  static constexpr size_t kParsed = 3;
+};
+
+/// What a cell does at each of its sites.
+enum class Intervention : uint8_t { mask, only, zero, uniform, schedule, bias };
+template <>
+struct Names<Intervention> {
+  static constexpr std::array kAll = {"mask", "only", "zero", "uniform", "schedule", "bias"};
+  static constexpr std::array kPlanned = {"mean", "resample", "freeze"};
+};
+/// True if the intervention sets every weight of a site, so that there are no sources to choose.
+constexpr bool acts_on_all_sources(Intervention intervention) {
+  return intervention == Intervention::uniform || intervention == Intervention::schedule;
+}
+/// True if the intervention needs a number: the offset of `bias`, the recency bias of `schedule`.
+constexpr bool takes_value(Intervention intervention) {
+  return intervention == Intervention::bias || intervention == Intervention::schedule;
+}
+
+/// Which (site, source) edges a grid visits one by one.
+enum class EdgeChoice : uint8_t { none, all };
+template <>
+struct Names<EdgeChoice> {
+  static constexpr std::array kAll = {"none", "all"};
+};
+
+/// Which routing weights a results file stores beside their statistics.
+enum class RoutingWeights : uint8_t { none, all };
+template <>
+struct Names<RoutingWeights> {
+  static constexpr std::array kAll = {"none", "all"};
+};
+
+/// What the backward pass computes again from the depth states instead of keeping: nothing; routed reads,
+/// their norms and q/k norms; whole layers. The same kernels run on the same numbers, so results do not
+/// change by a bit.
+enum class Recompute : uint8_t { none, norms, layer };
+template <>
+struct Names<Recompute> {
+  static constexpr std::array kAll = {"none", "norms", "layer"};
+};
+
+/// The order in which an epoch visits the samples of a token stream.
+enum class DataOrder : uint8_t { sequential, shuffled };
+template <>
+struct Names<DataOrder> {
+  static constexpr std::array kAll = {"sequential", "shuffled"};
+};
+
+/// How the learning rate falls after the warm-up.
+enum class LearningRateDecay : uint8_t { cosine, wsd, constant };
+template <>
+struct Names<LearningRateDecay> {
+  static constexpr std::array kAll = {"cosine", "wsd", "constant"};
+};
+
+/// The device asked for; `automatic` is a GPU if there is one.
+enum class DeviceChoice : uint8_t { automatic, cpu, cuda };
+template <>
+struct Names<DeviceChoice> {
+  static constexpr std::array kAll = {"auto", "cpu", "cuda"};
+};
+
+/// The precision asked for. The CPU always computes in fp32.
+enum class Precision : uint8_t { bf16, fp32 };
+template <>
+struct Names<Precision> {
+  static constexpr std::array kAll = {"bf16", "fp32"};
+};
+
+/// What carries device memory between ranks; `automatic` is NCCL if every rank has a GPU of its own.
+enum class CollectiveBackend : uint8_t { automatic, nccl, mpi };
+template <>
+struct Names<CollectiveBackend> {
+  static constexpr std::array kAll = {"auto", "nccl", "mpi"};
+};
+
+template <Term Enum>
+constexpr const char* to_string(Enum value) {
+  return Names<Enum>::kAll[static_cast<size_t>(value)];
+}
+
+/// The values a configuration may use, in order.
+template <Term Enum>
+std::vector<Enum> values() {
+  size_t count = Names<Enum>::kAll.size();
+  if constexpr (requires { Names<Enum>::kParsed; }) count = Names<Enum>::kParsed;
+  std::vector<Enum> all;
+  for (size_t i = 0; i < count; ++i) all.push_back(static_cast<Enum>(i));
+  return all;
+}
+
+/// Their names, in the same order.
+template <Term Enum>
+std::vector<std::string> names() {
+  std::vector<std::string> all;
+  for (const Enum value : values<Enum>()) all.emplace_back(to_string(value));
+  return all;
+}
+
+/// Names the format knows and this version cannot do.
+template <Term Enum>
+std::vector<std::string> planned_names() {
+  if constexpr (requires { Names<Enum>::kPlanned; })
+    return {Names<Enum>::kPlanned.begin(), Names<Enum>::kPlanned.end()};
+  else
+    return {};
+}
+
+/// The value of this name; nothing if a configuration may not use it.
+template <Term Enum>
+std::optional<Enum> parse(std::string_view text) {
+  for (const Enum value : values<Enum>())
+    if (text == to_string(value)) return value;
+  return std::nullopt;
+}
+
+/// ConfigError "<what> must be one of auto, cpu, cuda, got 'gpu'".
+[[noreturn]] void fail_unknown_name(std::string_view what, std::string_view text,
+                                    const std::vector<std::string>& known);
+
+/// The value of a name that comes from elsewhere than a configuration file; ConfigError naming `what`
+/// otherwise.
+template <Term Enum>
+Enum parse_or_fail(std::string_view what, std::string_view text) {
+  if (const std::optional<Enum> value = parse<Enum>(text)) return *value;
+  fail_unknown_name(what, text, names<Enum>());
+}
+
+}  // namespace depthroute
