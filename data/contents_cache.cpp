@@ -1,6 +1,7 @@
 #include "data/contents_cache.h"
 
 #include "configs/base/error.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/json.h"
 

@@ -1,4 +1,4 @@
-// Whole or absent: writing beside, fsync, rename; reading with errors that name the file; checksums.
+// Reading: maps, whole files, folders, checksums and patterns. Every error names the file. Writing: atomic_path.h.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +6,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "configs/base/regular_file.h"
@@ -34,51 +33,6 @@ class MappedFile {
   size_t size_ = 0;
   FileIdentity identity_;
 };
-
-/// A file being written beside its final place. Visible under `path` only after commit() (flush, fsync,
-/// rename, fsync of the folder). Without commit() nothing remains. Throws SystemError (disk full, unwritable
-/// folder) naming the path.
-class AtomicFile {
- public:
-  explicit AtomicFile(const std::string& path);
-  ~AtomicFile();
-  AtomicFile(const AtomicFile&) = delete;
-  AtomicFile& operator=(const AtomicFile&) = delete;
-  void write(const void* data, size_t size);
-  void write(std::string_view text) { write(text.data(), text.size()); }
-  /// Overwrites bytes already written (a header that is known last).
-  void write_at(int64_t offset, const void* data, size_t size);
-  void commit();
-  const std::string& temporary_path() const { return temporary_; }
-
- private:
-  std::string path_, temporary_;
-  int fd_ = -1;
-};
-void write_file_atomically(const std::string& path, std::string_view content);
-
-/// A folder being filled beside its final place (`<path>.tmp-<pid>`); commit() fsyncs every file, renames,
-/// fsyncs the parent. If `path` exists it is replaced only by the rename. Without commit() nothing remains,
-/// not even of what other processes are just writing there. Other processes may write into it until commit();
-/// what they have written must be theirs alone and flushed.
-class AtomicFolder {
- public:
-  explicit AtomicFolder(const std::string& path);
-  ~AtomicFolder();
-  AtomicFolder(const AtomicFolder&) = delete;
-  AtomicFolder& operator=(const AtomicFolder&) = delete;
-  const std::string& path() const { return temporary_; }  // write here
-  void commit();
-
- private:
-  std::string path_, temporary_;
-  bool committed_ = false;
-};
-
-/// Makes `link` point at `target` (relative, inside the same folder) in one rename.
-void replace_symlink(const std::string& target, const std::string& link);
-/// Renames away first (so that a half-deleted folder never looks whole), then deletes.
-void remove_folder(const std::string& path);
 
 /// DataError where there is no such regular file or it holds more than `max_bytes`, AccessError where it
 /// cannot be read.

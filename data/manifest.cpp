@@ -8,6 +8,7 @@
 #include "configs/base/check.h"
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/json.h"
 #include "data/posix.h"

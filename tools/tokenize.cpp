@@ -15,7 +15,7 @@
 
 #include "configs/base/error.h"
 #include "configs/cli.h"
-#include "data/files.h"
+#include "data/atomic_path.h"
 #include "tools/cutter.h"
 #include "tools/output_folder.h"
 #include "tools/token_set.h"

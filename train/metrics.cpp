@@ -13,6 +13,7 @@
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
 #include "configs/standard_streams.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "train/signals.h"
 

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "configs/base/error.h"
+#include "data/atomic_path.h"
 #include "data/checkpoint_folder.h"
 #include "data/files.h"
 #include "data/token_stream.h"

@@ -9,6 +9,7 @@
 
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 
 namespace depthroute {

@@ -15,6 +15,7 @@
 #include "configs/base/error.h"
 #include "configs/read.h"
 #include "configs/standard_streams.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/manifest.h"
 #include "kernels/ops/ops.h"

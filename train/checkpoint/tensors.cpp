@@ -4,6 +4,7 @@
 #include <map>
 
 #include "configs/base/error.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/model_folder.h"
 #include "data/safetensors.h"
