@@ -12,12 +12,12 @@
 #include "data/files.h"
 #include "data/json.h"
 #include "data/posix.h"
+#include "data/run_layout.h"
 
 namespace depthroute {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kManifestName = "manifest.json";
 constexpr int kManifestVersion = 1;
 
 const nlohmann::json& member(const nlohmann::json& object, const char* key, const std::string& where) {

@@ -61,10 +61,10 @@ std::string state_to_json(const TrainConfig& config, const RunState& state, int 
 
 RunState verify_checkpoint(const std::string& folder) {
   const Manifest manifest = verify_checkpoint_folder(folder);
-  RunState state = read_state(folder + "/state.json");
+  RunState state = read_state(folder + "/" + kStateName);
   if (state.step != manifest.step)
-    throw DataError("{}: manifest.json says step {}, state.json step {}: take another checkpoint", folder,
-                    manifest.step, state.step);
+    throw DataError("{}: {} says step {}, {} step {}: take another checkpoint", folder, kManifestName,
+                    manifest.step, kStateName, state.step);
   return state;
 }
 
@@ -109,7 +109,7 @@ void refuse_changes(const std::string& folder, const TrainConfig& now, const Run
   // A checkpoint cannot become another model, so model.* is refused even under accept_changes.
   const bool accepting = now.checkpoint.accept_changes;
   std::string changes;
-  const auto before = flatten(read_train_config(folder + "/config.yaml"));
+  const auto before = flatten(read_train_config(folder + "/" + kConfigName));
   const auto after = flatten(now);
   DR_CHECK(before.size() == after.size());
   for (size_t i = 0; i < after.size(); ++i)

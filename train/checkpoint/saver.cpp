@@ -150,7 +150,7 @@ struct CheckpointSaver::Impl {
     fs::create_directory(checkpoints,
                          error);  // somebody may have deleted it; but not `output`, which is locked
     if (error) throw SystemError("{}: the folder cannot be made: {}", checkpoints, error.message());
-    made.emplace(checkpoints + "/" + checkpoint_name(state.step));
+    made.emplace(checkpoint_path(config.output, state.step));
     const std::string model = checkpoint_model_path(made->path());
     if (!fs::create_directory(model, error) && error)
       throw SystemError("{}: the folder cannot be made: {}", model, error.message());
@@ -196,7 +196,7 @@ struct CheckpointSaver::Impl {
     if (world.is_rank_0()) {
       for (ManifestFile& file : write_model_description(folder, tensors)) files.push_back(std::move(file));
       for (const auto& [name, text] :
-           {std::pair{"state.json", &state_json}, std::pair{"config.yaml", &config_yaml}}) {
+           {std::pair{kStateName, &state_json}, std::pair{kConfigName, &config_yaml}}) {
         write_file_atomically(folder + "/" + name, *text);
         files.push_back(
             {name, static_cast<int64_t>(text->size()), hash_bytes(std::as_bytes(std::span(*text)))});
@@ -304,7 +304,7 @@ std::string CheckpointSaver::commit(Earlier earlier) {
     Impl::join(my.pruner);
     my.pruner = std::thread(prune, my.config.output, my.state.step, my.config.checkpoint.keep);
   }
-  return checkpoints_path(my.config.output) + "/" + checkpoint_name(my.state.step);
+  return checkpoint_path(my.config.output, my.state.step);
 }
 
 }  // namespace depthroute
