@@ -258,7 +258,7 @@ void CheckpointSaver::start(const RunState& state) {
     throw;
   }
   my.writer =
-      std::thread(&Impl::write, &my, state_to_json(my.config, state, my.world.size()), to_yaml(my.config));
+      std::thread(&Impl::write, &my, state_to_json(state, my.config, my.world.size()), to_yaml(my.config));
 }
 
 int64_t CheckpointSaver::snapshot_bytes(const ParameterLayout& layout, const Partition& partition) {
