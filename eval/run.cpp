@@ -8,6 +8,7 @@
 
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
+#include "configs/standard_streams.h"
 #include "eval/analysis/effects.h"
 #include "eval/progress.h"
 #include "eval/results/output_lock.h"
@@ -72,9 +73,9 @@ void add_engine(World& world, const Engine& engine, Provenance& from) {
 }
 
 void print_start(const Job& job, const Provenance& from, int processes) {
-  say(stdout, fmt::format("Model: {}\n  {}\nDevice: {}{}\n\n", job.source.folder.path(),
-                          job.source.describe(), fmt::join(from.devices, "; "),
-                          processes > 1 ? fmt::format(", {} processes", processes) : ""));
+  print_text(stdout, fmt::format("Model: {}\n  {}\nDevice: {}{}\n\n", job.source.folder.path(),
+                                 job.source.describe(), fmt::join(from.devices, "; "),
+                                 processes > 1 ? fmt::format(", {} processes", processes) : ""));
 }
 
 /// Measures `batches` with all processes; `sink` is called on the first. Afterwards `from` has what the
@@ -131,7 +132,7 @@ void distribute(Evaluation& evaluation, Results& results) {
 }
 
 int fail_known_answers(const CommandLine& command, const std::string& where) {
-  say(stderr, fmt::format("{}: error: a known answer failed ({}\n", command.program, where));
+  print_text(stderr, fmt::format("{}: error: a known answer failed ({}\n", command.program, where));
   return kExitFailure;
 }
 
@@ -149,7 +150,7 @@ int finish(const CommandLine& command, const Job& job, const Provenance& from, R
   analyze(results, {statistics.bootstrap, statistics.alpha, statistics.seed}, builder.bootstrap);
   builder.file.write(results);
   builder.file.commit();
-  say(stdout, results_report(results, statistics.alpha, job.config.output));
+  print_text(stdout, results_report(results, statistics.alpha, job.config.output));
   if (results.known_answers_pass()) return kExitOk;
   return fail_known_answers(
       command, fmt::format("see the table above): the numbers in {} cannot be trusted", job.config.output));
@@ -199,7 +200,7 @@ std::unique_ptr<PartReader> finished_part(const std::string& path, const Job& jo
   } catch (const AccessError&) {
     throw;
   } catch (const DataError& error) {
-    say(stderr, fmt::format("{}; measured again\n", error.what()));
+    print_text(stderr, fmt::format("{}; measured again\n", error.what()));
     return nullptr;
   }
 }
@@ -282,7 +283,8 @@ int measure_part(World& world, const CommandLine& command, const Job& job, const
     const auto part = finished_part(path, job, batches, from);
     if (!part) return;
     done = true;
-    say(stdout, fmt::format("{}: nothing to do, part {} of {} is there\n", path, number.index, number.count));
+    print_text(stdout,
+               fmt::format("{}: nothing to do, part {} of {} is there\n", path, number.index, number.count));
     status = part_status(command, path, part->known_answers_passed());
   });
   if (broadcast_status(world, done)) return broadcast_status(world, status);
@@ -306,8 +308,9 @@ int measure_part(World& world, const CommandLine& command, const Job& job, const
     if (!world.is_rank_0()) return;
     const bool passed = known_answers.passed() && from.parameters_before == from.parameters_after;
     writer->commit(number, from, passed);
-    say(stdout, fmt::format("{}: part {} of {}, sequences {} to {}\n", path, number.index, number.count,
-                            batches.span().first, batches.span().first + batches.span().size - 1));
+    print_text(stdout,
+               fmt::format("{}: part {} of {}, sequences {} to {}\n", path, number.index, number.count,
+                           batches.span().first, batches.span().first + batches.span().size - 1));
     status = part_status(command, path, passed);
   });
   return broadcast_status(world, status);
@@ -318,7 +321,7 @@ int merge_parts(const CommandLine& command, const Job& job, int64_t count, bool 
   const std::vector<PartReader> parts = open_parts(job, count, from);
   for (const PartReader& part : parts) part.add_to(from);
   if (check_only) {
-    say(stdout, fmt::format("All {} parts in {} are there\n", count, parts_folder(job.config.output)));
+    print_text(stdout, fmt::format("All {} parts in {} are there\n", count, parts_folder(job.config.output)));
     return kExitOk;
   }
   const OutputLock lock(job.config.output);
@@ -330,8 +333,8 @@ int merge_parts(const CommandLine& command, const Job& job, int64_t count, bool 
     });
   }
   const int status = finish(command, job, from, builder);
-  say(stdout,
-      fmt::format("Made of {} parts; {} is not needed any more\n", count, parts_folder(job.config.output)));
+  print_text(stdout, fmt::format("Made of {} parts; {} is not needed any more\n", count,
+                                 parts_folder(job.config.output)));
   return status;
 }
 

@@ -101,7 +101,7 @@ class Trainer {
     Log(const std::string& path, int64_t first_step, int64_t steps)
         : metrics(path), progress(first_step, steps, !launch_of_environment().launcher.empty()) {}
     MetricsLog metrics;
-    Progress progress;
+    TrainingProgress progress;
   };
 
   static TrainConfig with_shape(TrainConfig config, const ModelConfig& model) {
