@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "eval/analysis/effects.h"
+#include "kernels/memory_table.h"
 
 namespace depthroute {
 namespace {
@@ -25,11 +26,6 @@ std::string number(double value, const char* format) {
 std::string interval(const Estimate& estimate, const char* format) {
   if (std::isnan(estimate.low)) return "";
   return fmt::format("[{}, {}]", number(estimate.low, format), number(estimate.high, format));
-}
-
-std::string bytes(int64_t count) {
-  const double gib = static_cast<double>(count) / (1 << 30), mib = static_cast<double>(count) / (1 << 20);
-  return gib >= 1 ? fmt::format("{:.2f} GiB", gib) : fmt::format("{:.1f} MiB", mib);
 }
 
 size_t name_width(const std::vector<Cell>& cells) {
@@ -142,19 +138,15 @@ std::string dry_run_report(const EvalModel& model, const EvalConfig& config, con
            cell.runs() ? plan.site_name(cell.first_site) : "not run", sites(cell));
   }
   line(text, "\nMemory ({})", to_string(arena.device()));
-  for (int i = 0; i < kNumPurposes; ++i) {
-    const Purpose purpose = static_cast<Purpose>(i);
-    if (arena.bytes(purpose) > 0)
-      line(text, "  {:<16}{:>12}", to_string(purpose), bytes(arena.bytes(purpose)));
-  }
-  line(text, "  {:<16}{:>12}", "total", bytes(arena.total_bytes()));
+  MemoryTable planned, results;
+  planned.add_purposes(arena);
+  planned.add("total", arena.total_bytes());
   int64_t comparisons = static_cast<int64_t>(known_answers.size());
   for (const Cell& cell : cells) comparisons += cell.runs();
-  line(text, "Memory for results (rank 0's, on the host; not for --part)");
-  line(text, "  {:<16}{:>12}", "measured", bytes(Evaluation::bytes(sequences, seq_len, comparisons)));
-  line(text, "  {:<16}{:>12}", "bootstrap",
-       bytes(
-           BootstrapMemory::bytes(config.statistics.bootstrap, sequences, analyzed_quantities(comparisons))));
+  results.add("measured", Evaluation::bytes(sequences, seq_len, comparisons));
+  results.add("bootstrap", BootstrapMemory::bytes(config.statistics.bootstrap, sequences,
+                                                  analyzed_quantities(comparisons)));
+  text += planned.text() + "Memory for results (rank 0's, on the host; not for --part)\n" + results.text();
 
   double passes = Evaluator::cost(model.config, seq_len, 0);
   for (const Cell& cell : cells)
