@@ -118,7 +118,7 @@ class Trainer {
                     describe_parameters(step_.layout())));
     if (world_.size() > 1) say(collectives_->describe());
     if (!start.checkpoint.empty())
-      say(fmt::format("going on after step {} of {}", state_.step, start.checkpoint));
+      say(fmt::format("resuming after step {} of {}", state_.step, start.checkpoint));
     else if (start.model_folder)
       say(fmt::format("starting from the weights of {}, which also supply the shape",
                       start.model_folder->path()));
@@ -138,10 +138,10 @@ class Trainer {
     const std::string when = fmt::format("stopped by SIG{} after step {}", sigabbrev_np(signal), state_.step);
     if (in_bad_streak())
       say(fmt::format(
-          "{}, the {}th in a row that was not finite: not saved; start the same command to go on from {}",
+          "{}, the {}th in a row that was not finite: not saved; run the same command again to resume from {}",
           when, state_.bad_in_a_row, latest_path(config_.output)));
     else
-      say(fmt::format("{}; {} is complete: start the same command to go on", when, saved));
+      say(fmt::format("{}; {} is complete: run the same command again to resume", when, saved));
     return kExitInterrupted;
   }
 
@@ -312,7 +312,7 @@ int train(World& world, const TrainConfig& config) {
   world.require_equal("the configuration", hash_bytes(std::as_bytes(std::span<const char>(text))));
   Device device = Device::cpu;
   world.together([&] {
-    check_processes(config, world.size());
+    check_ranks(config, world.size());
     device = resolve_device(config.device);
     select_device(device, world.local_rank());
   });

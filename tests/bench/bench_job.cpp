@@ -55,7 +55,7 @@ TrainConfig configuration(const Options& options, int processes) {
                                               : read_train_config(options.config, overrides);
   config.train.global_batch = config.train.micro_batch * options.micro_batches * processes;
   if (!options.save.empty()) config.output = options.save;
-  check_processes(config, processes);
+  check_ranks(config, processes);
   return config;
 }
 
