@@ -14,8 +14,8 @@ std::string format_duration(double seconds);
 /// Shows one line after the other: rewritten in place on a terminal, each a line of its own elsewhere.
 class ProgressLine {
  public:
-  /// `plain`: never rewrites, whatever `stream` is (mpirun gives its processes a terminal even if its own output is a
-  /// file). `give_up`: see print_text().
+  /// `plain`: never rewrites, whatever `stream` is (mpirun gives its processes a terminal even if its own
+  /// output is a file). `give_up`: see print_text().
   explicit ProgressLine(std::FILE* stream, bool plain = false, std::function<bool()> give_up = {});
   ~ProgressLine();  // ends a line that was being rewritten
   ProgressLine(const ProgressLine&) = delete;

@@ -38,8 +38,9 @@ void flush_file(const std::string& path) {
   flush_descriptor(fd.get(), path);
 }
 
-/// Makes something new called `<path>.tmp-<pid>`, or with a number behind it when that is taken: by a leftover of a
-/// dead process that had the same id, or by another thread. `make` returns false with errno set. Returns the name.
+/// Makes something new called `<path>.tmp-<pid>`, or with a number behind it when that is taken: by a
+/// leftover of a dead process that had the same id, or by another thread. `make` returns false with errno
+/// set. Returns the name.
 std::string make_beside(const std::string& path, const std::function<bool(const char*)>& make) {
   const std::string base = fmt::format("{}{}{}", path, kMark, ::getpid());
   for (int attempt = 0; attempt < 1000; ++attempt) {
@@ -65,8 +66,8 @@ bool exists_at_all(const std::string& path) {
   return ::lstat(path.c_str(), &status) == 0;
 }
 
-/// Puts the folder `from` at `to`, where something may already be. Returns where the old one is afterwards; "" if
-/// there was none.
+/// Puts the folder `from` at `to`, where something may already be. Returns where the old one is afterwards;
+/// "" if there was none.
 std::string swap_in(const std::string& from, const std::string& to) {
   if (!exists_at_all(to)) {
     rename_or_throw(from, to);
@@ -76,7 +77,8 @@ std::string swap_in(const std::string& from, const std::string& to) {
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0) return from;
   if (errno != EINVAL && errno != ENOSYS && errno != ENOTSUP)
     throw SystemError("cannot rename {} to {}: {}", from, to, errno_text(errno));
-  // File systems without exchange (NFS): the old one steps aside first and comes back if the second rename fails.
+  // File systems without exchange (NFS): the old one steps aside first and comes back if the second rename
+  // fails.
   const std::string aside = fmt::format("{}{}", from, kReplaced);
   rename_or_throw(to, aside);
   if (::rename(from.c_str(), to.c_str()) != 0) {
@@ -87,7 +89,8 @@ std::string swap_in(const std::string& from, const std::string& to) {
   return aside;
 }
 
-/// Writes all of `data`, as often interrupted as may be. `write_some(data, size, done)`: write(2) or pwrite(2).
+/// Writes all of `data`, as often interrupted as may be. `write_some(data, size, done)`: write(2) or
+/// pwrite(2).
 template <typename WriteSome>
 void write_all(const std::string& path, const void* data, size_t size, WriteSome write_some) {
   const auto* bytes = static_cast<const char*>(data);
@@ -186,7 +189,8 @@ AtomicFolder::AtomicFolder(const std::string& path) : path_(without_trailing_sla
 
 AtomicFolder::~AtomicFolder() {
   if (committed_) return;
-  // Renamed first, so that whoever still writes here finds no folder and cannot add to it while it is emptied.
+  // Renamed first, so that whoever still writes here finds no folder and cannot add to it while it is
+  // emptied.
   const std::string doomed = temporary_ + "-abandoned";
   const bool renamed = ::rename(temporary_.c_str(), doomed.c_str()) == 0;
   remove_quietly(renamed ? doomed : temporary_);

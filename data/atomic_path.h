@@ -3,10 +3,10 @@
 // Everything is written beside its final place, flushed, and renamed; then the folder it is in is flushed.
 // Whatever is unfinished is called "<final name>.tmp-<pid>", perhaps with more behind it.
 //
-// Flushing is as good as the file system allows: those that cannot flush a folder and say so (EINVAL, ENOTSUP on
-// some network and FUSE file systems) and folders that may be written but not read (EACCES) are no error. Every
-// other failure is a SystemError that names the path, also after the rename: the thing is in its place then, but
-// might not survive a power cut.
+// Flushing is as good as the file system allows: those that cannot flush a folder and say so (EINVAL, ENOTSUP
+// on some network and FUSE file systems) and folders that may be written but not read (EACCES) are no error.
+// Every other failure is a SystemError that names the path, also after the rename: the thing is in its place
+// then, but might not survive a power cut.
 #pragma once
 
 #include <cstddef>
@@ -60,11 +60,11 @@ class AtomicFile {
 };
 void write_file_atomically(const std::string& path, std::string_view content);
 
-/// A folder being filled beside its final place; commit() flushes every file, renames, and flushes the parent. If
-/// `path` exists, the rename replaces it: in one step (renameat2), or, where the file system cannot exchange two
-/// folders (NFS), by renaming the old one aside first; see restore_replaced(). Without commit() nothing remains,
-/// not even of what other processes are just writing there. Other processes may write into it until commit(); what
-/// they write must be their own files, flushed.
+/// A folder being filled beside its final place; commit() flushes every file, renames, and flushes the
+/// parent. If `path` exists, the rename replaces it: in one step (renameat2), or, where the file system
+/// cannot exchange two folders (NFS), by renaming the old one aside first; see restore_replaced(). Without
+/// commit() nothing remains, not even of what other processes are just writing there. Other processes may
+/// write into it until commit(); what they write must be their own files, flushed.
 class AtomicFolder {
  public:
   explicit AtomicFolder(const std::string& path);
@@ -87,11 +87,11 @@ void remove_folder(const std::string& path);
 
 /// The final name of "<final name>.tmp-<digits>..."; "" for any other name.
 std::string_view name_when_finished(std::string_view name);
-/// Deletes what killed writers of `path` left beside it. Call it only under a lock that keeps living writers out.
-/// Being unable to is no error.
+/// Deletes what killed writers of `path` left beside it. Call it only under a lock that keeps living writers
+/// out. Being unable to is no error.
 void remove_leftovers_of(const std::string& path);
-/// Brings back the folder that a writer, killed between its two renames, left aside (see AtomicFolder), if nothing
-/// is at `path`. Under a lock, and before remove_leftovers_of(). SystemError if the rename fails.
+/// Brings back the folder that a writer, killed between its two renames, left aside (see AtomicFolder), if
+/// nothing is at `path`. Under a lock, and before remove_leftovers_of(). SystemError if the rename fails.
 void restore_replaced(const std::string& path);
 
 /// The folder a file is in; "." for a bare name.

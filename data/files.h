@@ -1,4 +1,5 @@
-// Reading: maps, whole files, folders, checksums and patterns. Every error names the file. Writing: atomic_path.h.
+// Reading: maps, whole files, folders, checksums and patterns. Every error names the file. Writing:
+// atomic_path.h.
 #pragma once
 
 #include <cstddef>
@@ -34,15 +35,15 @@ class MappedFile {
   FileIdentity identity_;
 };
 
-/// DataError where there is no such regular file or it holds more than `max_bytes`, AccessError where it
-/// cannot be read.
+/// Returns the whole content. DataError if there is no such regular file or it holds more than `max_bytes`,
+/// AccessError if it cannot be read.
 std::string read_file(const std::string& path, int64_t max_bytes = kMaxTextBytes);
-/// Names directly inside, sorted; none where there is no such folder. AccessError where that cannot be told:
-/// a folder that cannot be listed is never taken for an empty one.
+/// Names directly inside, sorted; none if there is no such folder. AccessError if it cannot be listed: such a
+/// folder is never taken for an empty one.
 std::vector<std::string> list_folder(const std::string& path);
 std::string hash_bytes(std::span<const std::byte> bytes);  // XXH3-128, 32 hex digits
 std::string hash_file(const std::string& path);
-/// hash_bytes() of what comes in pieces.
+/// hash_bytes() of data that comes in pieces.
 class Hasher {
  public:
   Hasher();
@@ -55,8 +56,8 @@ class Hasher {
   };
   std::unique_ptr<XXH3_state_s, Free> state_;
 };
-/// Expands * and ?, sorted; DataError if a pattern matches nothing. A path without wildcards is returned as
-/// it is.
+/// Expands * and ?, sorted. DataError if a pattern matches nothing. Returns a path without wildcards
+/// unchanged.
 std::vector<std::string> expand_patterns(const std::vector<std::string>& patterns);
 
 }  // namespace depthroute

@@ -77,7 +77,7 @@ const SafetensorsFile* holder_of(const std::vector<SafetensorsFile>& files, cons
   return nullptr;
 }
 
-/// [1, D] and [D], [] and [1] are one shape: sizes of 1 in front say nothing.
+/// Drops leading sizes of 1: [1, D] and [D], [] and [1] are the same shape.
 std::vector<int64_t> without_leading_ones(std::vector<int64_t> shape) {
   const auto first = std::find_if(shape.begin(), shape.end(), [](int64_t size) { return size != 1; });
   shape.erase(shape.begin(), first);

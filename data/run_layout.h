@@ -6,7 +6,7 @@
 //   <output>/checkpoints/latest            link to the newest checkpoint
 //   <output>/checkpoints/step_00001000/    a checkpoint, complete or absent:
 //     manifest.json                        size and checksum of everything else, written last (manifest.h)
-//     state.json                           what a run is beside weights and moments (train/checkpoint/format.h)
+//     state.json                           the rest of a run: step, position (train/checkpoint/format.h)
 //     config.yaml                          every key of the configuration
 //     model/                               a model folder, usable by itself (model_folder.h has its names)
 //     optimizer.safetensors                both moments; n > 1 ranks: optimizer-0000r-of-0000n.safetensors
@@ -25,8 +25,8 @@ std::string contents_path(const std::string& output);
 std::string checkpoints_path(const std::string& output);
 std::string latest_path(const std::string& output);
 std::string checkpoint_path(const std::string& output, int64_t step);
-/// Whether a run gives this name to something that it replaces or deletes, in its folder or in checkpoints/: what is
-/// called like that and ".tmp-..." is its own leftover.
+/// Whether a run gives this name to something that it replaces or deletes, in its folder or in checkpoints/:
+/// what is called like that and ".tmp-..." is its own leftover.
 bool is_run_entry(std::string_view name);
 
 /// "step_00001000"

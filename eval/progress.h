@@ -1,5 +1,5 @@
-// What an evaluation tells on standard error meanwhile: how far it is and how long it will take, four times a second on
-// a terminal, every half minute in a log.
+// What an evaluation tells on standard error meanwhile: how far it is and how long it will take, four times a
+// second on a terminal, every half minute in a log.
 #pragma once
 
 #include "configs/progress_line.h"

@@ -1,5 +1,6 @@
-// Which tokens a step trains on (train/model/SPEC.md §3): step t uses positions (t-1) G ... t G - 1 of the sampler, G
-// being the global batch. Nothing else decides it, so a run can stop and resume anywhere, across shard and epoch borders.
+// Which tokens a step trains on (train/model/SPEC.md §3): step t uses positions (t-1) G ... t G - 1 of the
+// sampler, G being the global batch. Nothing else decides it, so a run can stop and resume anywhere, across
+// shard and epoch borders.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,8 @@ class Batches {
 
   int64_t num_samples() const { return num_samples_; }
   int64_t epoch(int64_t position) const { return sampler_.epoch(position); }
-  /// The batch whose first sequence is at `position`: that of step t in training, or consecutive validation windows.
+  /// The batch whose first sequence is at `position`: that of step t in training, or consecutive validation
+  /// windows.
   BatchSource at(int64_t position) const;
 
  private:

@@ -1,14 +1,14 @@
 // --dry-run --processes N: what N ranks need and what they exchange, calculated without starting them.
 //
-// Per step and rank, with n ranks, P elements of the (padded) block, of which M are matrices, and w bytes per element of
-// the matrices that products read (bf16: 2, f32: 4):
+// Per step and rank, with n ranks, P elements of the (padded) block, of which M are matrices, and w bytes per
+// element of the matrices that products read (bf16: 2, f32: 4):
 //   reduce-scatter of gradients    4 P (n - 1) / n bytes sent, and as many received
 //   all-gather of parameters      (w M + 4 (P - M)) (n - 1) / n bytes (buckets on a border count twice)
 //   t_compute = matrix-product FLOPs of the step / (n * rate)
 //   t_comm    = bytes / bandwidth + calls * latency
-// Communication is hidden while the backward pass of a rank's last micro-batch runs: the reduce-scatter of the layers'
-// gradients, up to 2/3 of that micro-batch's time. The rest of it, the reduce-scatter of embedding and norms, and the
-// all-gather are exposed:
+// Communication is hidden while the backward pass of a rank's last micro-batch runs: the reduce-scatter of
+// the layers' gradients, up to 2/3 of that micro-batch's time. The rest of it, the reduce-scatter of
+// embedding and norms, and the all-gather are exposed:
 //   exposed = max(0, t_layers - 2/3 t_micro_batch) + t_rest + t_gather
 //   share   = exposed / (t_compute + exposed)
 // Bandwidth and rate are the user's: this prints arithmetic, not a measurement.

@@ -9,13 +9,14 @@
 
 namespace depthroute {
 
-/// Drops every line after `step`, and a last line that a kill cut short, so that a resumed log continues as the
-/// uninterrupted one would. Does nothing if there is no file.
+/// Drops every line after `step`, and a last line that a kill cut short, so that a resumed log continues as
+/// the uninterrupted one would. Does nothing if there is no file.
 void rewind_metrics(const std::string& path, int64_t step);
 
 class MetricsLog {
  public:
-  /// Opens the file for appending. SystemError if that fails, DataError if `path` is something else than a file.
+  /// Opens the file for appending. SystemError if that fails, DataError if `path` is something else than a
+  /// file.
   explicit MetricsLog(const std::string& path);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
@@ -30,8 +31,8 @@ class MetricsLog {
   int fd_ = -1;
 };
 
-/// Progress on standard output: the newest step on a terminal, the logged steps elsewhere. If it cannot be written, warns
-/// once, shows no more steps, and sends messages to standard error.
+/// Progress on standard output: the newest step on a terminal, the logged steps elsewhere. If it cannot be
+/// written, warns once, shows no more steps, and sends messages to standard error.
 class TrainingProgress {
  public:
   /// `plain`: see ProgressLine.

@@ -109,8 +109,8 @@ StepResult TrainingStep::run(int64_t t, const BatchSource& batch, const StepHook
   if (hooks.before_update) hooks.before_update();
   update(t, result.lr);
 
-  // The step's only wait, for the numbers that are logged and the other ranks' flags. It comes before the copies, which
-  // would wait forever if a rank is gone.
+  // The step's only wait, for the numbers that are logged and the other ranks' flags. It comes before the
+  // copies, which would wait forever if a rank is gone.
   collectives_.synchronize(stream_);
   double loss = 0;
   float norm = 0;
@@ -127,7 +127,8 @@ StepResult TrainingStep::run(int64_t t, const BatchSource& batch, const StepHook
   return result;
 }
 
-/// Computes gradient and loss of this rank's index-th slice. Starts the exchange while it computes the last one.
+/// Computes gradient and loss of this rank's index-th slice. Starts the exchange while it computes the last
+/// one.
 void TrainingStep::accumulate_slice(int index, const BatchSource& batch, float grad_scale) {
   const int64_t size = config_.train.micro_batch;
   const int64_t sequences = config_.train.global_batch, micro_batches = div_ceil(sequences, size);
@@ -185,7 +186,8 @@ void TrainingStep::update(int64_t t, double lr) {
   for (int b = 0; b < static_cast<int>(buckets.size()); ++b) {
     const auto [begin, end] = buckets[b];
     optimizer_.update(stream_, t, lr, b, {loss_, norm_}, model_.gradients(), parameters, compute);
-    // Gather what the next forward pass reads: the copies of the matrices, and the float32 values of all else.
+    // Gather what the next forward pass reads: the copies of the matrices, and the float32 values of all
+    // else.
     if (compute.defined() && begin < layout().matrices_size())
       ticket = collectives_.all_gather(stream_, compute.slice(begin, end));
     if (!compute.defined() || end > layout().matrices_size())

@@ -1,10 +1,10 @@
-// One training step: model, optimizer and their memory, without files, logs or resuming. The trainer runs it in a loop,
-// benchmarks run it by itself; on one rank or on one of several.
+// One training step: model, optimizer and their memory, without files, logs or resuming. The trainer runs it
+// in a loop, benchmarks run it by itself; on one rank or on one of several.
 //
-// A step's micro-batches are dealt, in order, to P slices: one per rank, or distributed.shards of them in deterministic
-// mode (Partition's pieces). A rank computes consecutive slices. Each slice's gradient is summed by itself; slices are
-// added in a pairwise tree, first those of a rank, then, bucket by bucket while its last backward pass still runs, those
-// of all ranks (GradientSum).
+// A step's micro-batches are dealt, in order, to P slices: one per rank, or distributed.shards of them in
+// deterministic mode (Partition's pieces). A rank computes consecutive slices. Each slice's gradient is
+// summed by itself; slices are added in a pairwise tree, first those of a rank, then, bucket by bucket while
+// its last backward pass still runs, those of all ranks (GradientSum).
 #pragma once
 
 #include <cstdint>
@@ -43,8 +43,8 @@ void check_ranks(const TrainConfig& config, int ranks);
 
 class TrainingStep {
  public:
-  /// Plans all memory; allocates none. `config.model` is the shape. Call allocate(), then fill parameters(), then run().
-  /// For a single rank.
+  /// Plans all memory; allocates none. `config.model` is the shape. Call allocate(), then fill parameters(),
+  /// then run(). For a single rank.
   TrainingStep(const TrainConfig& config, Device device);
   /// For one rank of a job; `collectives` must outlive the step. run() is collective.
   TrainingStep(const TrainConfig& config, Device device, Collectives& collectives);
@@ -55,11 +55,11 @@ class TrainingStep {
 
   /// Runs step t, 1-based: sums the gradients of the source's micro-batches in order, clips, updates.
   StepResult run(int64_t t, const BatchSource& batch, const StepHooks& hooks = {});
-  /// Returns the sum of the negative log-likelihood over sequences [first, first + count) of `batch`, count <=
-  /// micro_batch. Forward only; afterwards model().trace() is that of these sequences. Not collective.
+  /// Returns the sum of the negative log-likelihood over sequences [first, first + count) of `batch`, count
+  /// <= micro_batch. Forward only; afterwards model().trace() is that of these sequences. Not collective.
   double evaluate(int64_t first, int64_t count, const BatchSource& batch);
-  /// Makes all float32 parameters current on every rank. Collective. With bf16 copies of the matrices, a step updates the
-  /// float32 matrices only on the rank that owns them.
+  /// Makes all float32 parameters current on every rank. Collective. With bf16 copies of the matrices, a step
+  /// updates the float32 matrices only on the rank that owns them.
   void gather_parameters();
 
   Stream stream() const { return stream_; }
@@ -95,8 +95,8 @@ class TrainingStep {
   GradientSum sum_;
   Tensor tokens_, targets_;  // [micro_batch, seq_len] i32
   Tensor total_;             // [1] f64: sum of nll
-  /// [slices, 1 + buckets + 1] f64: a slice's sum of nll; the sums of squares of its piece of every bucket; the rank's
-  /// flag (in the first of its rows).
+  /// [slices, 1 + buckets + 1] f64: a slice's sum of nll; the sums of squares of its piece of every bucket;
+  /// the rank's flag (in the first of its rows).
   Tensor slices_;
   Tensor loss_;  // [1] f64: sum of nll over the step
   Tensor norm_;  // [1] f32: of the whole gradient

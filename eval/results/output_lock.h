@@ -10,8 +10,8 @@ namespace depthroute {
 /// Holds `<path>.lock` while it lives.
 class OutputLock {
  public:
-  /// Makes missing folders, takes the lock and removes what killed writers left of `path`. Throws as FileLock, and
-  /// SystemError if the folders cannot be made.
+  /// Makes missing folders, takes the lock and removes what killed writers left of `path`. Throws as
+  /// FileLock, and SystemError if the folders cannot be made.
   explicit OutputLock(const std::string& path);
 
  private:

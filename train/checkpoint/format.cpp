@@ -102,7 +102,8 @@ void load_checkpoint(const std::string& folder, TrainingStep& step) {
 
 void refuse_changes(const std::string& folder, const TrainConfig& now, const RunState& stored,
                     const std::string& data_fingerprint, const std::string& val_fingerprint) {
-  // Keys that do not decide which numbers come out. The data's contents are compared by fingerprint, not by path.
+  // Keys that do not decide which numbers come out. The data's contents are compared by fingerprint, not by
+  // path.
   std::vector<std::string> free = {"output",
                                    "device",
                                    "log",

@@ -1,5 +1,5 @@
-// Reading moments, whoever wrote them. First all files' headers: what they hold must be all of every
-// parameter, once. Then of their contents what this process owns.
+// Reads moments, however many ranks wrote them. First the headers of all files: together they must hold every
+// element of every parameter once. Then the contents that this rank owns.
 #include <algorithm>
 #include <charconv>
 #include <cmath>

@@ -147,8 +147,8 @@ struct CheckpointSaver::Impl {
     if (!world.is_rank_0()) return;
     const std::string checkpoints = checkpoints_path(config.output);
     std::error_code error;
-    fs::create_directory(checkpoints,
-                         error);  // somebody may have deleted it; but not `output`, which is locked
+    // Somebody may have deleted it; but not `output`, which is locked.
+    fs::create_directory(checkpoints, error);
     if (error) throw SystemError("{}: the folder cannot be made: {}", checkpoints, error.message());
     made.emplace(checkpoint_path(config.output, state.step));
     const std::string model = checkpoint_model_path(made->path());
@@ -159,8 +159,7 @@ struct CheckpointSaver::Impl {
   void prepare_copy() {
     if (!fs::is_directory(checkpoint_model_path(folder)))
       throw SystemError(
-          "{}: rank 0 has made this folder, but it is not here: all machines must see the same "
-          "output folder",
+          "{}: rank 0 made this folder, but it does not exist here: all machines must see the same output folder",
           checkpoint_model_path(folder));
     const int64_t shard = tensors.partition.shard_size();
     snapshot.parameters = memory.part(0, run.size());
@@ -190,7 +189,7 @@ struct CheckpointSaver::Impl {
     };
     copy.help(stop);
     give_up_if_asked();
-    copy.wait();  // training may stand waiting for this
+    copy.wait();  // training may be waiting for this
     let_training_go_first();
     files = write_checkpoint_tensors(folder, tensors, snapshot, give_up_if_asked);
     if (world.is_rank_0()) {
@@ -208,7 +207,7 @@ struct CheckpointSaver::Impl {
     done = true;
   }
 
-  /// First process: from parts to a checkpoint.
+  /// Turns the files of all ranks into a checkpoint. On rank 0.
   void publish(const std::vector<std::string>& lists) {
     std::vector<ManifestFile> all;
     for (const std::string& list : lists)
@@ -221,7 +220,7 @@ struct CheckpointSaver::Impl {
   World& world;
   const TrainConfig& config;
   const CheckpointTensors tensors;
-  Range run;  // of the block: what this process's model file holds
+  Range run;  // of the block: what this rank's model file holds
   HostMemory memory;
   CheckpointSnapshot snapshot;
   SharedCopy copy;

@@ -1,5 +1,5 @@
-// Parameters by Hugging Face name, laid out in one block so that the optimizer and collectives see one array. Projections
-// that are multiplied together (q|k|v, gate|up) are adjacent: one GEMM reads them as one matrix.
+// Parameters by Hugging Face name, laid out in one block so that the optimizer and collectives see one array.
+// Projections that are multiplied together (q|k|v, gate|up) are adjacent: one GEMM reads them as one matrix.
 #pragma once
 
 #include <cstdint>
@@ -35,11 +35,11 @@ class ParameterLayout {
   /// A name that does not exist is a programming error.
   const Parameter& find(const std::string& name) const;
   bool contains(const std::string& name) const;
-  /// Elements of the block, padding included (groups of parameters start at multiples of 64 elements). Parameters with
-  /// weight decay come first.
+  /// Elements of the block, padding included (groups of parameters start at multiples of 64 elements).
+  /// Parameters with weight decay come first.
   int64_t block_size() const { return block_size_; }
-  /// Elements at the start of the block that hold all matrices and the embedding: weight decay applies to them, and the
-  /// bf16 copy is made of them. Norms, pseudo-queries and biases follow.
+  /// Elements at the start of the block that hold all matrices and the embedding: weight decay applies to
+  /// them, and the bf16 copy is made of them. Norms, pseudo-queries and biases follow.
   int64_t matrices_size() const { return matrices_size_; }
   /// Where the first layer's matrices begin; the embedding and an untied head come before them.
   int64_t layers_begin() const { return layers_begin_; }
@@ -58,8 +58,8 @@ class ParameterLayout {
 };
 
 /// Fills the block with fresh weights (train/model/SPEC.md §2): matrices and embedding N(0, 0.02^2), norms 1,
-/// pseudo-queries 0, biases `recency_bias`. Each parameter has its own counter-based stream keyed by (seed, name), so its
-/// values depend on nothing else.
+/// pseudo-queries 0, biases `recency_bias`. Each parameter has its own counter-based stream keyed by (seed,
+/// name), so its values depend on nothing else.
 void initialize_parameters(const ParameterLayout& layout, uint64_t seed, double recency_bias,
                            const Tensor& block);
 

@@ -1,5 +1,5 @@
-// Construction and accessors of a Qwen3. Its memory is in qwen3_memory.cpp, the computation in qwen3_forward.cpp and
-// qwen3_backward.cpp.
+// Construction and accessors of a Qwen3. Its memory is in qwen3_memory.cpp, the computation in
+// qwen3_forward.cpp and qwen3_backward.cpp.
 #include "train/model/qwen3.h"
 
 #include "configs/base/error.h"

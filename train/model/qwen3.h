@@ -22,7 +22,8 @@
 
 namespace depthroute {
 
-/// What an intervention may set at a site (eval/SPEC.md §2); the default is the clean run. Same kernels either way.
+/// What an intervention may set at a site (eval/SPEC.md §2); the default is the clean run. Same kernels
+/// either way.
 struct SiteIntervention {
   std::vector<float> offset;  // [n] added to the logits, -inf drops the source; empty: 0
   std::vector<float> scale;   // [n] factor of a_j V_j, not renormalized; empty: 1
@@ -36,8 +37,9 @@ struct SiteTrace {
   Tensor rstd;                    // [N] f32
 };
 
-/// What the backward pass computes again from the depth states instead of keeping: the routed reads with their norms and
-/// q/k norms, or whole layers. The same kernels run on the same numbers, so results do not change by a bit.
+/// What the backward pass computes again from the depth states instead of keeping: the routed reads with
+/// their norms and q/k norms, or whole layers. The same kernels run on the same numbers, so results do not
+/// change by a bit.
 enum class Recompute : uint8_t { none, norms, layer };
 
 struct Qwen3Options {
@@ -52,8 +54,9 @@ struct Qwen3Options {
   int64_t block_size = 0;
 };
 
-/// backward() calls this after each layer, the last one first: the gradients in [begin, layout.matrices_size()) of the
-/// block have their final values for this pass. At the end it calls it with 0: the whole block has.
+/// backward() calls this after each layer, the last one first: the gradients in [begin,
+/// layout.matrices_size()) of the block have their final values for this pass. At the end it calls it with 0:
+/// the whole block has.
 using GradientsReady = std::function<void(int64_t begin)>;
 
 class Qwen3 {
@@ -69,20 +72,21 @@ class Qwen3 {
   const ParameterLayout& layout() const { return layout_; }
   const Qwen3Options& options() const { return options_; }
   Device device() const { return parameters_.device; }
-  /// [options().block_size] f32: what is loaded, saved and optimized. Call publish() after changing it, unless no pass
-  /// has run yet.
+  /// [options().block_size] f32: what is loaded, saved and optimized. Call publish() after changing it,
+  /// unless no pass has run yet.
   Tensor parameters() const { return parameters_; }
-  /// The matrices that products read, [options().block_size] bf16 of which layout().matrices_size() are used; undefined
-  /// if products read the f32 ones.
+  /// The matrices that products read, [options().block_size] bf16 of which layout().matrices_size() are used;
+  /// undefined if products read the f32 ones.
   Tensor compute_parameters() const { return compute_parameters_; }
   void publish(Stream stream);
   Tensor gradients() const { return gradients_; }  // same layout; training only
 
-  /// tokens [B', T] i32 on the device, B' <= micro_batch. `interventions`: empty (clean), or one per site of the plan.
-  /// `first_site` > 0 reuses the states S_0 ... S_{first_site} that earlier passes over the same tokens left (a pass from
-  /// site s changes only states after S_s): after one clean pass, run a grid of ablations in descending order of their
-  /// first changed site, and each starts from the clean run's own states. `first_site` may be up to num_sublayers() (the
-  /// final read alone). Interventions are for evaluation: backward() may follow clean passes only.
+  /// tokens [B', T] i32 on the device, B' <= micro_batch. `interventions`: empty (clean), or one per site of
+  /// the plan. `first_site` > 0 reuses the states S_0 ... S_{first_site} that earlier passes over the same
+  /// tokens left (a pass from site s changes only states after S_s): after one clean pass, run a grid of
+  /// ablations in descending order of their first changed site, and each starts from the clean run's own
+  /// states. `first_site` may be up to num_sublayers() (the final read alone). Interventions are for
+  /// evaluation: backward() may follow clean passes only.
   void forward(Stream stream, const Tensor& tokens, std::span<const SiteIntervention> interventions = {},
                int first_site = 0);
 
@@ -102,8 +106,8 @@ class Qwen3 {
   static double train_flops_per_token(const ModelConfig& config, int64_t seq_len);
   /// Matrix-product FLOPs per token that a choice of recomputation adds.
   static double recompute_flops_per_token(const ModelConfig& config, int64_t seq_len, Recompute recompute);
-  /// Bytes per token that recomputing reads and norms moves in the backward pass: each source read, input and mix written,
-  /// q and k read and written.
+  /// Bytes per token that recomputing reads and norms moves in the backward pass: each source read, input and
+  /// mix written, q and k read and written.
   double recompute_bytes_per_token() const;
 
  private:
@@ -115,8 +119,8 @@ class Qwen3 {
   struct ReadWeights {
     Tensor query, key_norm, recency_bias, norm;
   };
-  /// What one layer keeps for its backward pass. What it does not keep (Recompute, evaluation) is in one set that all
-  /// layers share, computed again when needed.
+  /// What one layer keeps for its backward pass. What it does not keep (Recompute, evaluation) is in one set
+  /// that all layers share, computed again when needed.
   struct LayerActivations {
     Tensor attn_in, mlp_in, q, k;        // outputs of norms: kept unless Recompute::norms
     Tensor qkv, attn_out, lse, gate_up;  // kept unless Recompute::layer

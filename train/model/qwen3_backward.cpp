@@ -1,5 +1,6 @@
-// The backward pass: reads the plan's table from its end. The gradient of a state is complete once every site that reads
-// it has been passed; a state that nothing else reads shares a buffer with its successor (DepthPlan::gradient_slot).
+// The backward pass: reads the plan's table from its end. The gradient of a state is complete once every site
+// that reads it has been passed; a state that nothing else reads shares a buffer with its successor
+// (DepthPlan::gradient_slot).
 #include "train/model/qwen3.h"
 
 namespace depthroute {

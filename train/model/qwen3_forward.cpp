@@ -39,8 +39,8 @@ void Qwen3::fill_read(int index, const SiteIntervention* intervention, Mix mix, 
 void Qwen3::read_forward(Stream stream, int index, const SiteIntervention* intervention, bool state_complete,
                          const Tensor& output) {
   Read read;
-  // If there is no room for all mixes, only the last read's is kept, where the backward pass starts; the others are
-  // computed again.
+  // If there is no room for all mixes, only the last read's is kept, where the backward pass starts; the
+  // others are computed again.
   const bool keep =
       keeps_norms() || (options_.training && (state_complete || index == plan_.num_sublayers()));
   fill_read(index, intervention, keep ? Mix::keep : Mix::leave, read);

@@ -1,5 +1,5 @@
-// AdamW over the ranges of the parameter block that this rank owns (train/model/SPEC.md §3; ZeRO-1). Moments exist for
-// those ranges only: OwnedRange::at says where in m() and v().
+// AdamW over the ranges of the parameter block that this rank owns (train/model/SPEC.md §3; ZeRO-1). Moments
+// exist for those ranges only: OwnedRange::at says where in m() and v().
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@ struct DecayRange {
   bool decay;
   bool operator==(const DecayRange&) const = default;
 };
-/// The fewest ranges that cover the whole block in order. Padding belongs to the parameter before it: value and gradient
-/// are zero, so it stays zero with and without decay.
+/// The fewest ranges that cover the whole block in order. Padding belongs to the parameter before it: value
+/// and gradient are zero, so it stays zero with and without decay.
 std::vector<DecayRange> decay_ranges(const ParameterLayout& layout);
 
 class AdamW {
@@ -36,8 +36,8 @@ class AdamW {
     Tensor loss;  // [1] f64
     Tensor norm;  // [1] f32: of the whole gradient
   };
-  /// Applies step t (1-based) to the range of a bucket that this rank owns; changes nothing if loss or norm is not
-  /// finite. `compute`: the bf16 copy of the matrices, or undefined.
+  /// Applies step t (1-based) to the range of a bucket that this rank owns; changes nothing if loss or norm
+  /// is not finite. `compute`: the bf16 copy of the matrices, or undefined.
   void update(Stream stream, int64_t t, double lr, int bucket, const Decision& decision,
               const Tensor& gradients, const Tensor& parameters, const Tensor& compute);
 

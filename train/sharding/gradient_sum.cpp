@@ -11,7 +11,8 @@ GradientSum::GradientSum(const ParameterLayout& layout, const Partition& partiti
                          Arena& arena)
     : partition_(partition), collectives_(collectives), matrices_size_(layout.matrices_size()) {
   const std::vector<Range>& buckets = partition.buckets();
-  // The backward pass goes from the last layer to the first; embedding, norms and queries are complete at its end.
+  // The backward pass goes from the last layer to the first; embedding, norms and queries are complete at its
+  // end.
   for (int b = static_cast<int>(buckets.size()) - 1; b >= 0; --b)
     if (buckets[b].begin >= layout.layers_begin() && buckets[b].end <= matrices_size_) order_.push_back(b);
   for (int b = static_cast<int>(buckets.size()) - 1; b >= 0; --b)

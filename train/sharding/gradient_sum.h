@@ -1,7 +1,8 @@
-// Sums the gradient of a step. Its micro-batches are dealt to P slices (TrainingStep); a rank sums its own slices in a
-// pairwise tree as they come, then the sums of all ranks are added, bucket by bucket while the last backward pass still
-// runs. Slice p is the same number whichever rank computes it, and so is ((g0 + g1) + (g2 + g3)) + ...: the result has the
-// same bits on any number of ranks that divides P (collectives.h: deterministic).
+// Sums the gradient of a step. Its micro-batches are dealt to P slices (TrainingStep); a rank sums its own
+// slices in a pairwise tree as they come, then the sums of all ranks are added, bucket by bucket while the
+// last backward pass still runs. Slice p is the same number whichever rank computes it, and so is ((g0 + g1)
+// + (g2 + g3)) + ...: the result has the same bits on any number of ranks that divides P (collectives.h:
+// deterministic).
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,8 @@ namespace depthroute {
 
 class GradientSum {
  public:
-  /// Plans in `arena`: a block for every level of the tree below this rank's sum, log2(slices) of them, and the
-  /// exchange's scratch.
+  /// Plans in `arena`: a block for every level of the tree below this rank's sum, log2(slices) of them, and
+  /// the exchange's scratch.
   GradientSum(const ParameterLayout& layout, const Partition& partition, Collectives& collectives,
               Arena& arena);
   GradientSum(const GradientSum&) = delete;
@@ -26,8 +27,8 @@ class GradientSum {
   /// Takes slice `index` (0, 1 ... of this rank, all but the last) from `gradients`, which may be used again
   /// afterwards.
   void take(Stream stream, int index, const Tensor& gradients);
-  /// Says that [begin, matrices_size) of the last slice is final; begin = 0: all of it. Adds what was taken and starts
-  /// the exchange of buckets that are complete.
+  /// Says that [begin, matrices_size) of the last slice is final; begin = 0: all of it. Adds what was taken
+  /// and starts the exchange of buckets that are complete.
   void complete(Stream stream, int64_t begin, const Tensor& gradients);
   /// Waits on `stream` until this rank's pieces of a bucket hold the sum over all slices. After complete(0).
   void wait(Stream stream, int bucket);

@@ -1,6 +1,6 @@
-// How the parameter block is divided among ranks (ZeRO-1): into buckets, each exchanged by itself, and every bucket into
-// equal pieces, of which a rank owns consecutive ones. The owner of a piece sums its gradient, keeps its moments and
-// updates it. Depends on sizes alone: nothing here communicates.
+// How the parameter block is divided among ranks (ZeRO-1): into buckets, each exchanged by itself, and every
+// bucket into equal pieces, of which a rank owns consecutive ones. The owner of a piece sums its gradient,
+// keeps its moments and updates it. Depends on sizes alone: nothing here communicates.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@ namespace depthroute {
 
 struct PartitionOptions {
   int rank = 0, size = 1;  // this rank, one of `size`
-  /// Pieces per bucket, a multiple of size. Deterministic training fixes it, so that sums over pieces do not depend on
-  /// the number of ranks; otherwise it is size.
+  /// Pieces per bucket, a multiple of size. Deterministic training fixes it, so that sums over pieces do not
+  /// depend on the number of ranks; otherwise it is size.
   int pieces = 1;
   int64_t bucket_elements = int64_t{1} << 23;  // about this many per bucket
 };
