@@ -1,6 +1,7 @@
 #include "data/contents_cache.h"
 
 #include "configs/base/error.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/json.h"
 
@@ -8,7 +9,7 @@ namespace depthroute {
 namespace {
 
 constexpr int64_t kVersion = 1;
-constexpr int64_t kQuietNs = 2'000'000'000;  // the coarsest clock of a file system in use
+constexpr int64_t kQuietNs = 2'000'000'000;  // the resolution of the coarsest file system clock
 
 std::string key_of(const FileIdentity& file) {
   return fmt::format("{}:{}:{}:{}:{}", file.device, file.inode, file.size, file.modified_ns, file.changed_ns);

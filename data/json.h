@@ -1,5 +1,4 @@
-// JSON read strictly: nlohmann's parser keeps the last of two equal keys and reads any depth; here both are
-// errors.
+// Strict JSON: nlohmann's parser keeps the last of two equal keys and reads any depth; here both are errors.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -12,7 +11,7 @@ namespace depthroute {
 /// or anything but an object.
 nlohmann::json parse_json_object(const std::string& text, const std::string& where);
 
-/// A name from a file made fit for a one-line message: quoted, control characters shown as '?', long ones
+/// Makes a name from a file fit for a one-line message: quoted, control characters shown as '?', long ones
 /// cut.
 std::string quote(std::string_view name);
 

@@ -8,15 +8,16 @@
 #include "configs/base/check.h"
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/json.h"
 #include "data/posix.h"
+#include "data/run_layout.h"
 
 namespace depthroute {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kManifestName = "manifest.json";
 constexpr int kManifestVersion = 1;
 
 const nlohmann::json& member(const nlohmann::json& object, const char* key, const std::string& where) {
@@ -142,7 +143,7 @@ void write_manifest(const std::string& folder, const std::string& kind, int64_t 
   for (size_t i = 1; i < files.size(); ++i)
     DR_CHECK_MSG(files[i - 1].path != files[i].path, files[i].path.c_str());
   for (const ManifestFile& file : files) {
-    // Catches folders that are not the same on all machines, and whoever cleans up too eagerly.
+    // Catches folders that differ between machines, and programs that clean up too eagerly.
     const std::string path = folder + "/" + file.path;
     std::error_code error;
     const auto size = fs::file_size(path, error);
@@ -151,7 +152,7 @@ void write_manifest(const std::string& folder, const std::string& kind, int64_t 
       throw SystemError("{}: {} bytes were written, but {} are there", path, file.size, size);
   }
   if (const std::string stranger = unlisted_tensors(folder, files); !stranger.empty())
-    throw SystemError("{}/{}: nobody of this job has written it", folder, stranger);
+    throw SystemError("{}/{}: no rank of this job wrote it", folder, stranger);
   const nlohmann::ordered_json root = {
       {"kind", kind}, {"version", kManifestVersion}, {"step", step}, {"files", list_of(files)}};
   write_file_atomically(folder + "/" + kManifestName, root.dump(1) + "\n");

@@ -1,6 +1,6 @@
 // config.json of a model folder: Qwen3's keys in both spellings of transformers (4.x: rope_theta,
-// torch_dtype; 5.x: rope_parameters, dtype), and those of Block AttnRes (SPEC §2). A key that would change
-// the model's numbers and is not supported is an error, never ignored.
+// torch_dtype; 5.x: rope_parameters, dtype), and those of Block AttnRes (train/model/SPEC.md §2). A key that
+// would change the model's numbers and is not supported is an error, never ignored.
 #include <cmath>
 #include <optional>
 

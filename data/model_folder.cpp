@@ -8,6 +8,7 @@
 #include "configs/base/check.h"
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/json.h"
 #include "data/posix.h"
@@ -76,7 +77,7 @@ const SafetensorsFile* holder_of(const std::vector<SafetensorsFile>& files, cons
   return nullptr;
 }
 
-/// [1, D] and [D], [] and [1] are one shape: sizes of 1 in front say nothing.
+/// Drops leading sizes of 1: [1, D] and [D], [] and [1] are the same shape.
 std::vector<int64_t> without_leading_ones(std::vector<int64_t> shape) {
   const auto first = std::find_if(shape.begin(), shape.end(), [](int64_t size) { return size != 1; });
   shape.erase(shape.begin(), first);

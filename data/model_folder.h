@@ -1,5 +1,6 @@
-// Model folders: config.json + model.safetensors, or model.safetensors.index.json + parts (SPEC §4). Hugging
-// Face reads what is written here for `additive`, the open AttnRes code for `cumulative` and `reset`.
+// Model folders: config.json + model.safetensors, or model.safetensors.index.json + parts
+// (train/model/SPEC.md §4). Hugging Face reads what is written here for `additive`, the open AttnRes code for
+// `cumulative` and `reset`.
 #pragma once
 
 #include <map>
@@ -17,9 +18,9 @@ namespace depthroute {
 
 class ModelFolder {
  public:
-  /// Reads config.json (both spellings of transformers' keys; SPEC §2) and maps the tensors. Missing
-  /// attnres_variant: the presence of model.final_res_* tells `reset` from `cumulative`. Throws DataError for
-  /// anything missing or odd.
+  /// Reads config.json (both spellings of transformers' keys; train/model/SPEC.md §2) and maps the tensors.
+  /// Missing attnres_variant: the presence of model.final_res_* tells `reset` from `cumulative`. Throws
+  /// DataError for anything missing or odd.
   explicit ModelFolder(const std::string& path);
 
   const std::string& path() const { return path_; }

@@ -1,4 +1,4 @@
-// For data/ and the small programs, not for the other rooms: file descriptors that close themselves.
+// File descriptors that close themselves, for data/ and tools/.
 #pragma once
 
 #include <cerrno>
@@ -23,7 +23,7 @@ class FileDescriptor {
   int fd_;
 };
 
-/// open() that is repeated when a signal interrupts it.
+/// Calls open() again if a signal interrupts it.
 int open_retrying(const std::string& path, int flags, unsigned mode = 0);
 
 /// A relative path that cannot leave the folder it is relative to: no leading '/', no empty, "." or ".."

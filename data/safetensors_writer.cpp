@@ -3,6 +3,7 @@
 
 #include "configs/base/check.h"
 #include "configs/base/error.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/json.h"
 #include "data/safetensors.h"

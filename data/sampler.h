@@ -1,5 +1,5 @@
-// Which samples a step uses (SPEC §3): a function of seed, epoch and position only, in O(1) memory, so a run
-// can resume anywhere and on any number of processes.
+// Which samples a step uses (train/model/SPEC.md §3): a function of seed, epoch and position only, in O(1)
+// memory, so that a run can resume anywhere and on any number of ranks.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ class Sampler {
  public:
   /// num_samples >= 1.
   Sampler(int64_t num_samples, DataOrder order, uint64_t seed);
-  /// The stream sample that position `k` (0, 1, 2 ... over all epochs) uses. Every epoch visits every sample
+  /// The sample of the stream at position `k` (0, 1, 2 ... over all epochs). Every epoch visits every sample
   /// once.
   int64_t sample(int64_t k) const;
   int64_t epoch(int64_t k) const { return k / num_samples_; }

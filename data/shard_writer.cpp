@@ -2,7 +2,7 @@
 
 #include "configs/base/check.h"
 #include "configs/base/error.h"
-#include "data/files.h"
+#include "data/atomic_path.h"
 #include "data/token_stream.h"
 
 namespace depthroute {

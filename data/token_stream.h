@@ -1,4 +1,5 @@
-// Many token shards read as one stream (SPEC §4). Shards are memory-mapped; nothing is copied until read().
+// Many token shards read as one stream (train/model/SPEC.md §4). Shards are memory-mapped; nothing is copied
+// until read().
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@ inline constexpr int32_t kShardMagic16 = 20240520, kShardVersion16 = 1;
 inline constexpr int32_t kShardMagic32 = 20240801, kShardVersion32 = 7;
 inline constexpr int64_t kShardHeaderBytes = 1024;
 
-/// In front of every fingerprint(): earlier versions looked at the ends of shards only and wrote plain hex.
+/// Prefix of every fingerprint(): earlier versions looked at the ends of shards only and wrote plain hex.
 inline constexpr const char* kFingerprintKind = "contents-";
 
 struct ShardInfo {
@@ -27,10 +28,10 @@ struct ShardInfo {
   int token_bytes = 2;  // 2 or 4
 };
 
-/// What reading every byte of a shard tells.
+/// What is known after reading every byte of a shard.
 struct ShardContents {
   std::string checksum;       // hash_file()
-  int64_t largest_token = 0;  // 0 where there is none
+  int64_t largest_token = 0;  // 0 if there are no tokens
   bool operator==(const ShardContents&) const = default;
 };
 
@@ -48,10 +49,10 @@ class TokenStream {
   /// Tokens [begin, begin + out.size()) of the stream. Throws DataError naming the shard and position of a
   /// token outside [0, vocab_size).
   void read(int64_t begin, std::span<int32_t> out) const;
-  /// Samples of T+1 tokens with stride T (SPEC §3): floor((num_tokens - 1) / T).
+  /// Samples of T+1 tokens with stride T (train/model/SPEC.md §3): floor((num_tokens - 1) / T).
   int64_t num_samples(int64_t seq_len) const;
-  /// Counts, widths and the first and last 64 KiB of all shards, as hex: cheap, for a look at whether
-  /// processes have the same files. Says nothing about what lies between.
+  /// Hash over counts, widths and the first and last 64 KiB of all shards, as hex: a cheap check whether
+  /// ranks have the same files. Says nothing about the bytes between.
   std::string outline() const;
   /// Reads all of shard `index` as it is mapped, about as fast as the disk allows. `between_chunks` is called
   /// every few MiB; what it throws ends the reading.

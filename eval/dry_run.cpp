@@ -6,6 +6,7 @@
 
 #include "eval/analysis/effects.h"
 #include "eval/results/report.h"
+#include "kernels/memory_table.h"
 
 namespace depthroute {
 namespace {
@@ -14,11 +15,6 @@ template <typename... Args>
 void line(std::string& text, fmt::format_string<Args...> format, Args&&... args) {
   fmt::format_to(std::back_inserter(text), format, std::forward<Args>(args)...);
   text += '\n';
-}
-
-std::string bytes(int64_t count) {
-  const double gib = static_cast<double>(count) / (1 << 30), mib = static_cast<double>(count) / (1 << 20);
-  return gib >= 1 ? fmt::format("{:.2f} GiB", gib) : fmt::format("{:.1f} MiB", mib);
 }
 
 void append_cells(std::string& text, const EvalInput& input) {
@@ -32,19 +28,15 @@ void append_cells(std::string& text, const EvalInput& input) {
 
 void append_memory(std::string& text, const EvalInput& input, const Arena& arena) {
   line(text, "\nMemory ({})", to_string(arena.device()));
-  for (int i = 0; i < kNumPurposes; ++i) {
-    const Purpose purpose = static_cast<Purpose>(i);
-    if (arena.bytes(purpose) > 0)
-      line(text, "  {:<16}{:>12}", to_string(purpose), bytes(arena.bytes(purpose)));
-  }
-  line(text, "  {:<16}{:>12}", "total", bytes(arena.total_bytes()));
+  MemoryTable planned, results;
+  planned.add_purposes(arena);
+  planned.add("total", arena.total_bytes());
   const int64_t sequences = input.config.data.sequences, seq_len = input.config.data.seq_len;
   const int64_t comparisons = static_cast<int64_t>(input.comparisons().size());
-  line(text, "Memory for results (rank 0, on the host; not for --part)");
-  line(text, "  {:<16}{:>12}", "measured", bytes(Evaluation::bytes(sequences, seq_len, comparisons)));
-  line(text, "  {:<16}{:>12}", "bootstrap",
-       bytes(BootstrapMemory::bytes(input.config.statistics.bootstrap, sequences,
-                                    analyzed_quantities(comparisons))));
+  results.add("measured", Evaluation::bytes(sequences, seq_len, comparisons));
+  results.add("bootstrap", BootstrapMemory::bytes(input.config.statistics.bootstrap, sequences,
+                                                  analyzed_quantities(comparisons)));
+  text += planned.text() + "Memory for results (rank 0, on the host; not for --part)\n" + results.text();
 }
 
 void append_cost(std::string& text, const EvalInput& input) {

@@ -86,7 +86,7 @@ EvalInput::EvalInput(const EvalConfig& eval_config, const std::string& folder)
       model(open_eval_model(config, folder.empty() ? config.model.from : folder)),
       tokens(open_eval_tokens(config, model.config.vocab_size)),
       plan(make_depth_plan(model.config)),
-      cells(resolve_cells(config.cells, plan)),
+      cells(resolve_cells(config.grids, config.cells, plan)),
       known_answers(make_known_answers(plan, model.recency_bias)) {}
 
 std::vector<Comparison> EvalInput::comparisons() const {
@@ -117,7 +117,7 @@ Provenance EvalInput::provenance(const CommandLine& command) const {
 }
 
 bool EvalInput::stores_weights() const {
-  return config.routing.weights == "all" && plan.sites.front().routed;
+  return config.routing.weights == RoutingWeights::all && plan.sites.front().routed;
 }
 
 PartLayout EvalInput::layout(const BatchRange& batches) const {

@@ -8,6 +8,7 @@
 
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
+#include "configs/standard_streams.h"
 #include "eval/analysis/effects.h"
 #include "eval/engine.h"
 #include "eval/progress.h"
@@ -89,9 +90,9 @@ void Run::require_one_precision() {
 }
 
 void Run::announce() const {
-  say(stdout, fmt::format("Model: {}\n  {}\nDevice: {}{}\n\n", input_.model.folder.path(),
-                          input_.model.describe(), fmt::join(from_.devices, "; "),
-                          world_.size() > 1 ? fmt::format(", {} ranks", world_.size()) : ""));
+  print_text(stdout, fmt::format("Model: {}\n  {}\nDevice: {}{}\n\n", input_.model.folder.path(),
+                                 input_.model.describe(), fmt::join(from_.devices, "; "),
+                                 world_.size() > 1 ? fmt::format(", {} ranks", world_.size()) : ""));
 }
 
 void Run::claim_output() {
@@ -174,7 +175,7 @@ Results ResultsBuilder::results(const Provenance& from) {
 }
 
 int report_wrong_answer(const CommandLine& command, const std::string& where) {
-  say(stderr, fmt::format("{}: error: a known answer came out wrong ({}\n", command.program, where));
+  print_text(stderr, fmt::format("{}: error: a known answer came out wrong ({}\n", command.program, where));
   return kExitFailure;
 }
 
@@ -183,7 +184,7 @@ int ResultsBuilder::finish(const CommandLine& command, const Provenance& from) {
   file_.write(all);
   file_.commit();
   const std::string& output = input_.config.output;
-  say(stdout, results_report(all, input_.config.statistics.alpha, output));
+  print_text(stdout, results_report(all, input_.config.statistics.alpha, output));
   if (all.known_answers_pass()) return kExitOk;
   return report_wrong_answer(
       command, fmt::format("see the table above): the numbers in {} cannot be trusted", output));
@@ -234,7 +235,7 @@ std::unique_ptr<PartReader> finished_part(const std::string& path, const EvalInp
   } catch (const AccessError&) {
     throw;
   } catch (const DataError& error) {
-    say(stderr, fmt::format("{}; measured again\n", error.what()));
+    print_text(stderr, fmt::format("{}; measured again\n", error.what()));
     return nullptr;
   }
 }
@@ -303,8 +304,8 @@ int measure_part(World& world, const CommandLine& command, const EvalInput& inpu
   int status = kNotMeasured;
   if (world.is_rank_0()) {
     if (const auto part = finished_part(path, input, batches, run.provenance())) {
-      say(stdout,
-          fmt::format("{}: nothing to do, part {} of {} is there\n", path, number.index, number.count));
+      print_text(stdout, fmt::format("{}: nothing to do, part {} of {} is there\n", path, number.index,
+                                     number.count));
       status = part_status(command, path, part->known_answers_passed());
     }
   }
@@ -327,8 +328,9 @@ int measure_part(World& world, const CommandLine& command, const EvalInput& inpu
     const Provenance& from = run.provenance();
     const bool passed = known_answers.passed() && from.parameters_before == from.parameters_after;
     writer->commit(number, from, passed);
-    say(stdout, fmt::format("{}: part {} of {}, sequences {} to {}\n", path, number.index, number.count,
-                            batches.span().first, batches.span().first + batches.span().size - 1));
+    print_text(stdout,
+               fmt::format("{}: part {} of {}, sequences {} to {}\n", path, number.index, number.count,
+                           batches.span().first, batches.span().first + batches.span().size - 1));
     status = part_status(command, path, passed);
   }
   return narrow<int>(world.broadcast(status));
@@ -340,7 +342,7 @@ int merge_parts(const CommandLine& command, const EvalInput& input, int64_t coun
   for (const PartReader& part : parts) part.add_to(from);
   const std::string folder = parts_folder(input.config.output);
   if (check_only) {
-    say(stdout, fmt::format("All {} parts in {} are there\n", count, folder));
+    print_text(stdout, fmt::format("All {} parts in {} are there\n", count, folder));
     return kExitOk;
   }
   const OutputLock lock(input.config.output);
@@ -352,7 +354,7 @@ int merge_parts(const CommandLine& command, const EvalInput& input, int64_t coun
     });
   }
   const int status = builder.finish(command, from);
-  say(stdout, fmt::format("Merged {} parts; {} is no longer needed\n", count, folder));
+  print_text(stdout, fmt::format("Merged {} parts; {} is no longer needed\n", count, folder));
   return status;
 }
 

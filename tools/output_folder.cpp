@@ -10,8 +10,8 @@
 #include <system_error>
 
 #include "configs/base/error.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
-#include "data/posix.h"
 
 namespace depthroute {
 namespace fs = std::filesystem;
@@ -62,34 +62,6 @@ void check_replaceable(const std::string& path, const struct stat& status) {
     throw ConfigError("{}: cannot be changed: {}", path, errno_text(errno));
 }
 
-void sync_folder_quietly(const std::string& path) {
-  const FileDescriptor folder(open_retrying(path, O_RDONLY | O_DIRECTORY));
-  if (folder.valid()) (void)::fsync(folder.get());
-}
-
-/// A file of that name that a lock would not have made must not be deleted as one.
-void check_lock_file(const std::string& path) {
-  const auto status = status_of(path, AT_SYMLINK_NOFOLLOW);
-  if (status && (!S_ISREG(status->st_mode) || status->st_size > 0))
-    throw ConfigError("{}: is needed as the lock of the folder beside it; move that file or {}", path,
-                      kRemedy);
-}
-
-/// Where the file system cannot exchange two folders, a kill between the two renames leaves the earlier one
-/// beside its place and nothing in it.
-void bring_back_replaced(const std::string& path) {
-  if (status_of(path, AT_SYMLINK_NOFOLLOW)) return;
-  const fs::path whole(path);
-  const std::string start = whole.filename().string() + ".tmp-";
-  for (const std::string& name : list_folder(whole.parent_path().string()))
-    if (name.starts_with(start) && name.ends_with("-replaced")) {
-      const std::string aside = (whole.parent_path() / name).string();
-      if (::rename(aside.c_str(), path.c_str()) != 0)
-        throw SystemError("cannot rename {} to {}: {}", aside, path, errno_text(errno));
-      return;
-    }
-}
-
 void carry_link(const std::string& from, const std::string& to, bool symbolic) {
   bool done;
   if (symbolic) {
@@ -124,7 +96,7 @@ class OutputFolder::MadeFolders {
       part /= name;
       if (::mkdir(part.c_str(), 0777) == 0) {
         made_.push_back(part.string());
-        sync_folder_quietly(part.has_parent_path() ? part.parent_path().string() : ".");
+        flush_folder(folder_of(part.string()));
       } else if (const int error = errno; !status_of(part.string())) {
         throw SystemError("{}: cannot be made: {}", part.string(), errno_text(error));
       }
@@ -153,11 +125,10 @@ OutputFolder::OutputFolder(const std::string& path) : made_(std::make_unique<Mad
   else
     path_ = (fs::canonical(given.has_parent_path() ? given.parent_path() : ".") / given.filename()).string();
   if (status) check_replaceable(path_, *status);
-  check_lock_file(path_ + ".lock");
   lock_ = std::make_unique<FileLock>(
       path_ + ".lock", "another tokenizer is writing this folder: wait for it or choose another --output",
       FileLock::Afterwards::remove_file);
-  bring_back_replaced(path_);
+  restore_replaced(path_);
   remove_leftovers_of(path_);
   entries_ = look();
   if (!entries_.empty() && !S_ISDIR(entries_.front().mode))

@@ -5,17 +5,16 @@
 // For models of vocab_size 256 (257 with --end-of-text): experiments that need real text and nothing else.
 // The set is made beside the output folder and takes its place in one step (output_folder.h), as a whole or
 // not.
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <csignal>
 #include <cstdio>
 #include <iostream>
 
 #include "configs/base/error.h"
 #include "configs/cli.h"
-#include "data/files.h"
+#include "configs/standard_streams.h"
+#include "data/atomic_path.h"
 #include "tools/cutter.h"
 #include "tools/output_folder.h"
 #include "tools/token_set.h"
@@ -35,7 +34,7 @@ struct Options {
 };
 
 /// To standard error, which may be closed or full: no reason to end.
-void note(const std::string& text) { (void)std::fputs(text.c_str(), stderr); }
+void note(const std::string& text) { (void)print_text(stderr, text); }
 
 int fail(std::string reason, int status) {
   for (char& c : reason)  // names can hold anything, a message is one line
@@ -62,16 +61,15 @@ void tokenize_input(const Input& input, Cutter& cutter, int64_t& done, int64_t t
 }
 
 /// After the set is in place: what fails here has not harmed it.
-void print_result(const Options& options, const Plan& plan, double entropy) {
+void print_list(const Options& options, const Plan& plan, double entropy) {
   std::string text;
   for (const std::string& name : plan.names()) text += fmt::format("{}/{}\n", options.output, name);
   text += fmt::format("tokens: {} ({} for training, {} for validation), vocabulary {}\n", plan.total,
                       plan.total - plan.val, plan.val, plan.vocab_size);
   text += fmt::format("unigram entropy: {:.4f} nats/token\n", entropy);
-  errno = 0;
-  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0)
+  if (const int error = print_text(stdout, text))
     throw SystemError("the set in {} is complete, but its list cannot be printed: {}", options.output,
-                      errno_text(errno));
+                      print_error(error));
 }
 
 int tokenize(const Options& options) {
@@ -104,20 +102,12 @@ int tokenize(const Options& options) {
   throw_if_stopped();
   output.check_unchanged(dropped);
   unfinished.commit();
-  print_result(options, plan, cutter.unigram_entropy());
+  print_list(options, plan, cutter.unigram_entropy());
   return kExitOk;
 }
 
-/// Standard streams that are closed are opened so that using them fails: otherwise the next file that is
-/// opened, a shard, would take the place of one, and get what is printed.
-void occupy_standard_streams() {
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-    if (::fcntl(fd, F_GETFD) < 0) (void)!::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
-}
-
 int run(int argc, char** argv) {
-  occupy_standard_streams();
-  for (const int number : {SIGPIPE, SIGXFSZ}) std::signal(number, SIG_IGN);  // the calls fail, and say so
+  secure_standard_streams();
   Options options;
   CLI::App app("Text files to llm.c token shards, one token per byte (vocab_size 256).",
                "depthroute-tokenize");

@@ -1,6 +1,6 @@
-// Which tokens a step trains on (SPEC §3): step t uses positions (t-1) G ... t G - 1 of the sampler, G the
-// global batch. Nothing else decides it, so a run can stop and go on anywhere, across shard and epoch
-// borders.
+// Which tokens a step trains on (train/model/SPEC.md §3): step t uses positions (t-1) G ... t G - 1 of the
+// sampler, G being the global batch. Nothing else decides it, so a run can stop and resume anywhere, across
+// shard and epoch borders.
 #pragma once
 
 #include <cstdint>
@@ -21,12 +21,13 @@ using BatchSource =
 /// `stream` must outlive this object.
 class Batches {
  public:
-  /// Throws DataError if the stream holds no whole sample of seq_len + 1 tokens.
+  /// DataError if the stream holds no whole sample of seq_len + 1 tokens.
   Batches(const TokenStream& stream, int64_t seq_len, DataOrder order, uint64_t seed);
 
   int64_t num_samples() const { return num_samples_; }
   int64_t epoch(int64_t position) const { return sampler_.epoch(position); }
-  /// The batch whose first sequence is at `position`: of step t in training, or a run of validation windows.
+  /// The batch whose first sequence is at `position`: that of step t in training, or consecutive validation
+  /// windows.
   BatchSource at(int64_t position) const;
 
  private:

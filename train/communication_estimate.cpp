@@ -14,14 +14,15 @@ namespace {
 
 constexpr double kH100Peak = 989e12;  // dense bf16 FLOP/s, NVIDIA's data sheet (SXM)
 constexpr double kUsualShare = 0.4;
-constexpr double kLatency = 30e-6;  // per call: launches and hops, a guess that only matters for tiny models
+constexpr double kLatency =
+    30e-6;  // s per call, launches and hops: a guess that only matters for tiny models
 
-/// A place among N processes that nobody has started: sizes, and no calls.
+/// Rank 0 of N that nobody started: knows sizes, refuses calls.
 class PlannedCollectives : public Collectives {
  public:
   PlannedCollectives(int size, Device device, bool deterministic)
       : Collectives(0, size), device_(device), deterministic_(deterministic) {}
-  std::string describe() const override { return fmt::format("{} processes, planned", size()); }
+  std::string describe() const override { return fmt::format("{} ranks, planned", size()); }
   int64_t reduce_scatter_workspace(int64_t numel) const override {
     return device_ == Device::cpu || deterministic_ ? numel / size() * (size() - 1) : 0;
   }
@@ -36,7 +37,7 @@ class PlannedCollectives : public Collectives {
 
  private:
   static Ticket refuse() {
-    DR_CHECK_MSG(false, "planned processes cannot communicate");
+    DR_CHECK_MSG(false, "planned ranks cannot communicate");
     return 0;
   }
   Device device_;
@@ -87,10 +88,10 @@ CommunicationEstimate estimate_communication(const TrainConfig& config, const Pa
   return e;
 }
 
-std::string describe_scale(const TrainConfig& config, const ScaleAssumptions& assumptions) {
-  check_processes(config, assumptions.processes);
+std::string describe_communication(const TrainConfig& config, const CommunicationAssumptions& assumptions) {
+  check_ranks(config, assumptions.ranks);
   const Device device = resolve_device(config.device, Use::planning);
-  PlannedCollectives collectives(assumptions.processes, device, config.deterministic);
+  PlannedCollectives collectives(assumptions.ranks, device, config.deterministic);
   const TrainingStep step(config, device, collectives);
   const double matrix_bytes = static_cast<double>(size_of(working_type(device, config.precision)));
   const double rate = assumptions.rate > 0 ? assumptions.rate : kUsualShare * kH100Peak;
@@ -104,14 +105,13 @@ std::string describe_scale(const TrainConfig& config, const ScaleAssumptions& as
   const CommunicationEstimate any = estimate(bandwidths.front());
   const int64_t micro_batches = config.train.global_batch / config.train.micro_batch;
   std::string text = fmt::format("processes     {}: {} micro-batches of a step each{}, {} gradient buckets\n",
-                                 assumptions.processes, micro_batches / assumptions.processes,
-                                 micro_batches % assumptions.processes ? " (some one more)" : "",
+                                 assumptions.ranks, micro_batches / assumptions.ranks,
+                                 micro_batches % assumptions.ranks ? " (some one more)" : "",
                                  step.partition().buckets().size());
   text += "memory of each process\n" + describe_memory(step);
   text += fmt::format(
-      "sent per step and process: {:.1f} MB of gradients (reduce-scatter), {:.1f} MB of parameters "
-      "(all-gather), in {} "
-      "calls\n",
+      "sent per step and process: {:.1f} MB of gradients (reduce-scatter), {:.1f} MB of parameters (all-gather), "
+      "in {} calls\n",
       any.scatter_bytes / 1e6, any.gather_bytes / 1e6, any.calls);
   text += fmt::format(
       "compute per step: {:.1f} ms at {:.0f} TFLOP/s per process ({})\n", 1e3 * any.compute_seconds,

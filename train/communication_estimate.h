@@ -1,17 +1,17 @@
-// --dry-run --processes N: what several processes would need and what they would tell each other, on paper.
+// --dry-run --processes N: what N ranks need and what they exchange, calculated without starting them.
 //
-// Per step and process, with n processes, P elements of the (padded) block, of which M are matrices, E before
-// the first layer (the embedding), and w bytes per matrix element computed with (bf16: 2, f32: 4):
+// Per step and rank, with n ranks, P elements of the (padded) block, of which M are matrices, and w bytes per
+// element of the matrices that products read (bf16: 2, f32: 4):
 //   reduce-scatter of gradients    4 P (n - 1) / n bytes sent, and as many received
 //   all-gather of parameters      (w M + 4 (P - M)) (n - 1) / n bytes (buckets on a border count twice)
 //   t_compute = matrix-product FLOPs of the step / (n * rate)
 //   t_comm    = bytes / bandwidth + calls * latency
-// Hidden is what the backward pass of a process's last micro-batch covers: the reduce-scatter of the layers'
-// gradients, up to 2/3 of that micro-batch's time. The rest of it, that of embedding and norms, and the
-// all-gather are not:
-//   exposed = max(0, t_layers - 2/3 t_micro_batch) + t_rest + t_gather;   share = exposed / (t_compute +
-//   exposed)
-// Bandwidth and rate are the user's: what is printed is arithmetic, not a measurement.
+// Communication is hidden while the backward pass of a rank's last micro-batch runs: the reduce-scatter of
+// the layers' gradients, up to 2/3 of that micro-batch's time. The rest of it, the reduce-scatter of
+// embedding and norms, and the all-gather are exposed:
+//   exposed = max(0, t_layers - 2/3 t_micro_batch) + t_rest + t_gather
+//   share   = exposed / (t_compute + exposed)
+// Bandwidth and rate are the user's: this prints arithmetic, not a measurement.
 #pragma once
 
 #include <string>
@@ -21,14 +21,15 @@
 
 namespace depthroute {
 
-struct ScaleAssumptions {
-  int processes = 1;
-  double bandwidth = 0;  // bytes/s a process can send while it receives as many; 0: a range of usual ones
-  double rate = 0;       // FLOP/s of matrix products per process; 0: 40 % of an H100's dense bf16 peak
+struct CommunicationAssumptions {
+  int ranks = 1;
+  double bandwidth = 0;  // bytes/s a rank can send while it receives as many; 0: a range of usual ones
+  double rate = 0;       // FLOP/s of matrix products per rank; 0: 40 % of an H100's dense bf16 peak
 };
 
 struct CommunicationEstimate {
-  double scatter_bytes = 0, layer_scatter_bytes = 0;  // reduce-scatter; of these hidden at best
+  double scatter_bytes = 0;        // of all reduce-scatters
+  double layer_scatter_bytes = 0;  // of those that the backward pass can hide
   double gather_bytes = 0;
   int64_t calls = 0;
   double seconds = 0, exposed_seconds = 0, compute_seconds = 0;
@@ -39,7 +40,7 @@ CommunicationEstimate estimate_communication(const TrainConfig& config, const Pa
                                              const Partition& partition, double bytes_per_matrix_element,
                                              double bandwidth, double rate, double latency);
 
-/// The section of the dry run's report. ConfigError if the batch cannot be dealt to so many.
-std::string describe_scale(const TrainConfig& config, const ScaleAssumptions& assumptions);
+/// The section of the dry run's report. ConfigError if the batch cannot be divided among so many ranks.
+std::string describe_communication(const TrainConfig& config, const CommunicationAssumptions& assumptions);
 
 }  // namespace depthroute

@@ -8,14 +8,13 @@
 #include "configs/base/error.h"
 #include "data/files.h"
 #include "data/token_stream.h"
+#include "kernels/memory_table.h"
 #include "train/batches.h"
 #include "train/checkpoint/saver.h"
 
 namespace depthroute {
 
 namespace {
-
-double mib(int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 /// 1234567 -> "1,234,567"
 std::string grouped(int64_t value) {
@@ -94,23 +93,17 @@ std::string describe_parameters(const ParameterLayout& layout) {
 
 std::string describe_memory(const TrainingStep& step) {
   const Arena& arena = step.arena();
-  std::string text;
-  const auto line = [&](const char* name, int64_t bytes, const char* remark = "") {
-    text += fmt::format("  {:<16}{:>12.1f} MiB{}\n", name, mib(bytes), remark);
-  };
-  for (int p = 0; p < kNumPurposes; ++p) {
-    const auto purpose = static_cast<Purpose>(p);
-    line(to_string(purpose), arena.bytes(purpose));
-  }
   const int64_t process = process_bytes(arena.device());
   const int64_t copy = CheckpointSaver::snapshot_bytes(step.layout(), step.partition());
   const bool on_host = arena.device() == Device::cpu;
-  line("planned", arena.total_bytes());
-  if (on_host) line("checkpoint copy", copy, "  (what is written while training goes on)");
-  line("process", process, "  (program, libraries, their buffers)");
-  line("total", arena.total_bytes() + process + (on_host ? copy : 0));
-  if (!on_host) line("host memory", copy, "  (checkpoint copy: what is written while training goes on)");
-  return text;
+  MemoryTable table;
+  table.add_purposes(arena);
+  table.add("planned", arena.total_bytes());
+  if (on_host) table.add("checkpoint copy", copy, "(what is written while training goes on)");
+  table.add("process", process, "(program, libraries, their buffers)");
+  table.add("total", arena.total_bytes() + process + (on_host ? copy : 0));
+  if (!on_host) table.add("host memory", copy, "(checkpoint copy: what is written while training goes on)");
+  return table.text();
 }
 
 /// What each choice of train.recompute needs, and what it computes twice.
@@ -128,8 +121,8 @@ std::string describe_recomputation(const TrainConfig& config, Device device) {
     std::string work =
         recompute == Recompute::none ? "none" : fmt::format("{:.3g} GB moved", bytes * tokens / 1e9);
     if (flops > 0) work += fmt::format(", {:+.1f} % matrix products", 100 * flops / whole);
-    text += fmt::format("{:>13} {:<8}{:>12.1f} MiB   {}\n", config.train.recompute == recompute ? "->" : "",
-                        to_string(recompute), mib(step.arena().total_bytes()), work);
+    text += fmt::format("{:>13} {:<8}{:>16}   {}\n", config.train.recompute == recompute ? "->" : "",
+                        to_string(recompute), format_bytes(step.arena().total_bytes()), work);
   }
   return text;
 }

@@ -10,11 +10,10 @@ namespace depthroute {
 
 /// Parameters in all and by kind: embedding, attention, mlp, norms, routing. One line.
 std::string describe_parameters(const ParameterLayout& layout);
-/// The arena by purpose, the checkpoints' copy in host memory, and what the process needs beside them.
-/// Several lines.
+/// The arena by purpose, the checkpoint copy in host memory, and what else the process needs. Several lines.
 std::string describe_memory(const TrainingStep& step);
-/// The whole report. `config.model` is the shape to be trained. Missing data files are said, not refused;
-/// malformed ones are DataError. Nothing is allocated or written.
+/// The whole report. `config.model` is the shape to be trained. Notes missing data files, but
+/// refuses malformed ones (DataError). Allocates and writes nothing.
 std::string dry_run_report(const TrainConfig& config);
 
 }  // namespace depthroute

@@ -1,5 +1,5 @@
-// Learning rate by step (SPEC §3). A function of the step alone, so a resumed run cannot drift from an
-// uninterrupted one.
+// Learning rate by step (train/model/SPEC.md §3). Depends on the step alone, so a resumed run cannot drift
+// from an uninterrupted one.
 #pragma once
 
 #include <cstdint>

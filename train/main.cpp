@@ -27,8 +27,8 @@ int run(const depthroute::CommandLine& line, depthroute::World& world) {
   if (!line.dry_run) {
     world.together([&] {
       for (const auto& [name, value] : line.options)
-        throw depthroute::ConfigError("{}: only together with --dry-run; mpirun or srun start processes",
-                                      name);
+        throw depthroute::ConfigError(
+            "{}: only with --dry-run: to train with several processes, start them with mpirun or srun", name);
     });
     return depthroute::train(world, config);
   }
@@ -40,15 +40,16 @@ int run(const depthroute::CommandLine& line, depthroute::World& world) {
         *start.model_folder,
         depthroute::ParameterLayout(start.model, depthroute::make_depth_plan(start.model)));
   depthroute::print_result(depthroute::dry_run_report(config));
-  depthroute::ScaleAssumptions scale = {.processes = world.size()};
+  depthroute::CommunicationAssumptions assumptions = {.ranks = world.size()};
   if (line.options.count("--processes"))
-    scale.processes = static_cast<int>(depthroute::option_number(line, "--processes", 1, kMostProcesses));
+    assumptions.ranks = static_cast<int>(depthroute::option_number(line, "--processes", 1, kMostProcesses));
   if (line.options.count("--bandwidth"))
-    scale.bandwidth = 1e9 * static_cast<double>(depthroute::option_number(line, "--bandwidth", 1, kMostRate));
+    assumptions.bandwidth =
+        1e9 * static_cast<double>(depthroute::option_number(line, "--bandwidth", 1, kMostRate));
   if (line.options.count("--rate"))
-    scale.rate = 1e12 * static_cast<double>(depthroute::option_number(line, "--rate", 1, kMostRate));
-  if (scale.processes > 1 || !line.options.empty())
-    depthroute::print_result(depthroute::describe_scale(config, scale));
+    assumptions.rate = 1e12 * static_cast<double>(depthroute::option_number(line, "--rate", 1, kMostRate));
+  if (assumptions.ranks > 1 || !line.options.empty())
+    depthroute::print_result(depthroute::describe_communication(config, assumptions));
   return depthroute::kExitOk;
 }
 

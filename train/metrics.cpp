@@ -13,6 +13,7 @@
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
 #include "configs/standard_streams.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "train/signals.h"
 
@@ -21,11 +22,10 @@ namespace depthroute {
 namespace {
 
 constexpr int64_t kMostMetricsBytes = int64_t{1} << 40;
+constexpr double kTerminalSeconds = 0.1;
 
 /// A stopped terminal, or a pipe whose reader is busy, must not keep the run from stopping.
-int print_unless_stopped(std::FILE* stream, std::string_view text) {
-  return print_text(stream, text, [] { return stop_requested() != 0; });
-}
+bool stop_asked() { return stop_requested() != 0; }
 
 }  // namespace
 
@@ -73,48 +73,33 @@ void MetricsLog::sync() {
   if (fsync(fd_) != 0) throw SystemError("{}: cannot be written to disk: {}", path_, errno_text(errno));
 }
 
-Progress::Progress(int64_t first_step, int64_t steps, bool plain)
-    : first_step_(first_step),
-      steps_(steps),
-      terminal_(!plain && isatty(STDOUT_FILENO) == 1),
-      start_(Clock::now()) {}
+TrainingProgress::TrainingProgress(int64_t first_step, int64_t steps, bool plain)
+    : first_step_(first_step), steps_(steps), line_(stdout, plain, stop_asked) {}
 
-void Progress::step(int64_t t, double loss, double lr, double grad_norm, double tokens_per_s, bool logged) {
-  const Clock::time_point now = Clock::now();
+void TrainingProgress::step(int64_t t, double loss, double lr, double grad_norm, double tokens_per_s,
+                            bool logged) {
   const bool last = t == steps_;
   if (lost_) return;
-  if (terminal_ ? !last && now - shown_ < std::chrono::milliseconds(100) : !logged) return;
-  shown_ = now;
-  const double per_step =
-      std::chrono::duration<double>(now - start_).count() / static_cast<double>(t + 1 - first_step_);
-  const std::string line = fmt::format(
+  if (line_.rewrites() ? !last && !line_.quiet_for(kTerminalSeconds) : !logged) return;
+  const double per_step = line_.elapsed() / static_cast<double>(t + 1 - first_step_);
+  warn_if_lost(line_.show(fmt::format(
       "step {}/{}  loss {:.4f}  lr {:.3e}  grad norm {:.3f}  {:.0f} tokens/s  {} left", t, steps_, loss, lr,
-      grad_norm, tokens_per_s, format_duration(per_step * static_cast<double>(steps_ - t)));
-  print(terminal_ ? fmt::format("\r{}\x1b[K", line) : line + "\n");
-  pending_ = terminal_;
+      grad_norm, tokens_per_s, format_duration(per_step * static_cast<double>(steps_ - t)))));
 }
 
-void Progress::message(const std::string& text) {
-  if (!lost_) print(fmt::format("{}{}\n", pending_ ? "\n" : "", text));
-  pending_ = false;
-  if (lost_) print_unless_stopped(stderr, text + "\n");
+void TrainingProgress::message(const std::string& text) {
+  if (!lost_) warn_if_lost(line_.message(text));
+  if (lost_) print_text(stderr, text + "\n", stop_asked);
 }
 
-void Progress::print(const std::string& text) {
-  const int error = print_unless_stopped(stdout, text);
+void TrainingProgress::warn_if_lost(int error) {
   lost_ = error != 0;
   if (!lost_) return;
-  print_unless_stopped(
-      stderr, fmt::format("warning: standard output cannot be written: {}; metrics.jsonl holds what is not "
-                          "shown\n",
-                          print_error(error)));
-}
-
-std::string format_duration(double seconds) {
-  const auto s = static_cast<int64_t>(seconds + 0.5);
-  if (s >= 3600) return fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
-  if (s >= 60) return fmt::format("{} min {:02} s", s / 60, s % 60);
-  return fmt::format("{} s", s);
+  print_text(
+      stderr,
+      fmt::format("warning: standard output cannot be written: {}; metrics.jsonl holds what is not shown\n",
+                  print_error(error)),
+      stop_asked);
 }
 
 }  // namespace depthroute

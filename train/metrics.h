@@ -1,27 +1,29 @@
-// metrics.jsonl (one JSON object per line, SPEC §8) and the line a person watches.
+// metrics.jsonl, one JSON object per line (train/model/SPEC.md §4), and the line a person watches.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "configs/progress_line.h"
+
 namespace depthroute {
 
 /// Drops every line after `step`, and a last line that a kill cut short, so that a resumed log continues as
-/// the uninterrupted one would. No file: nothing to do.
+/// the uninterrupted one would. Does nothing if there is no file.
 void rewind_metrics(const std::string& path, int64_t step);
 
 class MetricsLog {
  public:
-  /// Opens for appending. SystemError if it cannot, DataError if something else than a file is there.
+  /// Opens the file for appending. SystemError if that fails, DataError if `path` is something else than a
+  /// file.
   explicit MetricsLog(const std::string& path);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;
-  /// One line, handed to the system in one write; numbers that are not finite become null.
+  /// Writes one line, in one system call; numbers that are not finite become null.
   void write(const nlohmann::ordered_json& object);
-  /// To the disk: a checkpoint must not be newer than the log it goes with.
+  /// Flushes to disk: a checkpoint must not be newer than the log it goes with.
   void sync();
 
  private:
@@ -29,30 +31,23 @@ class MetricsLog {
   int fd_ = -1;
 };
 
-/// Progress on standard output: one line rewritten in place on a terminal, plain lines at logged steps
-/// elsewhere. Where that cannot be written, a warning says so once, steps are no longer shown, and messages
-/// go to standard error.
-class Progress {
+/// Progress on standard output: the newest step on a terminal, the logged steps elsewhere. If it cannot be
+/// written, warns once, shows no more steps, and sends messages to standard error.
+class TrainingProgress {
  public:
-  /// `plain`: never rewrites a line. mpirun gives its processes a terminal even where its own output is a
-  /// file.
-  Progress(int64_t first_step, int64_t steps, bool plain);
+  /// `plain`: see ProgressLine.
+  TrainingProgress(int64_t first_step, int64_t steps, bool plain);
   /// `logged`: this step also went to the metrics.
   void step(int64_t t, double loss, double lr, double grad_norm, double tokens_per_s, bool logged);
-  /// A line of its own, whatever is being rewritten.
+  /// Prints a line that stays.
   void message(const std::string& text);
 
  private:
-  void print(const std::string& text);
+  void warn_if_lost(int error);
 
-  using Clock = std::chrono::steady_clock;
   int64_t first_step_, steps_;
-  bool terminal_, pending_ = false;  // pending: the cursor stands at the end of a line to be rewritten
-  bool lost_ = false;                // standard output cannot be written
-  Clock::time_point start_, shown_;
+  ProgressLine line_;
+  bool lost_ = false;  // standard output cannot be written
 };
-
-/// "1 h 05 min", "12 min 03 s", "4 s"
-std::string format_duration(double seconds);
 
 }  // namespace depthroute

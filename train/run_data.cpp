@@ -16,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr double kReadingTimeout = 4 * 3600;  // seconds that a machine may be behind another
+constexpr double kReadingTimeout = 4 * 3600;  // seconds that one machine may be behind another
 constexpr int64_t kWorthSaying = int64_t{1} << 30;
 
 struct Shard {
@@ -33,7 +33,7 @@ std::vector<Shard> all_shards(const RunData& data) {
   return shards;
 }
 
-/// By place in all_shards(); nothing where it is not known.
+/// By index in all_shards(); nullopt if not known.
 using Known = std::vector<std::optional<ShardContents>>;
 
 std::string to_text(const Known& known) {
@@ -50,7 +50,7 @@ Known from_text(const std::string& text) {
   return known;
 }
 
-/// Reads those of `places` that fall to this process among the processes of its machine.
+/// Reads this rank's share of `places`, which the ranks of its machine divide among them.
 Known read_share(const World& world, const std::vector<Shard>& shards, const std::vector<size_t>& places,
                  const std::function<void()>& between_chunks) {
   Known read(shards.size());
@@ -72,7 +72,7 @@ Known read_share(const World& world, const std::vector<Shard>& shards, const std
   return read;
 }
 
-/// What all processes have read, put together on the first one.
+/// Adds what all ranks have read to `known`. On rank 0.
 void merge(const std::vector<std::string>& texts, const std::vector<Shard>& shards, Known& known) {
   for (const std::string& text : texts) {
     const Known read = from_text(text);
@@ -86,7 +86,8 @@ void merge(const std::vector<std::string>& texts, const std::vector<Shard>& shar
   }
 }
 
-/// A shard that was changed while it was read has no contents to speak of. `began`: the clock's time then.
+/// Adds what was read to the cache. DataError if a shard was changed while it was read. `began`: the clock's
+/// time then.
 void remember(ContentsCache& cache, const std::vector<Shard>& shards, const std::vector<size_t>& places,
               const Known& known, int64_t began) {
   for (const size_t place : places) {
@@ -149,7 +150,7 @@ void read_contents(World& world, RunData& data, ContentsCache* cache,
     if (!world.is_rank_0()) return;
     merge(texts, shards, known);
     if (cache != nullptr) remember(*cache, shards, places, known, began);
-    // A range that an earlier start has found may have been good for a larger vocabulary.
+    // A cached range may come from a start with a larger vocabulary.
     for (size_t i = 0; i < shards.size(); ++i) shards[i].stream->check_vocabulary(shards[i].index, *known[i]);
   });
   known = from_text(world.broadcast(to_text(known)));

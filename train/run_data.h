@@ -13,7 +13,7 @@
 
 namespace depthroute {
 
-/// Batches refer to the streams beside them: stays where it was made.
+/// Not movable: batches refer to the streams beside them.
 struct RunData {
   /// Opens the shards and checks their headers. DataError.
   RunData(const TrainConfig& config, int64_t vocab_size);
@@ -22,16 +22,16 @@ struct RunData {
 
   TokenStream tokens;
   Batches train;
-  std::optional<TokenStream> val_tokens;  // nothing where the run does not validate
+  std::optional<TokenStream> val_tokens;  // none if the run does not validate
   std::optional<Batches> val;
   std::string fingerprint, val_fingerprint;  // by read_contents(); "" without validation data
 };
 
-/// Collective. Reads every byte of every shard, once per machine, by all its processes and their threads:
-/// computes the fingerprints and throws DataError (by World::together) where a token lies outside the
-/// vocabulary or machines see different bytes. What `cache` (rank 0's; nullptr elsewhere) knows is
-/// not read again. `between_chunks` is called from all threads every few MiB; what it throws ends the
-/// reading. Says what it does where that takes a while.
+/// Reads every byte of every shard, once per machine, on all its ranks and their threads: computes the
+/// fingerprints and throws DataError (by World::together) if a token lies outside the vocabulary or machines
+/// see different bytes. Does not read again what `cache` (rank 0's; nullptr elsewhere) knows. Calls
+/// `between_chunks` from all threads every few MiB; what it throws ends the reading. Prints a line before and
+/// after if it takes a while. Collective.
 void read_contents(World& world, RunData& data, ContentsCache* cache,
                    const std::function<void()>& between_chunks);
 

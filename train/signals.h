@@ -5,15 +5,16 @@
 
 namespace depthroute {
 
-/// Call first in main(): until install_stop_signals(), while nothing has been written, such a signal ends the
+/// Call first in main(). Until install_stop_signals(), while nothing has been written, such a signal ends the
 /// process at once, with one line and status 3, whatever it waits for.
 void end_on_stop_signals();
 
-/// From now on they set a flag, which the loop reads between steps. A second SIGINT ends the process at once.
+/// From now on stop signals set a flag, which the loop reads between steps. A second SIGINT ends the process
+/// at once.
 void install_stop_signals();
-/// 0, or the signal that asked.
+/// The signal that asked to stop, or 0.
 int stop_requested();
-/// Throws Interrupted if one did. For what takes long before the first step.
+/// Throws Interrupted if one did. For whatever takes long before the first step.
 void throw_if_stopped();
 
 }  // namespace depthroute

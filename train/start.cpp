@@ -2,7 +2,6 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <vector>
 
@@ -131,19 +130,10 @@ Start choose_start(const TrainConfig& config) {
   return start;
 }
 
-// Paths are bytes, JSON is not: they travel in front of it, each with a NUL behind it.
+// Paths are bytes, JSON is not: they come before it, each with a NUL behind it.
 std::string start_to_text(const Start& start) {
-  const RunState& s = start.state;
   const std::string model = start.model_folder ? start.model_folder->path() : "";
-  return start.checkpoint + '\0' + model + '\0' +
-         nlohmann::json{{"step", s.step},
-                        {"tokens", s.tokens},
-                        {"position", s.position},
-                        {"skipped_steps", s.skipped_steps},
-                        {"bad_in_a_row", s.bad_in_a_row},
-                        {"data_fingerprint", s.data_fingerprint},
-                        {"val_fingerprint", s.val_fingerprint}}
-             .dump();
+  return start.checkpoint + '\0' + model + '\0' + state_to_json(start.state);
 }
 
 Start start_from_text(const std::string& text, const TrainConfig& config) {
@@ -151,16 +141,7 @@ Start start_from_text(const std::string& text, const TrainConfig& config) {
   const std::string checkpoint = text.substr(0, first), model = text.substr(first + 1, second - first - 1);
   if (!model.empty()) return start_from_model(model, config);
   if (checkpoint.empty()) return fresh_weights(config);
-  const nlohmann::json object = nlohmann::json::parse(text.substr(second + 1));
-  RunState state;
-  object.at("step").get_to(state.step);
-  object.at("tokens").get_to(state.tokens);
-  object.at("position").get_to(state.position);
-  object.at("skipped_steps").get_to(state.skipped_steps);
-  object.at("bad_in_a_row").get_to(state.bad_in_a_row);
-  object.at("data_fingerprint").get_to(state.data_fingerprint);
-  object.at("val_fingerprint").get_to(state.val_fingerprint);
-  return at_checkpoint(checkpoint, state, config);
+  return at_checkpoint(checkpoint, state_from_json(text.substr(second + 1), "start of rank 0"), config);
 }
 
 }  // namespace depthroute

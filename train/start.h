@@ -15,11 +15,12 @@ struct Start {
   /// model.from, opened once: shape and weights are of one model, whatever its path comes to name. Null for
   /// fresh weights or a checkpoint's.
   std::shared_ptr<const ModelFolder> model_folder;
-  ModelConfig model;  // the shape: the checkpoint's or folder's where there is one, else the configuration's
+  ModelConfig
+      model;  // the shape: that of the checkpoint or folder if there is one, otherwise the configuration's
   RunState state;
 };
 
-/// The shape and weights of a run that does not resume. ConfigError where model.from's shape contradicts
+/// The shape and weights of a run that does not resume. ConfigError if the shape of model.from contradicts
 /// model.* keys.
 Start fresh_start(const TrainConfig& config);
 
@@ -29,7 +30,7 @@ Start fresh_start(const TrainConfig& config);
 /// folder: it must verify, and the output must hold nothing newer.
 Start choose_start(const TrainConfig& config);
 
-/// What rank 0 chose, for the others: which checkpoint, and what it holds beside weights and
+/// What rank 0 chose, as text for the other ranks: which checkpoint, and what it holds beside weights and
 /// moments.
 std::string start_to_text(const Start& start);
 /// The start the text stands for, without verifying the checkpoint once more.

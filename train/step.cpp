@@ -38,18 +38,18 @@ Collectives& no_collectives() {
 
 }  // namespace
 
-void check_processes(const TrainConfig& config, int processes) {
+void check_ranks(const TrainConfig& config, int ranks) {
   const int64_t micro_batches = config.train.global_batch / config.train.micro_batch;
-  if (config.deterministic && config.distributed.shards % processes != 0)
+  if (config.deterministic && config.distributed.shards % ranks != 0)
     throw ConfigError(
-        "deterministic: true sums a step as distributed.shards = {} parts, which {} processes cannot share "
-        "equally: start as many as divide it",
-        config.distributed.shards, processes);
-  if (micro_batches < processes)
+        "deterministic: true sums a step as distributed.shards = {} slices, which {} processes cannot share equally: "
+        "start as many processes as divide it",
+        config.distributed.shards, ranks);
+  if (micro_batches < ranks)
     throw ConfigError(
-        "train.global_batch / train.micro_batch = {} / {} are {} micro-batches, too few for {} processes: "
-        "lower train.micro_batch, or start fewer",
-        config.train.global_batch, config.train.micro_batch, micro_batches, processes);
+        "train.global_batch / train.micro_batch = {} / {} gives {} micro-batches, too few for {} processes: lower "
+        "train.micro_batch, or start fewer processes",
+        config.train.global_batch, config.train.micro_batch, micro_batches, ranks);
 }
 
 TrainingStep::TrainingStep(const TrainConfig& config, Device device)
@@ -71,7 +71,7 @@ TrainingStep::TrainingStep(const TrainConfig& config, Device device, Collectives
   arena_.plan(Purpose::batch, &loss_, {1}, DType::f64);
   arena_.plan(Purpose::batch, &norm_, {1});
   const auto buckets = static_cast<int64_t>(partition_.buckets().size());
-  arena_.plan(Purpose::batch, &parts_, {partition_.options().pieces, 1 + buckets + 1}, DType::f64);
+  arena_.plan(Purpose::batch, &slices_, {partition_.options().pieces, 1 + buckets + 1}, DType::f64);
   if (const int64_t floats = ops::sum_of_squares_workspace(device))
     arena_.plan(Purpose::workspace, &workspace_, {floats});
 }
@@ -81,70 +81,71 @@ void TrainingStep::allocate() {
   arena_.allocate();
   host_tokens_.resize(static_cast<size_t>(tokens_.numel()));
   host_targets_.resize(static_cast<size_t>(targets_.numel()));
-  host_parts_.resize(static_cast<size_t>(parts_.numel()));
+  host_slices_.resize(static_cast<size_t>(slices_.numel()));
 }
 
-Tensor TrainingStep::part_value(int index, int64_t column) const {
-  const int64_t row = collectives_.rank() * partition_.pieces_per_process() + index;
-  const int64_t at = row * parts_.cols() + column;
-  return parts_.reshape({parts_.numel()}).slice(at, at + 1);
+Tensor TrainingStep::slice_value(int index, int64_t column) const {
+  const int64_t row = collectives_.rank() * partition_.pieces_per_rank() + index;
+  const int64_t at = row * slices_.cols() + column;
+  return slices_.reshape({slices_.numel()}).slice(at, at + 1);
 }
 
 StepResult TrainingStep::run(int64_t t, const BatchSource& batch, const StepHooks& hooks) {
   const auto num_targets = static_cast<double>(config_.train.global_batch * config_.data.seq_len);
   const auto grad_scale = static_cast<float>(1.0 / num_targets);
-  const int parts = partition_.pieces_per_process();
-  for (int index = 0; index < parts; ++index) {
-    accumulate_part(index, batch, grad_scale);
-    if (index + 1 < parts) sum_.take(stream_, index, model_.gradients());
+  const int slices = partition_.pieces_per_rank();
+  for (int index = 0; index < slices; ++index) {
+    accumulate_slice(index, batch, grad_scale);
+    if (index + 1 < slices) sum_.take(stream_, index, model_.gradients());
   }
-  exchange_parts(hooks);
+  exchange_slices(hooks);
   StepResult result;
   result.lr = learning_rate(config_.optimizer, config_.train.steps, t);
   if (hooks.before_update) hooks.before_update();
   update(t, result.lr);
 
-  // The step's only wait: for the numbers that are logged, and what the other processes say. Before the
-  // copies, which would wait for ever where a process is gone.
+  // The step's only wait, for the numbers that are logged and the other ranks' flags. It comes before the
+  // copies, which would wait forever if a rank is gone.
   collectives_.synchronize(stream_);
   double loss = 0;
   float norm = 0;
   ops::copy(stream_, loss_, host_tensor(&loss, {1}));
   ops::copy(stream_, norm_, host_tensor(&norm, {1}));
-  ops::copy(stream_, parts_, host_tensor(host_parts_.data(), parts_.shape));
+  ops::copy(stream_, slices_, host_tensor(host_slices_.data(), slices_.shape));
   synchronize(stream_);
   result.loss = loss / num_targets;
   result.grad_norm = norm;
   result.applied = std::isfinite(result.loss) && std::isfinite(result.grad_norm);
   for (int rank = 0; rank < collectives_.size(); ++rank)
     result.flags.push_back(
-        static_cast<int64_t>(host_parts_[static_cast<size_t>((rank * parts + 1) * parts_.cols() - 1)]));
+        static_cast<int64_t>(host_slices_[static_cast<size_t>((rank * slices + 1) * slices_.cols() - 1)]));
   return result;
 }
 
-/// The gradient and loss of this process's index-th part. Of its last one the exchange is under way.
-void TrainingStep::accumulate_part(int index, const BatchSource& batch, float grad_scale) {
+/// Computes gradient and loss of this rank's index-th slice. Starts the exchange while it computes the last
+/// one.
+void TrainingStep::accumulate_slice(int index, const BatchSource& batch, float grad_scale) {
   const int64_t size = config_.train.micro_batch;
   const int64_t sequences = config_.train.global_batch, micro_batches = div_ceil(sequences, size);
   const int64_t pieces = partition_.options().pieces;
-  const int64_t part = collectives_.rank() * partition_.pieces_per_process() + index;
-  const int64_t begin = micro_batches * part / pieces, end = micro_batches * (part + 1) / pieces;
-  const bool last_part = index + 1 == partition_.pieces_per_process();
+  const int64_t slice = collectives_.rank() * partition_.pieces_per_rank() + index;
+  const int64_t begin = micro_batches * slice / pieces, end = micro_batches * (slice + 1) / pieces;
+  const bool last_slice = index + 1 == partition_.pieces_per_rank();
   ops::zero(stream_, model_.gradients());
   ops::zero(stream_, total_);
   for (int64_t i = begin; i < end; ++i) {
     const DeviceBatch micro = upload(i * size, std::min(size, sequences - i * size), batch);
-    if (last_part && i + 1 == end && collectives_.size() > 1) {
+    if (last_slice && i + 1 == end && collectives_.size() > 1) {
       micro_batch(micro, grad_scale,
                   [this](int64_t ready) { sum_.complete(stream_, ready, model_.gradients()); });
-    } else if (config_.train.cuda_graph && sequences % size == 0) {  // a recording holds for one size
+    } else if (config_.train.cuda_graph && sequences % size == 0) {  // a recorded graph is for one size
       replay_.run(stream_, [&] { micro_batch(micro, grad_scale, {}); });
     } else {
       micro_batch(micro, grad_scale, {});
     }
   }
-  if (last_part && collectives_.size() == 1) sum_.complete(stream_, 0, model_.gradients());
-  ops::copy(stream_, total_, part_value(index, 0));
+  if (last_slice && collectives_.size() == 1) sum_.complete(stream_, 0, model_.gradients());
+  ops::copy(stream_, total_, slice_value(index, 0));
 }
 
 void TrainingStep::micro_batch(const DeviceBatch& batch, float grad_scale, const GradientsReady& ready) {
@@ -153,24 +154,24 @@ void TrainingStep::micro_batch(const DeviceBatch& batch, float grad_scale, const
   ops::sum(stream_, model_.nll(), total_);
 }
 
-/// Loss and norm of the whole step, on every process.
-void TrainingStep::exchange_parts(const StepHooks& hooks) {
+/// Makes loss and norm of the whole step known on every rank.
+void TrainingStep::exchange_slices(const StepHooks& hooks) {
   const auto& buckets = partition_.buckets();
-  const int parts = partition_.pieces_per_process();
+  const int slices = partition_.pieces_per_rank();
   for (int b = 0; b < static_cast<int>(buckets.size()); ++b) {
     sum_.wait(stream_, b);
     const OwnedRange owned = partition_.owned(b);
-    const int64_t piece = div_exact(owned.size(), int64_t{parts});
-    for (int index = 0; index < parts; ++index) {
+    const int64_t piece = div_exact(owned.size(), int64_t{slices});
+    for (int index = 0; index < slices; ++index) {
       const int64_t begin = owned.begin + index * piece;
-      ops::sum_of_squares(stream_, model_.gradients().slice(begin, begin + piece), part_value(index, 1 + b),
+      ops::sum_of_squares(stream_, model_.gradients().slice(begin, begin + piece), slice_value(index, 1 + b),
                           workspace_);
     }
   }
   const double flag = hooks.flag ? static_cast<double>(hooks.flag()) : 0.0;
-  ops::copy(stream_, host_tensor(&flag, {1}), part_value(0, parts_.cols() - 1));
-  collectives_.wait(stream_, collectives_.all_gather(stream_, parts_));
-  ops::combine_shard_totals(stream_, parts_, static_cast<int64_t>(buckets.size()), loss_, norm_);
+  ops::copy(stream_, host_tensor(&flag, {1}), slice_value(0, slices_.cols() - 1));
+  collectives_.wait(stream_, collectives_.all_gather(stream_, slices_));
+  ops::combine_shard_totals(stream_, slices_, static_cast<int64_t>(buckets.size()), loss_, norm_);
 }
 
 void TrainingStep::update(int64_t t, double lr) {
@@ -180,7 +181,8 @@ void TrainingStep::update(int64_t t, double lr) {
   for (int b = 0; b < static_cast<int>(buckets.size()); ++b) {
     const auto [begin, end] = buckets[b];
     optimizer_.update(stream_, t, lr, b, {loss_, norm_}, model_.gradients(), parameters, compute);
-    // What the next forward pass reads: the copies of matrices, and the float32 values of all else.
+    // Gather what the next forward pass reads: the copies of the matrices, and the float32 values of all
+    // else.
     if (compute.defined() && begin < layout().matrices_size())
       ticket = collectives_.all_gather(stream_, compute.slice(begin, end));
     if (!compute.defined() || end > layout().matrices_size())

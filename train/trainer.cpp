@@ -34,12 +34,12 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// What a process tells the others with each step's result (StepHooks::flag).
-constexpr int64_t kSignalMask = 0xff, kPartWritten = 0x100;
+/// What each rank tells the others with a step's result (StepHooks::flag).
+constexpr int64_t kSignalMask = 0xff, kFilesWritten = 0x100;
 
 class Trainer {
  public:
-  /// Collective, like everything below. Takes all memory and loads the weights; writes nothing.
+  /// Allocates all memory and loads the weights; writes nothing. Collective, like everything below.
   Trainer(World& world, const TrainConfig& config, const Start& start, const RunData& data, Device device)
       : world_(world),
         config_(config),
@@ -70,15 +70,16 @@ class Trainer {
         log_.emplace(metrics_path(config_.output), state_.step + 1, config_.train.steps);
     });
     announce(start);
-    bool due = false;  // a checkpoint
+    bool due = false;  // whether a checkpoint should be saved
     while (state_.step < config_.train.steps) {
       const int signal = one_step();
       const int64_t t = state_.step;
       const bool last = t == config_.train.steps;
       if (data_.val && (last || t % config_.validate.every == 0)) validate_now();
       due = due || last || signal != 0 || (config_.checkpoint.every > 0 && t % config_.checkpoint.every == 0);
-      // Weights that gave a step without a finite loss are not worth a good checkpoint's place: what is due
-      // waits for the next good step. The last step cannot wait; it drives no earlier checkpoint out.
+      // Weights that gave a non-finite loss are not worth the place of a good checkpoint: wait for the next
+      // finite step. The last step cannot wait, but no earlier checkpoint is deleted for it
+      // (finish_saving()).
       if (due && (!in_bad_streak() || last)) {
         save();
         due = false;
@@ -90,18 +91,18 @@ class Trainer {
                     state_.skipped_steps, latest_path(config_.output)));
     if (in_bad_streak())
       say(fmt::format(
-          "warning: the last {} steps were not finite and were skipped: look at the checkpoints before",
+          "warning: the last {} steps were not finite and were skipped: look at the earlier checkpoints",
           state_.bad_in_a_row));
     return kExitOk;
   }
 
  private:
-  /// What rank 0 alone writes.
+  /// What only rank 0 writes.
   struct Log {
     Log(const std::string& path, int64_t first_step, int64_t steps)
         : metrics(path), progress(first_step, steps, !launch_of_environment().launcher.empty()) {}
     MetricsLog metrics;
-    Progress progress;
+    TrainingProgress progress;
   };
 
   static TrainConfig with_shape(TrainConfig config, const ModelConfig& model) {
@@ -118,7 +119,7 @@ class Trainer {
                     describe_parameters(step_.layout())));
     if (world_.size() > 1) say(collectives_->describe());
     if (!start.checkpoint.empty())
-      say(fmt::format("going on after step {} of {}", state_.step, start.checkpoint));
+      say(fmt::format("resuming after step {} of {}", state_.step, start.checkpoint));
     else if (start.model_folder)
       say(fmt::format("starting from the weights of {}, which also supply the shape",
                       start.model_folder->path()));
@@ -127,7 +128,7 @@ class Trainer {
   bool in_bad_streak() const { return state_.bad_in_a_row > 0; }
 
   void save() {
-    finish_saving();  // of an earlier step, if that still goes on
+    finish_saving();  // of an earlier step, if it is still being saved
     step_.gather_parameters();
     if (log_) log_->metrics.sync();
     saver_->start(state_);
@@ -138,18 +139,18 @@ class Trainer {
     const std::string when = fmt::format("stopped by SIG{} after step {}", sigabbrev_np(signal), state_.step);
     if (in_bad_streak())
       say(fmt::format(
-          "{}, the {}th in a row that was not finite: not saved; start the same command to go on from {}",
+          "{}, the {}th in a row that was not finite: not saved; run the same command again to resume from {}",
           when, state_.bad_in_a_row, latest_path(config_.output)));
     else
-      say(fmt::format("{}; {} is complete: start the same command to go on", when, saved));
+      say(fmt::format("{}; {} is complete: run the same command again to resume", when, saved));
     return kExitInterrupted;
   }
 
-  /// Returns the signal that any process got, or 0: the same everywhere, so that all stop at the same step.
+  /// Returns the signal that any rank got, or 0: the same on all ranks, so that they stop at the same step.
   int one_step() {
     const Clock::time_point begin = Clock::now();
     const StepHooks hooks = {
-        .flag = [this] { return stop_requested() | (saver_->written() ? kPartWritten : 0); },
+        .flag = [this] { return stop_requested() | (saver_->written() ? kFilesWritten : 0); },
         .before_update = [this] { saver_->wait_until_copied(); }};
     const StepResult result = step_.run(state_.step + 1, data_.train.at(state_.position), hooks);
     seconds_ += seconds_since(begin);
@@ -170,7 +171,7 @@ class Trainer {
     bool all_written = true;
     for (const int64_t flag : result.flags) {
       if (signal == 0) signal = static_cast<int>(flag & kSignalMask);
-      all_written = all_written && (flag & kPartWritten) != 0;
+      all_written = all_written && (flag & kFilesWritten) != 0;
     }
     if (all_written) finish_saving();
     return signal;
@@ -201,8 +202,8 @@ class Trainer {
         state_.step, result.loss, result.grad_norm, state_.bad_in_a_row, checkpoints_path(config_.output)));
   }
 
-  /// Makes the parts that are being written a checkpoint; its path, or "" if there are none. While steps are
-  /// not finite nobody knows which checkpoint was the last good one: none is deleted.
+  /// Completes the checkpoint that is being written and returns its path, or "" if there is none. Deletes no
+  /// earlier ones while steps are not finite: nobody knows then which checkpoint was the last good one.
   std::string finish_saving() {
     if (!saver_->active()) return "";
     return saver_->commit(in_bad_streak() ? CheckpointSaver::Earlier::keep_all
@@ -232,13 +233,12 @@ class Trainer {
   int64_t timed_tokens_ = 0;
 };
 
-/// Where the run starts, decided by rank 0 for all, with the lock held where there is anything of
-/// an earlier run.
+/// Rank 0 decides for all ranks where the run starts, with the lock held if an earlier run left anything.
 Start agree_on_start(World& world, const TrainConfig& config, std::optional<RunLock>& lock) {
   Start start;
   world.together([&] {
     if (!world.is_rank_0()) return;
-    // A new run takes the lock when its input is known to be good: until then nothing is written.
+    // A new run takes the lock once its input is known to be good; until then it writes nothing.
     if (!lock && has_checkpoints(config.output)) lock.emplace(config.output);
     if (lock) restore_latest_folder(config.output);
     start = choose_start(config);
@@ -252,8 +252,8 @@ Start agree_on_start(World& world, const TrainConfig& config, std::optional<RunL
   return start;
 }
 
-/// Takes the lock if it is not held. True if another run has left checkpoints between the look for them and
-/// the lock: what was decided without it does not hold.
+/// Takes the lock if it is not held. Returns whether another run left checkpoints since we looked for them:
+/// what was decided without the lock does not hold then.
 bool lock_finds_checkpoints(World& world, const TrainConfig& config, std::optional<RunLock>& lock) {
   bool found = false;
   world.together([&] {
@@ -264,7 +264,7 @@ bool lock_finds_checkpoints(World& world, const TrainConfig& config, std::option
   return world.broadcast(found ? "found" : "") == "found";
 }
 
-/// The folder as rank 0 leaves it for the run.
+/// Prepares the output folder. On rank 0.
 void prepare_output(const TrainConfig& config, const Start& start, const ContentsCache& cache) {
   std::error_code error;
   std::filesystem::create_directories(checkpoints_path(config.output), error);
@@ -274,7 +274,8 @@ void prepare_output(const TrainConfig& config, const Start& start, const Content
   rewind_metrics(metrics_path(config.output), start.state.step);
 }
 
-/// From wherever the run starts to its end; nothing if it must be begun again with the lock that is now held.
+/// Trains to the end and returns the exit status, or nullopt if the run must begin again with the lock that
+/// is now held.
 std::optional<int> train_once(World& world, const TrainConfig& config, Device device,
                               std::optional<RunLock>& lock) {
   const Start start = agree_on_start(world, config, lock);
@@ -312,7 +313,7 @@ int train(World& world, const TrainConfig& config) {
   world.require_equal("the configuration", hash_bytes(std::as_bytes(std::span<const char>(text))));
   Device device = Device::cpu;
   world.together([&] {
-    check_processes(config, world.size());
+    check_ranks(config, world.size());
     device = resolve_device(config.device);
     select_device(device, world.local_rank());
   });

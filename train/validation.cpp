@@ -42,7 +42,7 @@ std::string to_bytes(const std::vector<double>& values) {
 }
 std::vector<double> from_bytes(const std::string& bytes) {
   std::vector<double> values(bytes.size() / sizeof(double));
-  if (!values.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());  // a process without a batch
+  if (!values.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());  // a rank may have no batch
   return values;
 }
 
@@ -65,7 +65,7 @@ nlohmann::ordered_json validate(World& world, TrainingStep& step, const Batches&
   const auto sites = static_cast<int64_t>(plan.sites.size()), columns = 1 + sites * kNumFamilies;
   const int64_t batches = div_ceil(count, micro_batch), share = div_ceil(batches, int64_t{world.size()});
   const int64_t begin = std::min(batches, world.rank() * share), end = std::min(batches, begin + share);
-  std::vector<double> rows;  // of this process's micro-batches: nll, then the families' mass per site
+  std::vector<double> rows;  // per micro-batch of this rank: nll, then the families' mass per site
   for (int64_t b = begin; b < end; ++b) {
     const int64_t first = b * micro_batch;
     rows.push_back(step.evaluate(first, std::min(micro_batch, count - first), batch));

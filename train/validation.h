@@ -1,4 +1,4 @@
-// Validation loss and where the sites look while the model trains: mean routing mass per source family.
+// Validation loss, and where the sites look while the model trains: mean routing mass per source family.
 #pragma once
 
 #include <array>
@@ -20,8 +20,8 @@ std::array<double, kNumFamilies> family_mass(const Site& site, std::span<const f
 /// The first `sequences` windows of `data` (fewer if it has fewer), in order. Members: val_loss (nats per
 /// token), val_tokens and, unless the model is plain, routing_mass: per family the mean over tokens and
 /// routed sites of the family's weight (0 at a site without a member, so the four sum to 1), then the same
-/// for attn and for mlp sites alone. Collective: micro-batches are dealt to the processes, and summed in
-/// their order whoever had them; the members are on rank 0 alone.
+/// for attn and for mlp sites alone. Collective: micro-batches are dealt to the ranks and
+/// summed in their order, whichever rank had them. Only rank 0 gets the members.
 nlohmann::ordered_json validate(World& world, TrainingStep& step, const Batches& data, int64_t sequences);
 
 }  // namespace depthroute

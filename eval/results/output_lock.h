@@ -7,13 +7,11 @@
 
 namespace depthroute {
 
-/// Holds `<path>.lock` for as long as it lives; the kernel releases it with the process, and the next writer
-/// takes the file over.
+/// Holds `<path>.lock` while it lives.
 class OutputLock {
  public:
-  /// Makes missing folders, takes the lock and removes what killed writers have left of `path`. ConfigError
-  /// if another process holds it, or if a file that is no lock has its name; SystemError if there can be
-  /// none.
+  /// Makes missing folders, takes the lock and removes what killed writers left of `path`. Throws as
+  /// FileLock, and SystemError if the folders cannot be made.
   explicit OutputLock(const std::string& path);
 
  private:

@@ -22,8 +22,8 @@ void check_output_place(const std::string& path);
 
 class ResultsFile {
  public:
-  /// Creates missing folders and the temporary file; without commit() nothing of it remains. `weights`: with
-  /// room for every single weight.
+  /// Creates the temporary file; its folder must exist. Without commit() nothing of it remains. `weights`:
+  /// with room for every single weight.
   ResultsFile(const std::string& path, const DepthPlan& plan, int64_t sequences, int64_t seq_len,
               bool weights);
   ResultsFile(const ResultsFile&) = delete;

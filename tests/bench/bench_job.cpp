@@ -55,7 +55,7 @@ TrainConfig configuration(const Options& options, int ranks) {
                                               : read_train_config(options.config, overrides);
   config.train.global_batch = config.train.micro_batch * options.micro_batches * ranks;
   if (!options.save.empty()) config.output = options.save;
-  check_processes(config, ranks);
+  check_ranks(config, ranks);
   return config;
 }
 

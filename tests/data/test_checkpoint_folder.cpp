@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "data/atomic_path.h"
 #include "data/checkpoint_folder.h"
 #include "data/files.h"
 #include "tests/data/temp_folder.h"

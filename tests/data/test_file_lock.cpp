@@ -18,21 +18,23 @@ TEST(FileLock, ASecondHolderIsRefusedByNameUntilTheFirstLetsGo) {
   }
 }
 
+TEST(FileLock, ThatRemovesItsFileRefusesOneThatNoLockMade) {
+  const TempFolder folder;
+  write_raw(folder / "text", "somebody's");
+  std::filesystem::create_directory(folder / "folder");
+  std::filesystem::create_symlink("text", folder / "link");
+  for (const char* name : {"text", "folder", "link"})
+    EXPECT_TRUE(has(
+        message_of<ConfigError>([&] { FileLock(folder / name, "busy", FileLock::Afterwards::remove_file); }),
+        "is no lock"));
+  EXPECT_EQ(read_file(folder / "text"), "somebody's");
+}
+
 TEST(FileLock, WithoutItsFolderThereIsNoLock) {
   const TempFolder folder;
   EXPECT_TRUE(has(message_of<SystemError>(
                       [&] { FileLock(folder / "absent/lock", "busy", FileLock::Afterwards::keep_file); }),
                   (folder / "absent/lock") + ": cannot be opened"));
-}
-
-TEST(Leftovers, OnlyUnfinishedThingsOfThisNameAreRemoved) {
-  const TempFolder folder;
-  for (const char* name : {"r.h5", "r.h5.tmp-12", "r.h5.tmp-12-3", "r.h5.tmp-mine", "other.h5.tmp-12"})
-    write_raw(folder / name, "");
-  std::filesystem::create_directories(folder / "r.h5.tmp-7/inside");
-  remove_leftovers_of(folder / "r.h5");
-  EXPECT_EQ(folder.names(), (std::vector<std::string>{"other.h5.tmp-12", "r.h5", "r.h5.tmp-mine"}));
-  remove_leftovers_of(folder / "absent/r.h5");
 }
 
 }  // namespace

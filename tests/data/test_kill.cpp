@@ -7,6 +7,7 @@
 #include <csignal>
 #include <functional>
 
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/manifest.h"
 #include "tests/data/temp_folder.h"

@@ -68,7 +68,7 @@ TEST_F(ManifestTest, WhatWasDescribedMustBeThereAndTensorsMustBeDescribed) {
   write_raw(path_ + "/model/weights", "weights");
   for (const char* name : {"more.safetensors", "model/model.safetensors.index.json"}) {
     write_raw(path_ + "/" + name, "");
-    EXPECT_TRUE(has(refusal(), std::string(name) + ": nobody of this job has written it"));
+    EXPECT_TRUE(has(refusal(), std::string(name) + ": no rank of this job wrote it"));
     EXPECT_TRUE(has(verify_message(), "not listed in manifest.json")) << name;
     fs::remove(path_ + "/" + name);
   }

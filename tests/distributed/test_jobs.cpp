@@ -152,7 +152,7 @@ TEST_F(Jobs, GoOnWithOneFourTwoAndOneProcessesAfterKills) {
   }
   const Result last = job(1, "broken", kSteps);
   ASSERT_EQ(last.status, 0) << last.err;
-  EXPECT_NE(last.out.find("going on after step"), std::string::npos) << last.out;
+  EXPECT_NE(last.out.find("resuming after step"), std::string::npos) << last.out;
   expect_same_result("straight", "broken", kSteps);
 }
 
@@ -270,7 +270,7 @@ TEST_F(Jobs, BadInputIsOneLineWhateverTheNumberOfProcesses) {
     EXPECT_NE(errors[0].find(reason), std::string::npos) << errors[0];
     EXPECT_FALSE(exists(path("refused")));
   };
-  refuse(3, {}, "distributed.shards = 8 parts, which 3 processes cannot share");
+  refuse(3, {}, "distributed.shards = 8 slices, which 3 processes cannot share");
   refuse(5, {"deterministic=false", "train.micro_batch=4"}, "too few for 5 processes");
   refuse(2, {"data.train=[" + path("missing.bin") + "]"}, "missing.bin");
   refuse(2, {"optimizer.lr=fast"}, "optimizer.lr");

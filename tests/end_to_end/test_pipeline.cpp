@@ -127,7 +127,7 @@ TEST_F(Pipeline, FromTextToAblationsOfATrainedAndAWrappedModel) {
     EXPECT_EQ(training.wait().status, 128 + SIGKILL);
   }
   run("depthroute-train", train_arguments(attnres, "cumulative"), result);
-  EXPECT_NE(result.out.find("going on after step"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("resuming after step"), std::string::npos) << result.out;
   run("depthroute-train", train_arguments(plain, "additive"), result);
 
   const nlohmann::json training = last_line_with(attnres + "/metrics.jsonl", "loss");

@@ -10,8 +10,8 @@
 
 #include "configs/base/random.h"
 #include "data/token_stream.h"
-#include "eval/measure/work_plan.h"
 #include "eval/input.h"
+#include "eval/measure/work_plan.h"
 #include "tests/kernels/host_tensor.h"
 #include "tests/paths.h"
 #include "train/model/qwen3.h"

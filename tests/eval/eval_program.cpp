@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "tests/paths.h"
 

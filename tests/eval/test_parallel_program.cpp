@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "configs/base/error.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "eval/results/part.h"
 #include "tests/distributed/launch.h"

@@ -138,8 +138,9 @@ TEST_F(EvalProgram, H5pyReadsEveryVariableAndEveryAxisHasAScale) {
     GTEST_SKIP() << "python3 has no h5py: the file is not read by another program";
   const Ran ran = run(config_text("reset", std::string(kGrid) + "routing: {weights: all}\n"));
   ASSERT_EQ(ran.status, 0) << ran.err;
-  const std::string command = "/usr/bin/python3 " + test_paths::source() + "/tests/eval/results/check_results.py " +
-                              results() + " >" + folder_.path("out") + " 2>&1";
+  const std::string command = "/usr/bin/python3 " + test_paths::source() +
+                              "/tests/eval/results/check_results.py " + results() + " >" +
+                              folder_.path("out") + " 2>&1";
   EXPECT_EQ(std::system(command.c_str()), 0) << read_file(folder_.path("out"));
 }
 

@@ -11,6 +11,7 @@
 #include <functional>
 #include <limits>
 
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/model_folder.h"
 #include "eval/results/part.h"

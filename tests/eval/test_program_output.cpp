@@ -13,6 +13,7 @@
 #include <fstream>
 
 #include "configs/base/error.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "eval/results/output_lock.h"
 #include "tests/eval/eval_program.h"

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "configs/base/error.h"
-#include "data/files.h"
+#include "data/atomic_path.h"
 #include "eval/results/hdf5.h"
 #include "tests/data/temp_folder.h"
 #include "tests/gpu/compare.h"

@@ -56,7 +56,7 @@ def check_all(runs, scripts):
     runs.expect_status("stopped", script, 3)
     script = started("stopped")
     runs.expect_status("stopped", script, 0)
-    assert "going on after step" in runs.log("stopped.out"), runs.log("stopped.out")
+    assert "resuming after step" in runs.log("stopped.out"), runs.log("stopped.out")
     runs.expect_same_run("undisturbed", "stopped")
 
     # One rank is signalled: all stop, and --restart resumes.
@@ -66,7 +66,7 @@ def check_all(runs, scripts):
     runs.expect_status("restarted", script, 0)
     log = runs.log("restarted.out")
     stopped = re.search(r"interrupted at step (\d+), starting again", log)
-    assert stopped and int(stopped[1]) < STEPS and f"going on after step {stopped[1]} " in log, log
+    assert stopped and int(stopped[1]) < STEPS and f"resuming after step {stopped[1]} " in log, log
     runs.expect_same_run("undisturbed", "restarted")
 
     for words in ([], ["2"], ["two", "c.yaml"], ["2", "--set"]):

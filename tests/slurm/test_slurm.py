@@ -63,7 +63,7 @@ class Checks(support.Runs):
         stopped = re.search(r"stopped by SIGUSR1 after step (\d+)", log)
         assert stopped and int(stopped[1]) < STEPS, log
         assert f"interrupted at step {stopped[1]}, back into the queue" in log, log
-        assert f"going on after step {stopped[1]} " in log, log
+        assert f"resuming after step {stopped[1]} " in log, log
         end = self.end_of(self.undisturbed)
         log = self.log(f"depthroute-train-{self.undisturbed}.out")
         assert end["JobState"] == "COMPLETED" and end["Restarts"] == "0", f"{end['JobState']}, {end['Restarts']} restarts: {log}"
@@ -83,7 +83,7 @@ class Checks(support.Runs):
         job = self.submit_training("cancelled", "--ntasks=1")
         end = self.end_of(job)
         log = self.log(f"depthroute-train-{job}.out")
-        assert end["JobState"] == "COMPLETED" and f"going on after step {stopped[1]} " in log, log
+        assert end["JobState"] == "COMPLETED" and f"resuming after step {stopped[1]} " in log, log
         self.end_of(self.undisturbed)
         self.expect_same_run("undisturbed", "cancelled")
         return f"stopped after step {stopped[1]}, not queued again; one task went on to the same bits"
@@ -102,7 +102,7 @@ class Checks(support.Runs):
         assert end["JobState"] == "COMPLETED" and (end["Restarts"] == "1" or end["Restarts"] == "2" and "nothing to do" in after), \
             f"{end['JobState']}, {end['Restarts']} restarts: {log}"
         stopped = re.search(r"stopped by SIG\w+ after step (\d+)", log)
-        assert stopped and f"going on after step {stopped[1]} " in log, log
+        assert stopped and f"resuming after step {stopped[1]} " in log, log
         self.end_of(self.undisturbed)
         self.expect_same_run("undisturbed", "preempted")
         return f"stopped after step {stopped[1]}, came back, the same bits"

@@ -167,7 +167,7 @@ TEST_F(PublishTest, WhatWouldMixOrLoseFilesIsRefusedBeforeAnythingIsRead) {
        edit([](auto& root) { root["files"][0]["path"] = "notes.txt"; })},
       {absent + " --overwrite", "lists \"../x.bin\"",
        edit([](auto& root) { root["files"][0]["path"] = "../x.bin"; })},
-      {absent + " --overwrite", "is needed as the lock", [&] { write_raw(out_ + ".lock", "mine"); }},
+      {absent + " --overwrite", "is no lock", [&] { write_raw(out_ + ".lock", "mine"); }},
       {absent + " --overwrite", "holds the current folder", [] {}, "cd " + out_ + ";"},
       {new_text_ + " --overwrite --output ../..", "holds the current folder", [] {}, "cd " + out_ + ";"},
       {new_text_ + " --output /", "holds the current folder"},

@@ -10,9 +10,10 @@ namespace {
 using testing_support::is_one_line;
 using testing_support::Result;
 
-class Scale : public testing_support::TinyRun {
+class CommunicationEstimateTest : public testing_support::TinyRun {
  protected:
-  Scale() : config_(testing_support::tiny_config()), layout_(config_.model, make_depth_plan(config_.model)) {
+  CommunicationEstimateTest()
+      : config_(testing_support::tiny_config()), layout_(config_.model, make_depth_plan(config_.model)) {
     config_.train.global_batch = 64;
   }
   CommunicationEstimate estimate(int processes, double matrix_bytes, double bandwidth, double rate) const {
@@ -26,7 +27,7 @@ class Scale : public testing_support::TinyRun {
   mutable double padded_ = 0;
 };
 
-TEST_F(Scale, BytesAndTimesFollowTheFormula) {
+TEST_F(CommunicationEstimateTest, BytesAndTimesFollowTheFormula) {
   const CommunicationEstimate alone = estimate(1, 4, 1e9, 1e9);
   EXPECT_EQ(alone.scatter_bytes, 0);
   EXPECT_EQ(alone.exposed_seconds, 0);
@@ -50,7 +51,7 @@ TEST_F(Scale, BytesAndTimesFollowTheFormula) {
   }
 }
 
-TEST_F(Scale, TheDryRunSaysIt) {
+TEST_F(CommunicationEstimateTest, TheDryRunSaysIt) {
   const std::string config = write_config("run", 10);
   Result result = train(config, {"--dry-run", "--processes", "2", "--bandwidth", "25", "--rate", "300"});
   ASSERT_EQ(result.status, 0) << result.err;
@@ -68,7 +69,7 @@ TEST_F(Scale, TheDryRunSaysIt) {
   refuse({"--dry-run", "--processes", "3"}, "too few for 3 processes");
   refuse({"--dry-run", "--processes", "none"}, "--processes: 'none'");
   refuse({"--dry-run", "--processes", "0"}, "--processes: '0'");
-  refuse({"--processes", "2"}, "only together with --dry-run");
+  refuse({"--processes", "2"}, "only with --dry-run");
 }
 
 }  // namespace

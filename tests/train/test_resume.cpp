@@ -69,7 +69,7 @@ TEST_F(Resume, SignalsStopWithACheckpointAndStatusThree) {
     const std::string output = "signal_" + std::to_string(signal), config = write_config(output, kSteps);
     const Result stopped = interrupted(config, output, signal, 10);
     ASSERT_EQ(stopped.status, kExitInterrupted) << stopped.err;
-    EXPECT_NE(stopped.out.find("start the same command to go on"), std::string::npos) << stopped.out;
+    EXPECT_NE(stopped.out.find("run the same command again to resume"), std::string::npos) << stopped.out;
     const std::vector<CheckpointFolder> checkpoints = list_checkpoints(path(output));
     ASSERT_FALSE(checkpoints.empty());
     EXPECT_EQ(verify_manifest(checkpoints.back().path).step, metrics(output).back()["step"].get<int64_t>())
@@ -90,12 +90,12 @@ TEST_F(Resume, ADamagedNewestCheckpointFallsBackWithAWarning) {
     ASSERT_EQ(result.status, 0) << result.err;
     EXPECT_TRUE(is_one_line(result.err));
     EXPECT_NE(result.err.find("step_00000021"), std::string::npos) << result.err;
-    EXPECT_NE(result.out.find("going on after step 14"), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("resuming after step 14"), std::string::npos) << result.out;
     EXPECT_TRUE(read_file(weights) == before) << file;
     EXPECT_EQ(metrics("run").size(), 22U) << "21 steps and the last validation";
   }
   fs::remove(checkpoint("run", 21) + "/manifest.json");
-  EXPECT_NE(train(config).out.find("going on after step 14"), std::string::npos);
+  EXPECT_NE(train(config).out.find("resuming after step 14"), std::string::npos);
   for (const CheckpointFolder& folder : list_checkpoints(path("run")))
     flip_byte(folder.path + "/state.json", 8);
   const Result none = train(config);

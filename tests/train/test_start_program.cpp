@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "configs/base/error.h"
+#include "data/atomic_path.h"
 #include "data/checkpoint_folder.h"
 #include "data/files.h"
 #include "data/token_stream.h"
@@ -58,7 +59,7 @@ TEST_F(StartProgram, CheckpointsThatCannotBeListedAreNotTakenForNone) {
   expect_refused(config, "is not a folder");
   fs::remove(checkpoints);
   fs::rename(path("aside"), checkpoints);
-  EXPECT_NE(train(config).out.find("going on after step 14"), std::string::npos);
+  EXPECT_NE(train(config).out.find("resuming after step 14"), std::string::npos);
 }
 
 TEST_F(StartProgram, ACheckpointThatCannotBeReadStopsTheRunInsteadOfBeingTrainedOver) {
@@ -109,7 +110,7 @@ TEST_F(StartProgram, AFolderNamedAfterAnotherStepIsPassedOver) {
   const Result result = train(config);
   EXPECT_EQ(result.status, 0) << result.err;
   EXPECT_NE(result.err.find("named after step 99, but it holds step 7"), std::string::npos) << result.err;
-  EXPECT_NE(result.out.find("going on after step 14"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("resuming after step 14"), std::string::npos) << result.out;
 }
 
 TEST_F(StartProgram, TokensChangedAnywhereAreNoticed) {

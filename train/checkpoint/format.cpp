@@ -1,6 +1,7 @@
 #include "train/checkpoint/format.h"
 
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <vector>
 
 #include "configs/base/error.h"
@@ -20,53 +21,68 @@ using json = nlohmann::ordered_json;
 
 namespace {
 
-RunState read_state(const std::string& path) {
-  RunState state;
-  try {
-    const nlohmann::json object = parse_json_object(read_file(path), path);
-    state.step = object.at("step").get<int64_t>();
-    state.tokens = object.at("tokens").get<int64_t>();
-    state.position = object.at("sampler").at("position").get<int64_t>();
-    state.skipped_steps = object.at("skipped_steps").get<int64_t>();
-    state.bad_in_a_row = object.at("bad_in_a_row").get<int64_t>();
-    state.data_fingerprint = object.at("data_fingerprint").get<std::string>();
-    state.val_fingerprint = object.at("val_fingerprint").get<std::string>();
-  } catch (const nlohmann::json::exception& error) {
-    throw DataError("{}: not the state of a run: {}: take another checkpoint", path, error.what());
-  }
-  if (state.step < 1 || state.tokens < 0 || state.position < 0)
-    throw DataError("{}: step, tokens or sampler position is out of range: take another checkpoint", path);
-  return state;
+/// Where state.json has the sampler's position; who wrote the file follows behind it.
+constexpr std::string_view kPosition = "/sampler/position";
+
+/// Calls visit(JSON pointer, field) for every field of a RunState, in the order of state.json.
+template <typename State, typename Visit>
+void for_each_field(State& state, Visit visit) {
+  visit("/step", state.step);
+  visit("/tokens", state.tokens);
+  visit(kPosition, state.position);
+  visit("/skipped_steps", state.skipped_steps);
+  visit("/bad_in_a_row", state.bad_in_a_row);
+  visit("/data_fingerprint", state.data_fingerprint);
+  visit("/val_fingerprint", state.val_fingerprint);
 }
 
 }  // namespace
 
-std::string state_to_json(const TrainConfig& config, const RunState& state, int processes) {
-  const json object = {
-      {"step", state.step},
-      {"tokens", state.tokens},
-      {"sampler",
-       {{"position", state.position},
-        {"order", to_string(config.data.order)},
-        {"seq_len", config.data.seq_len}}},
-      // Fresh weights and sample order are functions of the seed and a counter; nothing else is random.
-      {"rng", {{"kind", "counter"}, {"seed", config.seed}}},
-      {"processes", processes},
-      {"skipped_steps", state.skipped_steps},
-      {"bad_in_a_row", state.bad_in_a_row},
-      {"data_fingerprint", state.data_fingerprint},
-      {"val_fingerprint", state.val_fingerprint},
-      {"program", {{"version", program_version()}, {"commit", program_commit()}}},
-  };
+std::string state_to_json(const RunState& state) {
+  json object;
+  for_each_field(state, [&](std::string_view pointer, const auto& value) {
+    object[json::json_pointer(std::string(pointer))] = value;
+  });
+  return object.dump();
+}
+
+std::string state_to_json(const RunState& state, const TrainConfig& config, int ranks) {
+  json object;
+  for_each_field(state, [&](std::string_view pointer, const auto& value) {
+    object[json::json_pointer(std::string(pointer))] = value;
+    if (pointer != kPosition) return;
+    object["sampler"]["order"] = to_string(config.data.order);
+    object["sampler"]["seq_len"] = config.data.seq_len;
+    // Fresh weights and sample order are functions of the seed and a counter; nothing else is random.
+    object["rng"] = {{"kind", "counter"}, {"seed", config.seed}};
+    object["processes"] = ranks;
+  });
+  object["program"] = {{"version", program_version()}, {"commit", program_commit()}};
   return object.dump(2) + "\n";
+}
+
+RunState state_from_json(const std::string& text, const std::string& where) {
+  RunState state;
+  try {
+    const nlohmann::json object = parse_json_object(text, where);
+    for_each_field(state, [&](std::string_view pointer, auto& value) {
+      object.at(nlohmann::json::json_pointer(std::string(pointer))).get_to(value);
+    });
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError("{}: not the state of a run: {}: take another checkpoint", where, error.what());
+  }
+  return state;
 }
 
 RunState verify_checkpoint(const std::string& folder) {
   const Manifest manifest = verify_checkpoint_folder(folder);
-  RunState state = read_state(folder + "/state.json");
+  const std::string path = folder + "/" + kStateName;
+  const RunState state = state_from_json(read_file(path), path);
+  if (state.step < 1 || state.tokens < 0 || state.position < 0)
+    throw DataError("{}: step, tokens or sampler position is out of range: take another checkpoint", path);
   if (state.step != manifest.step)
-    throw DataError("{}: manifest.json says step {}, state.json step {}: take another checkpoint", folder,
-                    manifest.step, state.step);
+    throw DataError("{}: {} says step {}, {} step {}: take another checkpoint", folder, kManifestName,
+                    manifest.step, kStateName, state.step);
   return state;
 }
 
@@ -100,7 +116,7 @@ void refuse_changes(const std::string& folder, const TrainConfig& now, const Run
                                    "train.cuda_graph",
                                    "distributed.backend",
                                    "distributed.timeout"};
-  // How sums are cut decides bits, which only deterministic runs promise; so does the number of processes.
+  // How sums are cut decides bits, which only deterministic runs promise. So does the number of ranks.
   if (!now.deterministic) free.insert(free.end(), {"distributed.bucket_mib", "distributed.shards"});
   const auto is_free = [&](const std::string& key) {
     for (const std::string& prefix : free)
@@ -111,7 +127,7 @@ void refuse_changes(const std::string& folder, const TrainConfig& now, const Run
   // A checkpoint cannot become another model, so model.* is refused even under accept_changes.
   const bool accepting = now.checkpoint.accept_changes;
   std::string changes;
-  const auto before = flatten(read_train_config(folder + "/config.yaml"));
+  const auto before = flatten(read_train_config(folder + "/" + kConfigName));
   const auto after = flatten(now);
   DR_CHECK(before.size() == after.size());
   for (size_t i = 0; i < after.size(); ++i)
@@ -132,7 +148,7 @@ void refuse_changes(const std::string& folder, const TrainConfig& now, const Run
     compare("data.val", stored.val_fingerprint, val_fingerprint);
   if (changes.empty()) return;
   throw ConfigError("{}: made by another run: {}: restore this, or set another output{}", folder, changes,
-                    accepting ? "" : ", or set checkpoint.accept_changes: true to go on regardless");
+                    accepting ? "" : ", or set checkpoint.accept_changes: true to resume regardless");
 }
 
 }  // namespace depthroute

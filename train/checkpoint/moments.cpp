@@ -1,5 +1,5 @@
-// Reading moments, whoever wrote them. First all files' headers: what they hold must be all of every
-// parameter, once. Then of their contents what this process owns.
+// Reads moments, however many ranks wrote them. First the headers of all files: together they must hold every
+// element of every parameter once. Then the contents that this rank owns.
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "configs/base/error.h"
+#include "data/run_layout.h"
 #include "data/safetensors.h"
 #include "kernels/ops/ops.h"
 #include "train/checkpoint/tensors.h"
@@ -32,9 +33,7 @@ std::vector<SafetensorsFile> open_moments(const std::string& folder) {
   std::vector<std::string> paths;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("optimizer") && name.ends_with(".safetensors"))
-      paths.push_back(entry.path().string());
+    if (is_moments_name(entry.path().filename().string())) paths.push_back(entry.path().string());
   }
   if (error) throw DataError("{}: cannot be listed: {}", folder, error.message());
   if (paths.empty()) throw DataError("{}: no optimizer*.safetensors in it: take another checkpoint", folder);

@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <string_view>
 #include <system_error>
 
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 
 namespace depthroute {
@@ -16,26 +16,8 @@ namespace depthroute {
 namespace fs = std::filesystem;
 
 namespace {
-constexpr const char* kContents = "data_checksums.json";
-}
 
-std::string metrics_path(const std::string& output) { return output + "/metrics.jsonl"; }
-std::string checkpoints_path(const std::string& output) { return output + "/checkpoints"; }
-std::string latest_path(const std::string& output) { return checkpoints_path(output) + "/latest"; }
-std::string contents_path(const std::string& output) { return output + "/" + kContents; }
-
-namespace {
-
-/// data/files.h puts ".tmp-" and the process behind the name of whatever is unfinished, half-deleted folders
-/// included. All processes of a job write into the folder the first one has made.
-bool is_leftover(std::string_view name) {
-  const size_t mark = name.find(".tmp-");
-  if (mark == std::string_view::npos || name.find_first_of("0123456789", mark) != mark + 5) return false;
-  const std::string_view of = name.substr(0, mark);
-  return of == "latest" || of == "metrics.jsonl" || of == kContents || step_of_checkpoint(of);
-}
-
-/// Of the entry itself, not of what a link names.
+/// The type of the entry itself, not of what a link points to.
 fs::file_type type_at(const std::string& path) {
   std::error_code error;
   const fs::file_type type = fs::symlink_status(path, error).type();
@@ -85,9 +67,10 @@ void restore_latest_folder(const std::string& output) {
   if (list_folder(latest).empty()) return remove_folder(latest);
   if (!has_manifest(latest)) throw refusal("and no checkpoint");
   const Manifest manifest = verify_checkpoint_folder(latest);
-  const std::string checkpoint = checkpoints_path(output) + "/" + checkpoint_name(manifest.step);
+  const std::string checkpoint = checkpoint_path(output, manifest.step);
   if (!exists(checkpoint)) return rename_in_place(latest, checkpoint);
-  if (read_file(checkpoint + "/manifest.json") != read_file(latest + "/manifest.json"))
+  const auto manifest_in = [](const std::string& folder) { return read_file(folder + "/" + kManifestName); };
+  if (manifest_in(checkpoint) != manifest_in(latest))
     throw refusal(fmt::format("and not the same as {}", checkpoint));
   remove_folder(latest);
 }
@@ -102,11 +85,11 @@ void clean_leftovers(const std::string& output) {
   std::error_code ignored;
   for (const std::string& folder : {output, checkpoints_path(output)})
     for (const std::string& name : list_folder(folder))
-      if (is_leftover(name)) fs::remove_all(folder + "/" + name, ignored);
+      if (is_run_entry(name_when_finished(name))) fs::remove_all(folder + "/" + name, ignored);
 }
 
 RunLock::RunLock(const std::string& output)
-    : lock_(made_folder(output) + "/lock",
+    : lock_(lock_path(made_folder(output)),
             "another run is writing this folder: wait for it, or set another output",
             FileLock::Afterwards::keep_file) {}
 

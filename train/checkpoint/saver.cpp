@@ -15,6 +15,7 @@
 #include "configs/base/error.h"
 #include "configs/read.h"
 #include "configs/standard_streams.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/manifest.h"
 #include "kernels/ops/ops.h"
@@ -146,10 +147,10 @@ struct CheckpointSaver::Impl {
     if (!world.is_rank_0()) return;
     const std::string checkpoints = checkpoints_path(config.output);
     std::error_code error;
-    fs::create_directory(checkpoints,
-                         error);  // somebody may have deleted it; but not `output`, which is locked
+    // Somebody may have deleted it; but not `output`, which is locked.
+    fs::create_directory(checkpoints, error);
     if (error) throw SystemError("{}: the folder cannot be made: {}", checkpoints, error.message());
-    made.emplace(checkpoints + "/" + checkpoint_name(state.step));
+    made.emplace(checkpoint_path(config.output, state.step));
     const std::string model = checkpoint_model_path(made->path());
     if (!fs::create_directory(model, error) && error)
       throw SystemError("{}: the folder cannot be made: {}", model, error.message());
@@ -158,8 +159,7 @@ struct CheckpointSaver::Impl {
   void prepare_copy() {
     if (!fs::is_directory(checkpoint_model_path(folder)))
       throw SystemError(
-          "{}: rank 0 has made this folder, but it is not here: all machines must see the same "
-          "output folder",
+          "{}: rank 0 made this folder, but it does not exist here: all machines must see the same output folder",
           checkpoint_model_path(folder));
     const int64_t shard = tensors.partition.shard_size();
     snapshot.parameters = memory.part(0, run.size());
@@ -189,13 +189,13 @@ struct CheckpointSaver::Impl {
     };
     copy.help(stop);
     give_up_if_asked();
-    copy.wait();  // training may stand waiting for this
+    copy.wait();  // training may be waiting for this
     let_training_go_first();
     files = write_checkpoint_tensors(folder, tensors, snapshot, give_up_if_asked);
     if (world.is_rank_0()) {
       for (ManifestFile& file : write_model_description(folder, tensors)) files.push_back(std::move(file));
       for (const auto& [name, text] :
-           {std::pair{"state.json", &state_json}, std::pair{"config.yaml", &config_yaml}}) {
+           {std::pair{kStateName, &state_json}, std::pair{kConfigName, &config_yaml}}) {
         write_file_atomically(folder + "/" + name, *text);
         files.push_back(
             {name, static_cast<int64_t>(text->size()), hash_bytes(std::as_bytes(std::span(*text)))});
@@ -207,7 +207,7 @@ struct CheckpointSaver::Impl {
     done = true;
   }
 
-  /// First process: from parts to a checkpoint.
+  /// Turns the files of all ranks into a checkpoint. On rank 0.
   void publish(const std::vector<std::string>& lists) {
     std::vector<ManifestFile> all;
     for (const std::string& list : lists)
@@ -220,7 +220,7 @@ struct CheckpointSaver::Impl {
   World& world;
   const TrainConfig& config;
   const CheckpointTensors tensors;
-  Range run;  // of the block: what this process's model file holds
+  Range run;  // of the block: what this rank's model file holds
   HostMemory memory;
   CheckpointSnapshot snapshot;
   SharedCopy copy;
@@ -257,7 +257,7 @@ void CheckpointSaver::start(const RunState& state) {
     throw;
   }
   my.writer =
-      std::thread(&Impl::write, &my, state_to_json(my.config, state, my.world.size()), to_yaml(my.config));
+      std::thread(&Impl::write, &my, state_to_json(state, my.config, my.world.size()), to_yaml(my.config));
 }
 
 int64_t CheckpointSaver::snapshot_bytes(const ParameterLayout& layout, const Partition& partition) {
@@ -303,7 +303,7 @@ std::string CheckpointSaver::commit(Earlier earlier) {
     Impl::join(my.pruner);
     my.pruner = std::thread(prune, my.config.output, my.state.step, my.config.checkpoint.keep);
   }
-  return checkpoints_path(my.config.output) + "/" + checkpoint_name(my.state.step);
+  return checkpoint_path(my.config.output, my.state.step);
 }
 
 }  // namespace depthroute

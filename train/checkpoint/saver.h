@@ -1,10 +1,10 @@
-// Saving checkpoints beside training. Each process copies what it owns and writes it from a thread of its
-// own; the parts become one checkpoint when all of them are on the disk:
+// Saves checkpoints while training continues. Each rank copies what it owns and writes it from a thread of
+// its own; the files become one checkpoint when all of them are on disk:
 //   start()    collective: the folder is made beside its final place, copying begins
 //   wait_until_copied()  before anything changes parameters or moments
-//   written()  this process's part is on the disk, or could not be written
-//   commit()   collective, when all processes have written: manifest, rename, `latest`; old ones are deleted
-//              beside what follows
+//   written()  this rank's files are on disk, or could not be written
+//   commit()   collective, when all ranks have written: manifest, rename, `latest`; old checkpoints are
+//              deleted while training continues
 // Whatever happens before the rename leaves the earlier checkpoints as they were.
 #pragma once
 
@@ -32,24 +32,23 @@ class CheckpointSaver {
   CheckpointSaver(const CheckpointSaver&) = delete;
   CheckpointSaver& operator=(const CheckpointSaver&) = delete;
 
-  /// Collective; not while active(). The parameters must be current in full on every process
-  /// (TrainingStep::gather_parameters()). Throws (everywhere) if the folder cannot be made, is not seen by
-  /// all processes, or memory is short.
+  /// Starts copying and writing. Collective; not while active(). All parameters must be current on every rank
+  /// (TrainingStep::gather_parameters()). Throws (on all ranks) if the folder cannot be made, is not visible
+  /// to all ranks, or memory is short.
   void start(const RunState& state);
   /// Between start() and commit().
   bool active() const;
   /// Returns when the copy is complete; helps with it. At once when not active().
   void wait_until_copied();
-  /// Whether this process's part is done, one way or the other. Does not wait.
+  /// Whether this rank's writer is done, one way or the other. Does not wait.
   bool written() const;
   /// What becomes of the checkpoints before: the oldest beyond checkpoint.keep are deleted, or none.
   enum class Earlier { prune, keep_all };
-  /// Collective, while active(): waits for all parts, makes them a checkpoint and returns its path, the same
-  /// everywhere. SystemError (by World::together) if a part could not be written: nothing remains of it.
+  /// Waits for all writers, makes their files a checkpoint and returns its path. Collective, while active().
+  /// SystemError (by World::together) if a rank could not write: nothing remains of the checkpoint.
   std::string commit(Earlier earlier = Earlier::prune);
 
-  /// Host memory of the copy on the process that needs most: 12 bytes a parameter in all, divided among
-  /// processes.
+  /// Host memory of the copy on the rank that needs most: 12 bytes a parameter in all, divided among ranks.
   static int64_t snapshot_bytes(const ParameterLayout& layout, const Partition& partition);
 
  private:

@@ -4,18 +4,15 @@
 #include <map>
 
 #include "configs/base/error.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/model_folder.h"
+#include "data/run_layout.h"
 #include "data/safetensors.h"
 
 namespace depthroute {
 
 namespace {
-
-std::string moments_name(int rank, int processes) {
-  if (processes == 1) return "optimizer.safetensors";
-  return fmt::format("optimizer-{:05}-of-{:05}.safetensors", rank + 1, processes);
-}
 
 std::string tensor_name(const char* prefix, const OwnedPart& part) {
   std::string name = prefix + part.parameter->name;
@@ -96,7 +93,8 @@ std::vector<ManifestFile> write_checkpoint_tensors(const std::string& folder, co
                          {snapshot.parameters.data<float>() + (parameter.offset - run.elements.begin),
                           static_cast<size_t>(parameter.numel())}});
     }
-    write("model/" + model_part_name(rank, static_cast<int>(runs.size())), model_metadata());
+    write(fmt::format("{}/{}", kModelName, model_part_name(rank, static_cast<int>(runs.size()))),
+          model_metadata());
   }
 
   const std::vector<OwnedPart> parts = owned_parts(from.layout, from.partition);
@@ -111,7 +109,8 @@ std::vector<ManifestFile> write_checkpoint_tensors(const std::string& folder, co
 
 std::vector<ManifestFile> write_model_description(const std::string& folder, const CheckpointTensors& from) {
   std::vector<ManifestFile> files;
-  files.push_back(write_text(folder, "model/config.json", model_config_to_json(from.config)));
+  files.push_back(
+      write_text(folder, fmt::format("{}/config.json", kModelName), model_config_to_json(from.config)));
   const std::vector<ParameterRun> runs = parameter_runs(from.layout, from.partition.options().size);
   const int parts = static_cast<int>(runs.size());
   if (parts == 1) return files;
@@ -120,8 +119,8 @@ std::vector<ManifestFile> write_model_description(const std::string& folder, con
     for (size_t i = runs[part].first; i < runs[part].last; ++i)
       file_by_tensor[from.layout.all()[i].name] = model_part_name(part, parts);
   const int64_t bytes = from.layout.num_parameters() * static_cast<int64_t>(sizeof(float));
-  files.push_back(
-      write_text(folder, fmt::format("model/{}", kModelIndexName), model_index_json(file_by_tensor, bytes)));
+  files.push_back(write_text(folder, fmt::format("{}/{}", kModelName, kModelIndexName),
+                             model_index_json(file_by_tensor, bytes)));
   return files;
 }
 

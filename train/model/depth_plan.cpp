@@ -11,7 +11,7 @@ namespace depthroute {
 
 namespace {
 
-/// SPEC §1's table: which states site `s` of a variant reads. Finished blocks are the states S_{kS}.
+/// Which states site `s` of a variant reads (train/model/SPEC.md §1). Finished blocks are the states S_{kS}.
 std::vector<int> sources_of(Variant variant, int s, int block) {
   if (variant == Variant::additive || (variant == Variant::kimi && s == 0)) return {s};
   std::vector<int> sources = {0};
@@ -125,7 +125,7 @@ DepthPlan make_depth_plan(const ModelConfig& config) {
 
 ScheduleWeights schedule_weights(int num_sources, double bias) {
   if (num_sources == 1) return {1.0, 0.0};
-  // e^b / (e^b + n - 1) and 1 / (e^b + n - 1), written so that an infinite e^b or e^-b still gives the limit.
+  // e^b / (e^b + n - 1) and 1 / (e^b + n - 1), written so that an infinite e^b or e^-b gives the limit, too.
   const double others = static_cast<double>(num_sources - 1);
   return {1.0 / (1.0 + others * std::exp(-bias)), 1.0 / (others + std::exp(bias))};
 }

@@ -1,6 +1,6 @@
-// The depth plan (SPEC §1): for every sublayer, which states its site reads and whether the state restarts
-// there. Computed once from the configuration; forward, backward, memory planning, traces, source families,
-// ablations and the wrapper read this table, and nothing else knows the variants apart.
+// The depth plan (train/model/SPEC.md §1): for every sublayer, which states its site reads and whether the
+// state restarts there. Computed once from the configuration. Forward, backward, memory planning, traces,
+// source families, ablations and the wrapper read this table; nothing else distinguishes the variants.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ struct Site {
   bool restart = false;  // the sublayer's output starts a new state instead of being added (never: final)
 
   int num_sources() const { return static_cast<int>(sources.size()); }
-  /// SPEC §1, by position, first rule that fits: last current, first embedding, last but one recent, rest
-  /// older.
+  /// The family of a source, by position (eval/SPEC.md §1). The first rule that fits: last current, first
+  /// embedding, last but one recent, all others older.
   Family family(int source) const;
 };
 
@@ -31,11 +31,11 @@ struct DepthPlan {
   int num_layers = 0;
   int sublayers_per_block = 0;
   std::vector<Site> sites;  // 2L sublayers in order, then the final site if there is one
-  /// Per state 0 ... 2L: read by a site other than as its current state, so its gradient gathers
-  /// contributions.
+  /// Per state 0 ... 2L: whether a site reads it other than as its current state, so that its gradient has
+  /// several contributions.
   std::vector<bool> kept;
   /// Per state: which gradient buffer it uses in the backward pass. S_s shares the slot of S_{s+1} = S_s +
-  /// f_s when nothing else reads S_s.
+  /// f_s if nothing else reads S_s.
   std::vector<int> gradient_slot;
   int num_gradient_slots = 0;
 
@@ -47,23 +47,24 @@ struct DepthPlan {
   std::string site_name(int site) const;
 };
 
-/// Sites that follow one another and share all their sources but the last: what the backward pass has to do
-/// for the shared ones is done once for all of them (ops::routing_backward_shared).
+/// Consecutive sites that share all their sources but the last: the backward pass handles the shared ones
+/// once for the whole group (ops::routing_backward_shared).
 struct SiteGroup {
   int first = 0, count = 1;
   int end() const { return first + count; }
 };
-/// More sites would need more memory for what each keeps until the group is done, and save little traffic.
+/// Larger groups would need more memory for what each site keeps until the group is done, and save little
+/// traffic.
 inline constexpr int kMaxGroupSites = 8;
-/// All sites in order, in the fewest groups of at most kMaxGroupSites, long runs cut evenly. A site with one
-/// source shares nothing and is its own group.
+/// Divides all sites, in order, into the fewest groups of at most kMaxGroupSites, cutting long ones evenly. A
+/// site with one source shares nothing and is its own group.
 std::vector<SiteGroup> group_sites(std::span<const Site> sites);
 
 /// The configuration must have passed ModelConfig::problem().
 DepthPlan make_depth_plan(const ModelConfig& config);
 
-/// Weight of the current source, and of each of the other n-1, under a recency schedule with bias b (SPEC
-/// §1).
+/// Weight of the current source, and of each of the other n-1, under a recency schedule with bias b
+/// (train/model/SPEC.md §1).
 struct ScheduleWeights {
   double current, other;
 };

@@ -12,7 +12,7 @@ namespace depthroute {
 namespace {
 
 constexpr int64_t kGroupAlignment = 64;  // elements: 256 bytes of float32
-constexpr double kInitStd = 0.02;        // SPEC §2
+constexpr double kInitStd = 0.02;        // train/model/SPEC.md §2
 
 struct Builder {
   std::vector<Parameter>& parameters;
@@ -41,7 +41,7 @@ ParameterLayout::ParameterLayout(const ModelConfig& config, const DepthPlan& pla
   Builder build{parameters_, block_size_};
   const int64_t d = config.hidden_size, f = config.intermediate_size;
   const int64_t q_rows = config.num_heads * config.head_dim, kv_rows = config.num_kv_heads * config.head_dim;
-  // What weight decay applies to first, then the rest: the optimiser sees two ranges.
+  // Parameters with weight decay first, then the others: the optimizer sees two ranges.
   build.matrix("model.embed_tokens.weight", config.vocab_size, d);
   if (!config.tie_embeddings) build.matrix("lm_head.weight", config.vocab_size, d);
   for (int64_t i = 0; i < config.num_layers; ++i) {

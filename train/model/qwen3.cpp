@@ -1,4 +1,4 @@
-// What a Qwen3 is, and what others read from it. Its memory is in qwen3_memory.cpp, the computation in
+// Construction and accessors of a Qwen3. Its memory is in qwen3_memory.cpp, the computation in
 // qwen3_forward.cpp and qwen3_backward.cpp.
 #include "train/model/qwen3.h"
 
@@ -6,7 +6,8 @@
 
 namespace depthroute {
 
-static_assert(kMaxSources <= ops::kMaxSources, "a configuration may ask for more sources than the kernels hold");
+static_assert(kMaxSources <= ops::kMaxSources,
+              "a configuration may ask for more sources than the kernels hold");
 
 Qwen3::Qwen3(const ModelConfig& config, const Qwen3Options& options, Arena& arena)
     : config_(config), plan_(make_depth_plan(config)), layout_(config, plan_), options_(options) {
@@ -68,8 +69,8 @@ double Qwen3::recompute_flops_per_token(const ModelConfig& c, int64_t seq_len, R
   const double q_cols = static_cast<double>(c.num_heads * c.head_dim);
   const double kv_cols = static_cast<double>(c.num_kv_heads * c.head_dim);
   const double d = static_cast<double>(c.hidden_size), layers = static_cast<double>(c.num_layers);
-  // q, k, v, gate and up once more, 2 per weight, and causal attention's forward: a third of what
-  // train_flops_per_token counts for it.
+  // q, k, v, gate and up once more, 2 per weight, and the forward pass of causal attention: a third of what
+  // train_flops_per_token() counts for it.
   const double weights = d * (q_cols + 2 * kv_cols) + 2 * d * static_cast<double>(c.intermediate_size);
   return layers * (2 * weights + 2 * static_cast<double>(seq_len) * q_cols);
 }

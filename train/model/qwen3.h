@@ -22,12 +22,13 @@
 
 namespace depthroute {
 
-/// What an intervention may set at a site (SPEC §5); the default is the clean run. Same kernels either way.
+/// What an intervention may set at a site (eval/SPEC.md §2); the default is the clean run. Same kernels
+/// either way.
 struct SiteIntervention {
   std::vector<float> offset;  // [n] added to the logits, -inf drops the source; empty: 0
-  std::vector<float> scale;   // [n] factor of a_j V_j, not renormalised; empty: 1
-  bool learned_logits =
-      true;  // false: query, key norm and bias are ignored, the logits are the offsets alone
+  std::vector<float> scale;   // [n] factor of a_j V_j, not renormalized; empty: 1
+  /// false: ignores pseudo-query, key norm and recency bias; the logits are the offsets alone.
+  bool learned_logits = true;
 };
 
 /// The weights and dots a site kept in the last forward pass.
@@ -37,17 +38,20 @@ struct SiteTrace {
 };
 
 struct Qwen3Options {
-  int64_t micro_batch = 1;         // B, at most; a forward pass may use fewer sequences
-  int64_t seq_len = 1;             // T, exactly
-  bool training = false;           // keep what backward needs; otherwise layers share one set of activations
-  DType activations = DType::f32;  // f32 or, on cuda, bf16: states, activations, matrices in use ("act")
+  int64_t micro_batch = 1;  // B: the most sequences of a forward pass
+  int64_t seq_len = 1;      // T, exactly
+  bool training = false;    // keep what backward needs; otherwise layers share one set of activations
+  /// dtype of states, activations and working weights ("act"): f32 or, on cuda, bf16.
+  DType activations = DType::f32;
   Recompute recompute = Recompute::none;
-  bool deterministic = false;  // of library attention on cuda; everything else always is
-  int64_t block_size = 0;      // elements of the parameter block: layout.block_size(), or more as padding (0)
+  bool deterministic = false;  // concerns library attention on cuda; everything else always is
+  /// Elements of the parameter block, if more than layout.block_size(): padding for the optimizer's shards.
+  int64_t block_size = 0;
 };
 
-/// Told during backward() that the gradients in [begin, layout.matrices_size()) of the block have their final
-/// values for this pass: after each layer, descending. At the end with 0: the whole block has.
+/// backward() calls this after each layer, the last one first: the gradients in [begin,
+/// layout.matrices_size()) of the block have their final values for this pass. At the end it calls it with 0:
+/// the whole block has.
 using GradientsReady = std::function<void(int64_t begin)>;
 
 class Qwen3 {
@@ -63,27 +67,27 @@ class Qwen3 {
   const ParameterLayout& layout() const { return layout_; }
   const Qwen3Options& options() const { return options_; }
   Device device() const { return parameters_.device; }
-  /// [options().block_size] f32: what is loaded, saved and optimised. Call publish() after changing it,
+  /// [options().block_size] f32: what is loaded, saved and optimized. Call publish() after changing it,
   /// unless no pass has run yet.
   Tensor parameters() const { return parameters_; }
-  /// [options().block_size] bf16, of which layout().matrices_size() are in use: the matrices that products
-  /// read, or undefined where those are the f32 ones.
+  /// The matrices that products read, [options().block_size] bf16 of which layout().matrices_size() are used;
+  /// undefined if products read the f32 ones.
   Tensor compute_parameters() const { return compute_parameters_; }
   void publish(Stream stream);
   Tensor gradients() const { return gradients_; }  // same layout; training only
 
-  /// tokens [B', T] i32 on the device, B' <= micro_batch. `interventions`: empty (clean), or one per site of the
-  /// plan. `first_site` > 0 reuses the states S_0 ... S_{first_site} that earlier passes over the same tokens
-  /// left (a pass from site s changes only states after S_s): run a grid of ablations in descending order of
-  /// first touched site after one clean pass, and each starts from the clean run's own states. `first_site`
-  /// may be up to num_sublayers() (the final read alone). Interventions are for evaluation: backward()
-  /// follows clean passes only.
+  /// tokens [B', T] i32 on the device, B' <= micro_batch. `interventions`: empty (clean), or one per site of
+  /// the plan. `first_site` > 0 reuses the states S_0 ... S_{first_site} that earlier passes over the same
+  /// tokens left (a pass from site s changes only states after S_s): after one clean pass, run a grid of
+  /// ablations in descending order of their first changed site, and each starts from the clean run's own
+  /// states. `first_site` may be up to num_sublayers() (the final read alone). Interventions are for
+  /// evaluation: backward() may follow clean passes only.
   void forward(Stream stream, const Tensor& tokens, std::span<const SiteIntervention> interventions = {},
                int first_site = 0);
 
-  /// nll of the last forward pass: targets [B', T] i32 (-1: ignored). No gradients.
+  /// Computes nll() of the last forward pass: targets [B', T] i32 (-1: ignored). No gradients.
   void loss(Stream stream, const Tensor& targets);
-  /// loss() and all gradients of grad_scale * sum(nll): accumulates into gradients(). Training only.
+  /// Computes nll() and adds all gradients of grad_scale * sum(nll) to gradients(). Training only.
   void backward(Stream stream, const Tensor& targets, float grad_scale, const GradientsReady& ready = {});
 
   Tensor nll() const;           // [B'*T] f32 of the last loss() or backward()
@@ -97,8 +101,8 @@ class Qwen3 {
   static double train_flops_per_token(const ModelConfig& config, int64_t seq_len);
   /// Matrix-product FLOPs per token that a choice of recomputation adds.
   static double recompute_flops_per_token(const ModelConfig& config, int64_t seq_len, Recompute recompute);
-  /// Bytes per token this model's reads and norms move once more in the backward pass: each source read,
-  /// input and mix written, q and k read and written.
+  /// Bytes per token that recomputing reads and norms moves in the backward pass: each source read, input and
+  /// mix written, q and k read and written.
   double recompute_bytes_per_token() const;
 
  private:
@@ -110,8 +114,8 @@ class Qwen3 {
   struct ReadWeights {
     Tensor query, key_norm, recency_bias, norm;
   };
-  /// What one layer keeps for its backward pass. What it does not keep (Recompute, evaluation) is one shared
-  /// set, computed again when it is needed.
+  /// What one layer keeps for its backward pass. What it does not keep (Recompute, evaluation) is in one set
+  /// that all layers share, computed again when needed.
   struct LayerActivations {
     Tensor attn_in, mlp_in, q, k;        // outputs of norms: kept unless Recompute::norms
     Tensor qkv, attn_out, lse, gate_up;  // kept unless Recompute::layer
@@ -134,10 +138,10 @@ class Qwen3 {
   bool keeps_layers() const { return options_.training && options_.recompute != Recompute::layer; }
   LayerActivations& activations(int layer) { return activations_[layer]; }
   const SiteGroup& group(int site) const { return groups_[group_of_[site]]; }
-  /// A site's place among what its group's sites keep until the group is done.
-  int place(int site) const { return site - group(site).first; }
+  /// The index of a site in its group, and so of what it keeps until the group is done.
+  int index_in_group(int site) const { return site - group(site).first; }
   ops::AttentionShape attention_shape(int64_t batch) const;
-  /// The block the matrices in use are views of.
+  /// The block that the working matrices are views of.
   const Tensor& matrices() const { return compute_parameters_.defined() ? compute_parameters_ : parameters_; }
   int64_t num_tokens() const { return batch_ * options_.seq_len; }
   Tensor rows(const Tensor& tensor) const { return tensor.slice(0, num_tokens()); }
@@ -160,8 +164,8 @@ class Qwen3 {
 
   ModelConfig config_;
   DepthPlan plan_;
-  std::vector<Site>
-      reads_;  // the plan's sites; where it has no final site, the final norm's read of S_2L follows
+  /// The plan's sites; if it has no final site, the final norm's read of S_2L follows.
+  std::vector<Site> reads_;
   ParameterLayout layout_;
   Qwen3Options options_;
 
@@ -175,8 +179,8 @@ class Qwen3 {
   std::vector<LayerActivations> activations_;  // L; what is not kept points into shared_
   LayerActivations shared_;
   std::vector<SiteTrace> traces_;               // one per read
-  std::vector<Tensor> mixes_;                   // [N,D] per read that keeps one, or per place in a group
-  std::vector<Tensor> projections_, dinputs_;   // [N] and [N,D] per place in a group
+  std::vector<Tensor> mixes_;                   // [N,D] per read that keeps one, or per index in a group
+  std::vector<Tensor> projections_, dinputs_;   // [N] and [N,D] per index in a group
   Tensor rope_, final_hidden_, nll_, tokens_;   // [T,K], [N,D], [N], [N] i32
   Tensor act_, dact_, dqkv_, dq_, dk_, dattn_;  // scratch of one sublayer
   Tensor workspace_;
@@ -185,7 +189,7 @@ class Qwen3 {
   std::vector<LayerWeights> weights_, weight_gradients_;
   std::vector<ReadWeights> read_weights_, read_gradients_;
   int64_t batch_ = 0;            // sequences of the last forward pass
-  bool differentiable_ = false;  // it was a clean, whole one and no backward pass has used it up
+  bool differentiable_ = false;  // that pass was clean and whole, and no backward pass has used it up
 };
 
 }  // namespace depthroute

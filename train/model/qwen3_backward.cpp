@@ -1,5 +1,5 @@
-// The backward pass: the plan's table read from its end. The gradient of a state is complete once every site
-// that reads it has been passed; states nothing else reads share one buffer with their successor
+// The backward pass: reads the plan's table from its end. The gradient of a state is complete once every site
+// that reads it has been passed; a state that nothing else reads shares a buffer with its successor
 // (DepthPlan::gradient_slot).
 #include "train/model/qwen3.h"
 
@@ -10,7 +10,7 @@ void Qwen3::read_backward(Stream stream, int index) {
   fill_read(index, nullptr, Mix::keep, read);
   const ReadWeights& g = read_gradients_[index];
   const Tensor dcurrent = rows(state_gradients_[plan_.gradient_slot[reads_[index].sources.back()]]);
-  ops::routing_backward(stream, read.site, rows(dinputs_[place(index)]), dcurrent,
+  ops::routing_backward(stream, read.site, rows(dinputs_[index_in_group(index)]), dcurrent,
                         {g.query, g.key_norm, g.recency_bias, g.norm, {}}, workspace_);
   if (index == group(index).first && reads_[index].num_sources() > 1) group_backward(stream, group(index));
 }
@@ -91,20 +91,20 @@ void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale, con
       layout_.view(gradients_, config_.tie_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
   const int last = plan_.num_sublayers();
   ops::cross_entropy(stream, rows(final_hidden_), head(), targets.reshape({num_tokens()}), grad_scale, nll(),
-                     rows(dinputs_[place(last)]), dhead, workspace_);
+                     rows(dinputs_[index_in_group(last)]), dhead, workspace_);
   for (const Tensor& gradient : state_gradients_) ops::zero(stream, rows(gradient));
   read_backward(stream, last);
   for (int s = last - 1; s >= 0; --s) {
     const Site& site = plan_.sites[s];
     const int slot = plan_.gradient_slot[s], next_slot = plan_.gradient_slot[s + 1];
-    const Tensor doutput = rows(state_gradients_[next_slot]), dinput = rows(dinputs_[place(s)]);
+    const Tensor doutput = rows(state_gradients_[next_slot]), dinput = rows(dinputs_[index_in_group(s)]);
     recompute(stream, s);
     if (site.sublayer == Sublayer::attn) {
       attention_backward(stream, site.layer, doutput, dinput);
     } else {
       mlp_backward(stream, site.layer, doutput, dinput);
     }
-    // S_{s+1} = S_s + f_s: the gradient flows on; by itself where both states share a buffer.
+    // S_{s+1} = S_s + f_s: the gradient flows on; nothing to do if both states share a buffer.
     if (!site.restart && slot != next_slot) ops::add(stream, doutput, rows(state_gradients_[slot]));
     read_backward(stream, s);
     if (ready && site.sublayer == Sublayer::attn) ready(layout_.layer_begin(site.layer));

@@ -31,16 +31,16 @@ void Qwen3::fill_read(int index, const SiteIntervention* intervention, Mix mix, 
   r.dots = kept.dots;
   r.rstd = kept.rstd;
   if (mix == Mix::leave) return;
-  const Tensor& own = mixes_[keeps_norms() ? index : place(index)];
+  const Tensor& own = mixes_[keeps_norms() ? index : index_in_group(index)];
   r.mix = site.num_sources() == 1 ? read.sources[0] : rows(own);
-  r.projection = rows(projections_[place(index)]);
+  r.projection = rows(projections_[index_in_group(index)]);
 }
 
 void Qwen3::read_forward(Stream stream, int index, const SiteIntervention* intervention, bool state_complete,
                          const Tensor& output) {
   Read read;
-  // Without room for all mixes the last read's is kept, where the backward pass starts; the others come
-  // again.
+  // If there is no room for all mixes, only the last read's is kept, where the backward pass starts; the
+  // others are computed again.
   const bool keep =
       keeps_norms() || (options_.training && (state_complete || index == plan_.num_sublayers()));
   fill_read(index, intervention, keep ? Mix::keep : Mix::leave, read);

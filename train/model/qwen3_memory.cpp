@@ -1,4 +1,4 @@
-// What a Qwen3 needs, planned from the depth plan, and the views of its parameters and activations.
+// Plans the memory of a Qwen3 from the depth plan, and makes the views of its parameters and activations.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -131,7 +131,7 @@ void Qwen3::bind_weights(const Tensor& matrices, const Tensor& others, std::vect
                          std::vector<ReadWeights>& reads) const {
   const auto matrix = [&](const std::string& name) { return layout_.view(matrices, name); };
   const auto view = [&](const std::string& name) { return layout_.view(others, name); };
-  // Parameters that follow one another without padding, read as one matrix of more rows.
+  // Consecutive parameters without padding between them, read as one matrix of more rows.
   const auto fused = [&](const std::string& first, const std::string& last) {
     const Parameter &begin = layout_.find(first), &end = layout_.find(last);
     const int64_t cols = begin.shape[1], size = end.offset + end.numel() - begin.offset;

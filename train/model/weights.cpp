@@ -16,7 +16,7 @@ namespace depthroute {
 namespace {
 
 /// "[3, 17]": the place of element `index` of a tensor.
-std::string place(const Shape& shape, int64_t index) {
+std::string position_text(const Shape& shape, int64_t index) {
   std::vector<int64_t> extents = shape.extents(), indices(extents.size());
   for (size_t axis = extents.size(); axis-- > 0; index /= extents[axis])
     indices[axis] = index % extents[axis];
@@ -25,22 +25,22 @@ std::string place(const Shape& shape, int64_t index) {
 
 constexpr uint32_t kInfinite = 0x7f800000;
 
-/// Without the sign: what is infinite or not a number is larger than all that is finite.
+/// The bits without the sign: infinities and NaNs compare larger than every finite value.
 uint32_t magnitude(float value) { return std::bit_cast<uint32_t>(value) & 0x7fffffffu; }
 bool is_finite(float value) { return magnitude(value) < kInfinite; }
 
 void require_finite(const ModelFolder& folder, const Parameter& parameter, std::span<const float> values) {
-  // The largest is looked for and not the first bad one: this loop has no way out and so is vectorised.
+  // Looks for the largest value, not for the first bad one: without an early exit the loop is vectorized.
   uint32_t largest = 0;
   for (const float value : values) largest = std::max(largest, magnitude(value));
   if (largest < kInfinite) return;
   const auto bad = std::find_if_not(values.begin(), values.end(), is_finite);
   throw DataError(
       "{}: tensor \"{}\" holds {} at {}; the model is damaged or its training failed: take another",
-      folder.path(), parameter.name, *bad, place(parameter.shape, bad - values.begin()));
+      folder.path(), parameter.name, *bad, position_text(parameter.shape, bad - values.begin()));
 }
 
-/// One parameter from the folder, through host memory.
+/// Copies one parameter from the folder to the device, through host memory.
 void load_one(Stream stream, const ModelFolder& folder, const ParameterLayout& layout,
               const Parameter& parameter, const Tensor& block, std::vector<float>& staging) {
   staging.resize(parameter.numel());
@@ -50,7 +50,7 @@ void load_one(Stream stream, const ModelFolder& folder, const ParameterLayout& l
   synchronize(stream);  // staging is reused
 }
 
-/// A parameter only routing has: not in a plain model's folder.
+/// Whether only routing has this parameter: a plain model's folder does not.
 bool is_routing(const Parameter& parameter) { return parameter.name.find("_res_") != std::string::npos; }
 
 /// What a folder has to hold, and nothing else.
@@ -95,7 +95,7 @@ void load_wrapped_parameters(Stream stream, const ModelFolder& plain, const Para
   check_wrapped_parameters(plain, layout);
   ops::zero(stream, block);
   std::vector<float> staging;
-  size_t site = 0;  // biases stand in the layout in plan order
+  size_t site = 0;  // the layout has biases in plan order
   for (const Parameter& parameter : layout.all()) {
     if (!is_routing(parameter)) {
       load_one(stream, plain, layout, parameter, block, staging);
@@ -111,7 +111,7 @@ void load_wrapped_parameters(Stream stream, const ModelFolder& plain, const Para
 
 std::string parameters_checksum(Stream stream, const ParameterLayout& layout, const Tensor& block) {
   const HostView host(stream, block);
-  std::string hashes;  // one per parameter: the padding between them is no part of the model
+  std::string hashes;  // one per parameter: the padding between them is not part of the model
   for (const Parameter& parameter : layout.all()) {
     const Tensor view = layout.view(host.tensor(), parameter);
     hashes += hash_bytes({static_cast<const std::byte*>(view.pointer), static_cast<size_t>(view.bytes())});

@@ -1,4 +1,4 @@
-// Parameters to and from model folders, on whatever device the block is.
+// Loads parameters from model folders, onto whatever device the block is on.
 #pragma once
 
 #include <span>
@@ -10,8 +10,8 @@
 
 namespace depthroute {
 
-/// Names, shapes and types of a folder's tensors against the layout; no values are read. DataError if they
-/// differ.
+/// Compares names, shapes and dtypes of a folder's tensors with the layout; reads no values. DataError if
+/// they differ.
 void check_parameters(const ModelFolder& folder, const ParameterLayout& layout);
 /// The same for a plain Qwen3 that is to be wrapped: `layout` is that of the cumulative configuration.
 void check_wrapped_parameters(const ModelFolder& plain, const ParameterLayout& layout);
@@ -21,9 +21,9 @@ void check_wrapped_parameters(const ModelFolder& plain, const ParameterLayout& l
 void load_parameters(Stream stream, const ModelFolder& folder, const ParameterLayout& layout,
                      const Tensor& block);
 
-/// A plain Qwen3 as `cumulative` under a recency schedule (SPEC §1): queries 0, key norms 1, biases
-/// `recency_bias` (one value, or one per site in plan order). `layout` is that of the cumulative
-/// configuration.
+/// Reads a plain Qwen3 as `cumulative` under a recency schedule (train/model/SPEC.md §1): pseudo-queries 0,
+/// key norms 1, biases `recency_bias` (one value, or one per site in plan order). `layout` is that of the
+/// cumulative configuration.
 void load_wrapped_parameters(Stream stream, const ModelFolder& plain, const ParameterLayout& layout,
                              std::span<const double> recency_bias, const Tensor& block);
 

@@ -39,7 +39,7 @@ void AdamW::update(Stream stream, int64_t t, double lr, int bucket, const Decisi
     const int64_t begin = std::max(owned.begin, range.begin), end = std::min(owned.end, range.end);
     if (begin >= end) continue;
     step.weight_decay = range.decay ? static_cast<float>(config_.weight_decay) : 0.0F;
-    // Matrices are what is decayed, and what has a copy.
+    // Exactly the matrices are decayed and have a copy.
     const bool copied = compute.defined() && range.decay;
     const int64_t at = owned.at + begin - owned.begin, to = at + end - begin;
     ops::adamw(stream, step, decision.norm, decision.loss, gradients.slice(begin, end),

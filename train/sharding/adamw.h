@@ -1,5 +1,5 @@
-// AdamW over the parts of the parameter block this process owns (SPEC §3, ZeRO-1). Moments are kept for those
-// alone: OwnedRange::at says where in m() and v().
+// AdamW over the ranges of the parameter block that this rank owns (train/model/SPEC.md §3; ZeRO-1). Moments
+// exist for those ranges only: OwnedRange::at says where in m() and v().
 #pragma once
 
 #include <cstdint>
@@ -13,14 +13,14 @@
 
 namespace depthroute {
 
-/// Elements [begin, end) of the block that share one rule of weight decay.
+/// Elements [begin, end) of the block, all with or all without weight decay.
 struct DecayRange {
   int64_t begin, end;
   bool decay;
   bool operator==(const DecayRange&) const = default;
 };
-/// The fewest ranges that cover the whole block in order. Padding belongs to the parameter before it: its
-/// gradient is zero and so is its value, hence it stays zero under either rule.
+/// The fewest ranges that cover the whole block in order. Padding belongs to the parameter before it: value
+/// and gradient are zero, so it stays zero with and without decay.
 std::vector<DecayRange> decay_ranges(const ParameterLayout& layout);
 
 class AdamW {
@@ -31,13 +31,13 @@ class AdamW {
   AdamW(const AdamW&) = delete;
   AdamW& operator=(const AdamW&) = delete;
 
-  /// What decides about one step, on the device.
+  /// What decides whether a step is applied, on the device.
   struct Decision {
     Tensor loss;  // [1] f64
     Tensor norm;  // [1] f32: of the whole gradient
   };
-  /// Update of step t (1-based) of this process's part of a bucket; nothing where loss or norm is not finite.
-  /// `compute`: the bf16 copy of the matrices, or undefined.
+  /// Applies step t (1-based) to the range of a bucket that this rank owns; changes nothing if loss or norm
+  /// is not finite. `compute`: the bf16 copy of the matrices, or undefined.
   void update(Stream stream, int64_t t, double lr, int bucket, const Decision& decision,
               const Tensor& gradients, const Tensor& parameters, const Tensor& compute);
 

@@ -11,16 +11,17 @@ GradientSum::GradientSum(const ParameterLayout& layout, const Partition& partiti
                          Arena& arena)
     : partition_(partition), collectives_(collectives), matrices_size_(layout.matrices_size()) {
   const std::vector<Range>& buckets = partition.buckets();
-  // Backward goes from the last layer to the first; embedding, norms and queries are complete at its end.
+  // The backward pass goes from the last layer to the first; embedding, norms and queries are complete at its
+  // end.
   for (int b = static_cast<int>(buckets.size()) - 1; b >= 0; --b)
     if (buckets[b].begin >= layout.layers_begin() && buckets[b].end <= matrices_size_) order_.push_back(b);
   for (int b = static_cast<int>(buckets.size()) - 1; b >= 0; --b)
     if (buckets[b].begin < layout.layers_begin() || buckets[b].end > matrices_size_) order_.push_back(b);
   tickets_.resize(buckets.size());
 
-  const auto parts = static_cast<unsigned>(partition.pieces_per_process());
-  DR_CHECK(std::has_single_bit(parts));
-  taken_.resize(static_cast<size_t>(std::countr_zero(parts)));
+  const auto slices = static_cast<unsigned>(partition.pieces_per_rank());
+  DR_CHECK(std::has_single_bit(slices));
+  taken_.resize(static_cast<size_t>(std::countr_zero(slices)));
   for (Tensor& block : taken_) arena.plan(Purpose::gradients, &block, {partition.padded_size()});
   int64_t largest = 0;
   for (const Range& bucket : buckets)
@@ -28,7 +29,7 @@ GradientSum::GradientSum(const ParameterLayout& layout, const Partition& partiti
   if (largest > 0) arena.plan(Purpose::workspace, &workspace_, {largest});
 }
 
-// A binary counter: after part i, the levels of i's trailing ones are full and are carried.
+// Works like a binary counter: the levels of the trailing ones of `index` are full and are carried.
 void GradientSum::take(Stream stream, int index, const Tensor& gradients) {
   const int carries = std::countr_one(static_cast<unsigned>(index));
   add_taken(stream, carries, gradients, {0, partition_.padded_size()});

@@ -1,7 +1,8 @@
-// The sum of a step's parts of the gradient: a process's own parts in a pairwise tree as they come, then over
-// processes, bucket by bucket while the last backward pass still runs. With P parts, part p of the whole is
-// the same number whoever computed it, and so is ((g0 + g1) + (g2 + g3)) + ...: the result has the same bits
-// on any number of processes that divides P (collectives.h: deterministic).
+// Sums the gradient of a step. Its micro-batches are dealt to P slices (TrainingStep); a rank sums its own
+// slices in a pairwise tree as they come, then the sums of all ranks are added, bucket by bucket while the
+// last backward pass still runs. Slice p is the same number whichever rank computes it, and so is ((g0 + g1)
+// + (g2 + g3)) + ...: the result has the same bits on any number of ranks that divides P (collectives.h:
+// deterministic).
 #pragma once
 
 #include <cstdint>
@@ -16,20 +17,20 @@ namespace depthroute {
 
 class GradientSum {
  public:
-  /// Plans in `arena`: a block for every level of the tree below this process's sum, log2(parts) of them, and
+  /// Plans in `arena`: a block for every level of the tree below this rank's sum, log2(slices) of them, and
   /// the exchange's scratch.
   GradientSum(const ParameterLayout& layout, const Partition& partition, Collectives& collectives,
               Arena& arena);
   GradientSum(const GradientSum&) = delete;
   GradientSum& operator=(const GradientSum&) = delete;
 
-  /// `gradients` holds part `index` (0, 1 ... of this process), but not the last: it is taken, and
-  /// `gradients` may be used again.
+  /// Takes slice `index` (0, 1 ... of this rank, all but the last) from `gradients`, which may be used again
+  /// afterwards.
   void take(Stream stream, int index, const Tensor& gradients);
-  /// Of the last part, the block's [begin, matrices_size) is final; begin = 0: all of it. Adds what was taken
+  /// Says that [begin, matrices_size) of the last slice is final; begin = 0: all of it. Adds what was taken
   /// and starts the exchange of buckets that are complete.
   void complete(Stream stream, int64_t begin, const Tensor& gradients);
-  /// After complete(0): this process's pieces of a bucket hold the sum over all parts, on `stream`.
+  /// Waits on `stream` until this rank's pieces of a bucket hold the sum over all slices. After complete(0).
   void wait(Stream stream, int bucket);
 
  private:
@@ -41,7 +42,7 @@ class GradientSum {
   std::vector<int> order_;  // buckets in the order the backward pass completes them
   size_t next_ = 0;         // of order_
   std::vector<Collectives::Ticket> tickets_;
-  std::vector<Tensor> taken_;  // [level] sums of 2^level parts
+  std::vector<Tensor> taken_;  // [level] sums of 2^level slices
   Tensor workspace_;
 };
 

@@ -13,8 +13,8 @@ Partition::Partition(const ParameterLayout& layout, const PartitionOptions& opti
   DR_CHECK(options.pieces >= 1 && options.pieces % options.size == 0 && options.bucket_elements >= 1);
   const int64_t unit = kPieceAlignment * options.pieces;
   padded_size_ = round_up(layout.block_size(), unit);
-  // Backward finishes the embedding and what is no matrix last: they are cut off, so that no bucket of layers
-  // waits for them.
+  // The backward pass finishes the embedding and everything but matrices last: they are cut off, so that no
+  // bucket of layers waits for them.
   const int64_t layers_begin = std::min(padded_size_, round_up(layout.layers_begin(), unit));
   const int64_t layers_end = std::max(layers_begin, layout.matrices_size() / unit * unit);
   const auto cut = [&](int64_t begin, int64_t end) {

@@ -1,6 +1,6 @@
-// How the parameter block is divided among processes (ZeRO-1): into buckets, each of which is exchanged by
-// itself, and every bucket into equal pieces, of which a process owns a run. The owner of a piece sums its
-// gradient, keeps its moments and updates it. A function of sizes alone: nothing here communicates.
+// How the parameter block is divided among ranks (ZeRO-1): into buckets, each exchanged by itself, and every
+// bucket into equal pieces, of which a rank owns consecutive ones. The owner of a piece sums its gradient,
+// keeps its moments and updates it. Depends on sizes alone: nothing here communicates.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +11,9 @@
 namespace depthroute {
 
 struct PartitionOptions {
-  int rank = 0, size = 1;  // of this process
+  int rank = 0, size = 1;  // this rank, one of `size`
   /// Pieces per bucket, a multiple of size. Deterministic training fixes it, so that sums over pieces do not
-  /// depend on the number of processes; otherwise it is size.
+  /// depend on the number of ranks; otherwise it is size.
   int pieces = 1;
   int64_t bucket_elements = int64_t{1} << 23;  // about this many per bucket
 };
@@ -24,7 +24,7 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 
-/// A part of the block that this process owns, and where its moments begin in the process's own arrays.
+/// A range of the block that this rank owns, and where its moments begin in the rank's own arrays.
 struct OwnedRange {
   int64_t begin = 0, end = 0;  // in the block
   int64_t at = 0;              // in m and v
@@ -42,13 +42,13 @@ class Partition {
   int64_t padded_size() const { return padded_size_; }
   /// In the order of the block, without gaps.
   const std::vector<Range>& buckets() const { return buckets_; }
-  /// Elements of m and v on this process: padded_size() / size.
+  /// Elements of m and v on this rank: padded_size() / size.
   int64_t shard_size() const { return padded_size_ / options_.size; }
-  /// This process's run of pieces of bucket b; its moments begin at buckets()[b].begin / size.
+  /// The pieces of bucket b that this rank owns; their moments begin at buckets()[b].begin / size.
   OwnedRange owned(int bucket) const;
-  /// Of all buckets, neighbours joined; with one process a single range, the whole block.
+  /// Those of all buckets, neighbours joined; for a single rank one range, the whole block.
   std::vector<OwnedRange> owned_ranges() const;
-  int pieces_per_process() const { return options_.pieces / options_.size; }
+  int pieces_per_rank() const { return options_.pieces / options_.size; }
 
  private:
   PartitionOptions options_;

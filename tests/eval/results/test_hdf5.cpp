@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "configs/base/error.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "eval/results/hdf5.h"
 #include "tests/eval/eval_fixture.h"

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "configs/base/error.h"
+#include "data/atomic_path.h"
 #include "data/files.h"
 #include "eval/cells/known_answers.h"
 #include "eval/results/output_lock.h"

@@ -104,7 +104,7 @@ TEST_F(CheckpointSaving, ADamagedLaterStepIsReplacedAndNeverCountsAsNewest) {
   EXPECT_TRUE(load(2, checkpoint(7)) == second_);
 }
 
-TEST_F(CheckpointSaving, AFullDiskIsOneErrorThatNamesProcessAndFile) {
+TEST_F(CheckpointSaving, AFullDiskIsOneErrorThatNamesRankAndFile) {
   const std::string whole = save(3, 1, first_);
   ManifestFile largest, second;
   for (const ManifestFile& file : verify_manifest(whole).files) {
@@ -116,13 +116,13 @@ TEST_F(CheckpointSaving, AFullDiskIsOneErrorThatNamesProcessAndFile) {
   ASSERT_GT(largest.size, second.size) << "otherwise more than one fails";
   const size_t part = largest.path.find("-0000");
   ASSERT_NE(part, std::string::npos) << largest.path;
-  const std::string process = "rank " + std::to_string(largest.path[part + 5] - '1') + ": ";
+  const std::string rank = "rank " + std::to_string(largest.path[part + 5] - '1') + ": ";
   std::string text;
   {
     const FileLimit limit(largest.size - 1);
     text = message_of<SystemError>([&] { save(3, 2, second_); });
   }
-  EXPECT_TRUE(has(text, process) && has(text, largest.path + ": cannot write: ") && has(text, "free space"))
+  EXPECT_TRUE(has(text, rank) && has(text, largest.path + ": cannot write: ") && has(text, "free space"))
       << text;
   expect_only({1});
   {

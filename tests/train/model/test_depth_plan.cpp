@@ -1,5 +1,5 @@
-// The depth plan against SPEC §1's table, restated here as a slow definition over sets, for every variant, S
-// and depth.
+// The depth plan against the table of train/model/SPEC.md §1, restated here as a slow definition over sets,
+// for every variant, S and depth.
 #include <gtest/gtest.h>
 
 #include <cmath>

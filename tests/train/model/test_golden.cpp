@@ -1,4 +1,4 @@
-// Every golden case (SPEC §7): loss, per-token NLL, every gradient, every routing weight.
+// Every golden case: loss, per-token NLL, every gradient, every routing weight.
 #include <gtest/gtest.h>
 
 #include <memory>

@@ -1,4 +1,4 @@
-// Properties of the model that hold for any weights (DESIGN §7).
+// Properties of the model that hold for any weights.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -1,5 +1,5 @@
-// AdamW golden cases (SPEC §3, §7), through the class the trainer runs, in micro-batches of 4, and of 3
-// and 1.
+// AdamW golden cases (train/model/SPEC.md §3), through the class the trainer runs, in micro-batches of 4, and
+// of 3 and 1.
 //
 // The golden runs are float64 at lr 0.01 on 64 tokens a step; some (`reset`, `kimi`) amplify a change in the
 // last bit of the weights a thousandfold per step. A fixed tolerance would be either blind or wrong, so each
@@ -100,7 +100,8 @@ class GoldenAdamw : public testing::TestWithParam<std::tuple<const char*, int64_
     return result;
   }
 
-  /// SPEC §3 in float64, from this step's own gradients; then from this step's own parameters on.
+  /// train/model/SPEC.md §3 in float64, from this step's own gradients; then from this step's own parameters
+  /// on.
   void check_update(int64_t t, TrainingStep& step, const StepResult& done, std::vector<double>& exact,
                     std::vector<double>& m, std::vector<double>& v) const {
     const OptimizerConfig& o = config_.optimizer;

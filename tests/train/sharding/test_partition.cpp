@@ -91,13 +91,13 @@ TEST(Partition, NoBucketOfLayersWaitsForTheEmbeddingOrTheNorms) {
 
 TEST(Processes, TooManyForTheBatchAreRefused) {
   TrainConfig config = testing_support::tiny_config();  // 4 sequences, 2 at a time
-  EXPECT_NO_THROW(check_processes(config, 2));
-  EXPECT_THROW(check_processes(config, 3), ConfigError);
+  EXPECT_NO_THROW(check_ranks(config, 2));
+  EXPECT_THROW(check_ranks(config, 3), ConfigError);
   config.deterministic = true;
   config.train = {.steps = 1, .global_batch = 16, .micro_batch = 1};
-  for (const int processes : {1, 2, 4, 8}) EXPECT_NO_THROW(check_processes(config, processes));
-  EXPECT_THROW(check_processes(config, 3), ConfigError);
-  EXPECT_THROW(check_processes(config, 16), ConfigError);
+  for (const int processes : {1, 2, 4, 8}) EXPECT_NO_THROW(check_ranks(config, processes));
+  EXPECT_THROW(check_ranks(config, 3), ConfigError);
+  EXPECT_THROW(check_ranks(config, 16), ConfigError);
 }
 
 }  // namespace
