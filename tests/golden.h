@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "configs/base/check.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
 
 namespace depthroute::golden {
 

@@ -1,7 +1,7 @@
-// From sums per sequence to an estimate with an interval. The estimate is a ratio of sums (token-weighted);
-// the interval is a percentile bootstrap over sequences, with the same draws for every quantity, so that
-// differences between cells are paired. Sequences are taken as independent: where one document spans several,
-// intervals are too narrow.
+// Estimates with intervals, from sums per sequence (eval/SPEC.md §4). The estimate is a ratio of sums,
+// weighted by tokens; the interval is a percentile bootstrap over sequences, with the same draws for every
+// quantity, so that differences between cells are paired. Sequences are taken as independent: if one document
+// spans several, intervals are too narrow.
 #pragma once
 
 #include <cstdint>
@@ -22,28 +22,28 @@ struct BootstrapOptions {
   uint64_t seed = 1;
 };
 
-/// How often each of counts.size() sequences is in draw `draw`. The i-th pick depends on (seed, draw, i)
-/// only, so nothing depends on threads or on which quantities are resampled.
+/// Counts how often each of counts.size() sequences is in draw `draw`. The i-th pick depends on (seed, draw,
+/// i) only, so nothing depends on threads or on which quantities are resampled.
 void bootstrap_counts(uint64_t seed, int64_t draw, std::span<uint32_t> counts);
 
-/// What the bootstrap works in, taken before anything is measured, so that too many draws are refused at the
-/// start and not after hours. Replicates are kept for a group of quantities at a time: as many as fit into
-/// `group_bytes`, but one at least. So it does not grow with the number of cells.
+/// The memory of the bootstrap, taken before anything is measured, so that too many draws are refused at the
+/// start and not after hours. Keeps replicates for one group of quantities at a time, as many as fit into
+/// `group_bytes` but at least one, so that it does not grow with the number of cells.
 class BootstrapMemory {
  public:
   static constexpr int64_t kGroupBytes = int64_t{256} << 20;
   static int64_t bytes(int64_t draws, int64_t sequences, int64_t quantities,
                        int64_t group_bytes = kGroupBytes);
 
-  /// SystemError naming statistics.bootstrap where so much is not to be had.
+  /// SystemError naming statistics.bootstrap if there is too little memory.
   BootstrapMemory(int64_t draws, int64_t sequences, int64_t quantities, int64_t group_bytes = kGroupBytes);
   int64_t draws() const { return draws_; }
   int64_t sequences() const { return sequences_; }
   int64_t group() const { return group_; }  // quantities at a time
   int threads() const { return threads_; }
-  /// By draw, of the i-th quantity of a group.
+  /// Returns the replicates of the i-th quantity of a group, by draw.
   std::span<double> replicates(int64_t i);
-  /// By sequence, how often it is in a draw: one thread's.
+  /// Returns one thread's counts: how often each sequence is in a draw.
   std::span<uint32_t> counts(int thread);
 
  private:
@@ -53,19 +53,19 @@ class BootstrapMemory {
   std::vector<uint32_t> counts_;
 };
 
-/// One estimate per quantity; every quantity has one value per sequence, as `tokens` has, and `memory` is for
-/// these draws and sequences (programmer error otherwise). How quantities fall into groups changes no bit.
+/// Returns one estimate per quantity. Each quantity, like `tokens`, has one value per sequence, and `memory`
+/// is for these draws and sequences (programmer error otherwise). Grouping quantities changes no bit.
 std::vector<Estimate> estimate_ratios(std::span<const std::span<const double>> quantities,
                                       std::span<const int64_t> tokens, const BootstrapOptions& options,
                                       BootstrapMemory& memory);
-/// The same in memory of its own.
+/// The same, with memory of its own.
 std::vector<Estimate> estimate_ratios(std::span<const std::vector<double>> quantities,
                                       std::span<const int64_t> tokens, const BootstrapOptions& options);
 
-/// What a cell that did not run has: NaN throughout.
+/// Returns NaN throughout, for a cell that did not run.
 Estimate missing_estimate();
 
-/// The q-quantile of sorted values, linear between neighbours (numpy's default).
+/// Returns the q-quantile of sorted values, linear between neighbours (numpy's default).
 double sorted_quantile(std::span<const double> sorted, double q);
 
 }  // namespace depthroute

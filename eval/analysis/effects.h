@@ -1,5 +1,5 @@
-// From outcomes per sequence to effects with intervals: one set of bootstrap draws for the clean run, every
-// cell and every known answer.
+// Turns outcomes per sequence into effects with intervals, from one set of bootstrap draws for the clean run,
+// every cell and every known answer.
 #pragma once
 
 #include <span>
@@ -17,8 +17,8 @@ int64_t analyzed_quantities(int64_t comparisons);
 /// measured.
 void analyze(Results& results, const BootstrapOptions& options, BootstrapMemory& memory);
 
-/// For every mask and zero cell the delta nll of mask minus that of zero on the same sources, if both ran;
-/// else NaN.
+/// Returns, for every mask and zero cell, the delta_nll of mask minus that of zero on the same sources; NaN
+/// unless both ran.
 std::vector<double> eps_sensitivities(std::span<const Cell> cells, std::span<const Effect> effects);
 
 }  // namespace depthroute

@@ -1,6 +1,7 @@
-// What the clean run's routing did: mean, standard deviation and entropy of every site's weights over all evaluated
-// tokens, in float64, and whether a wrapped model's weights are the recency schedule (train/model/SPEC.md §1).
-// Measured batch by batch, on any rank; the batches' sums are added in their order, so that it does not matter which.
+// What the clean run's routing did: mean, standard deviation and entropy of every site's weights over all
+// evaluated tokens, in float64, and whether a wrapped model's weights are the recency schedule
+// (train/model/SPEC.md §1). Measured batch by batch, on any rank; the batches' sums are added in their order,
+// so that it does not matter which.
 #pragma once
 
 #include <cstdint>
@@ -48,12 +49,14 @@ struct RoutingRecord {
   int64_t tokens = 0;
   std::vector<WeightMoments> moments;  // [sources of site 0, of site 1, ...]
   std::vector<double> entropy;         // [site] sum over tokens of -sum_j a_j ln a_j, nats
-  /// [site, sequence, token, max_sources] round(65535 a), 0 where a site has fewer sources; empty unless asked for.
+  /// [site, sequence, token, max_sources] round(65535 a), 0 where a site has fewer sources; empty unless
+  /// asked for.
   std::vector<uint16_t> weights;
   bool operator==(const RoutingRecord&) const = default;
 };
 
-/// Reads the routing of the clean pass the model has just run. Sites without routing (plain Qwen3) are left out.
+/// Reads the routing of the clean pass the model has just run. Sites without routing (plain Qwen3) are left
+/// out.
 RoutingRecord measure_routing(Stream stream, const Qwen3& model, bool all_weights);
 
 class RoutingTrace {
@@ -69,10 +72,11 @@ class RoutingTrace {
   const WeightMoments& moments(int site, int source) const { return moments_.at(site).at(source); }
   /// Returns the mean over tokens of -sum_j a_j ln a_j, nats.
   double entropy(int site) const;
-  /// Returns the mean over the sites of one sublayer kind and band of the weight on a family, 0 at a site without it.
-  /// The families' sum to 1. NaN if there is no such site. Band::none: the final site.
+  /// Returns the mean over the sites of one sublayer kind and band of the weight on a family, 0 at a site
+  /// without it. The families' sum to 1. NaN if there is no such site. Band::none: the final site.
   double family_mass(Family family, Sublayer sublayer, Band band) const;
-  /// Returns the mean over the cell's ablated sites of the clean weight on its sources; NaN if it does not run.
+  /// Returns the mean over the cell's ablated sites of the clean weight on its sources; NaN if it does not
+  /// run.
   double mass(const Cell& cell) const;
 
  private:

@@ -1,6 +1,6 @@
-// HDF5 through the C API, as much of it as results need, in a form that h5py and both of xarray's engines
-// read: every axis has a dimension scale, strings are variable-length UTF-8, no bool, enum or compound types,
-// no object times (equal contents give equal bytes), a checksum on every array of numbers.
+// As much of HDF5's C API as results need, in a form that h5py and both of xarray's engines read: every axis
+// has a dimension scale, strings are variable-length UTF-8, no bool, enum or compound types, no object times
+// (equal contents give equal bytes), a checksum on every array of numbers.
 #pragma once
 
 #include <hdf5.h>
@@ -51,7 +51,7 @@ class Hdf5Writer {
   Hdf5Writer& operator=(const Hdf5Writer&) = delete;
 
   void group(const std::string& path);
-  /// Another name for the same object: how a scale comes into every group that uses it.
+  /// Adds another name for the same object: this is how a scale comes into every group that uses it.
   void link(const std::string& existing, const std::string& path);
 
   void attribute(const std::string& object, const std::string& name, const std::string& value);
@@ -60,18 +60,18 @@ class Hdf5Writer {
   void attribute(const std::string& object, const std::string& name, const std::vector<std::string>& values);
   void attribute(const std::string& object, const std::string& name, std::span<const uint8_t> values);
 
-  /// A one-dimensional variable that is the scale of the axis named like it (the last part of `path`).
+  /// Writes a one-dimensional variable: the scale of the axis named by the last component of `path`.
   void scale(const std::string& path, std::span<const std::string> values, const VariableInfo& info);
   void scale(const std::string& path, std::span<const int64_t> values, const VariableInfo& info);
 
-  /// A variable whose axes are the given scales (paths), row-major. T: float, double, int64_t, int32_t,
-  /// uint8_t, uint16_t or std::string. Programmer error if the size is not the product of the scales'
-  /// lengths.
+  /// Writes a variable whose axes are the given scales (paths), row-major. T: float, double, int64_t,
+  /// int32_t, uint8_t, uint16_t or std::string. Programmer error if the size is not the product of the
+  /// scales' lengths.
   template <typename T>
   void write(const std::string& path, std::span<const T> values, const std::vector<std::string>& scales,
              const VariableInfo& info);
 
-  /// The same, empty, to be filled by write_block; `chunk` as many extents as scales. Compressed.
+  /// Makes a compressed variable to be filled by write_block(). `chunk` has an extent per scale.
   void create_u16(const std::string& path, const std::vector<std::string>& scales,
                   const std::vector<int64_t>& chunk, const VariableInfo& info);
   void write_block(const std::string& path, std::span<const uint16_t> values,
@@ -99,8 +99,8 @@ class Hdf5Writer {
   Hdf5Handle file_;
 };
 
-/// Reads whole variables, converted to the asked type. DataError naming file and variable for anything
-/// missing or odd.
+/// Reads whole variables, converted to the type asked for. DataError naming file and variable if one is
+/// missing or has another type.
 class Hdf5Reader {
  public:
   explicit Hdf5Reader(const std::string& path);
@@ -124,8 +124,8 @@ class Hdf5Reader {
   Hdf5Handle file_;
 };
 
-/// Before anything else is asked of HDF5; every entry of this header does it. Errors are ours to report, and
-/// the library's own cleaning up at exit is off: after a failed write (disk full) it would crash.
+/// Sets HDF5 up; everything in this header calls it first. Turns off the library's own error printing, and
+/// its cleanup at exit, which crashes after a failed write (disk full).
 void prepare_hdf5();
 
 /// True if the file can be opened as HDF5 at all.

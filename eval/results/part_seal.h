@@ -1,7 +1,7 @@
-// The seal of a part file. HDF5 has checksums for arrays but none for what holds them together, and its
-// library can crash on damage there: so the user block, which HDF5 leaves alone, has a checksum of all that
-// follows, to be looked at first. It guards against damage, not against forgery: whoever can write a part can
-// seal it.
+// The seal of a part file: a checksum of everything after the user block, stored in the user block, which
+// HDF5 leaves alone. It is checked first, because HDF5 has checksums for arrays but none for what holds them
+// together, and its library can crash on damage there. It guards against damage, not forgery: whoever can
+// write a part can seal it.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// The results file (SPEC §6): one HDF5 file, written beside its final place and renamed, so it is whole or
-// absent. Equal runs give equal bytes but for the root attribute `created`.
+// The results file (eval/SPEC.md §6): one HDF5 file, written beside its final place and renamed, so that it
+// is whole or absent. Equal runs give equal bytes except for the root attribute `created`.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +14,10 @@ namespace depthroute {
 
 inline constexpr int64_t kResultsSchemaVersion = 1;
 
-/// Throws InputError if `path` cannot become a results file: it names a folder, something is there that is
-/// not a results file of ours, or its folder cannot be written or made. Creates nothing, waits for nothing.
+/// Throws InputError if `path` cannot become a results file: it names a folder or something that is no
+/// results file of this version, or its folder cannot be written or made. Creates nothing, and never blocks.
 void check_output_path(const std::string& path);
-/// The same, but what is at `path` already is not looked at.
+/// The same, without looking at what is at `path` already.
 void check_output_place(const std::string& path);
 
 class ResultsFile {
@@ -29,7 +29,7 @@ class ResultsFile {
   ResultsFile(const ResultsFile&) = delete;
   ResultsFile& operator=(const ResultsFile&) = delete;
 
-  /// A batch's weights, if the file has room for them.
+  /// Writes a batch's weights, if the file has room for them.
   void write_weights(const BatchRecord& record);
   void write(const Results& results);
   /// Closes, fsyncs, renames.

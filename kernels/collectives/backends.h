@@ -1,4 +1,4 @@
-// Which implementations of Collectives there are. Private to kernels/collectives: others ask a World.
+// The implementations of Collectives. Private to kernels/collectives: others ask a World.
 #pragma once
 
 #include <memory>
@@ -8,11 +8,11 @@
 
 namespace depthroute {
 
-/// One process: nothing to do.
+/// For one rank: every call is over when it returns.
 std::unique_ptr<Collectives> make_single_collectives();
 
-/// Whether cuda tensors go through NCCL, by options.backend and by what is there; the same answer on all
-/// processes. Collective. ConfigError where NCCL was asked for and is not to be had.
+/// Returns whether cuda tensors go through NCCL, by options.backend and by what is installed; the same on all
+/// ranks. Collective. ConfigError if NCCL was asked for and is unavailable.
 bool use_nccl(World& world, const CollectivesOptions& options);
 /// After use_nccl() said so. Collective.
 std::unique_ptr<Collectives> make_nccl_collectives(World& world, const CollectivesOptions& options);

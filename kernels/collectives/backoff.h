@@ -1,4 +1,4 @@
-// Waiting for what others do by looking now and then, for a limited time.
+// Polling for what other ranks do, with growing naps, for a limited time.
 #pragma once
 
 #include <atomic>
@@ -7,14 +7,14 @@
 namespace depthroute {
 
 struct BackoffOptions {
-  const char* call;                            // what is waited for, for the message
+  const char* call;                            // what is waited for, for messages
   double timeout;                              // seconds
-  const std::atomic<bool>* give_up = nullptr;  // somebody wants this thread to end
-  /// Data is moving, and every look moves some, rather than others being waited for: naps are short.
+  const std::atomic<bool>* give_up = nullptr;  // set when this thread is to end
+  /// Data is moving, and each poll moves some of it: keep naps short.
   bool bulk = false;
 };
 
-/// What to do between looks: yield at first, then nap, longer each time.
+/// Rests between polls: yields at first, then naps, longer each time.
 class Backoff {
  public:
   explicit Backoff(const BackoffOptions& options);

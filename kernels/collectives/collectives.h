@@ -1,7 +1,7 @@
-// Bulk exchange between processes, on tensors of one device: host memory through MPI, device memory through
-// NCCL, or staged through the host over MPI. All calls are asynchronous and in place: a call takes what
-// `stream` has computed so far, runs beside it in the order of the calls, and is over for `stream` after
-// wait(). Until then its tensors must be left alone. All processes make the same calls in the same order.
+// Bulk exchange between ranks, on tensors of one device: host memory through MPI, device memory through NCCL,
+// or staged through the host over MPI. All calls are asynchronous and in place: a call takes what `stream`
+// has computed so far, runs beside it in the order of the calls, and is over for `stream` after wait(). Until
+// then its tensors must not be touched. All ranks make the same calls in the same order.
 //
 // A piece is an equal part of a tensor: x [size * k] has the pieces x[r * k, (r + 1) * k) of ranks r.
 #pragma once
@@ -19,9 +19,8 @@ struct CollectivesOptions {
   /// with what is left over carried up, so that where size is a power of two the ranks' sums can themselves
   /// be parts of a larger tree. Otherwise in whichever order is fastest; the same bits on all ranks always.
   bool deterministic = false;
-  CollectiveBackend backend = CollectiveBackend::
-      automatic;         // of cuda tensors: auto | nccl | mpi; auto is nccl where every process of a
-                         // machine has a GPU of its own and NCCL is there
+  /// For cuda tensors. `automatic` is nccl if every rank of a machine has its own GPU and NCCL is installed.
+  CollectiveBackend backend = CollectiveBackend::automatic;
   double timeout = 600;  // seconds a call may take
 };
 
@@ -59,9 +58,9 @@ class Collectives {
 
   struct Statistics {
     int64_t calls = 0;
-    int64_t bytes = 0;           // this process sent
+    int64_t bytes = 0;           // sent by this rank
     double busy_seconds = 0;     // from the start of calls to their end
-    double exposed_seconds = 0;  // of these, the caller stood waiting
+    double exposed_seconds = 0;  // of these, spent waiting by the caller
   };
   virtual Statistics statistics() const = 0;
 

@@ -1,5 +1,5 @@
-// The collectives themselves on host memory, over MPI, in the thread that calls them. In place; the rules are
-// those of collectives.h.
+// The collectives on host memory, over MPI, in the thread that calls them. In place; the rules are those of
+// collectives.h.
 #pragma once
 
 #include <cstddef>
@@ -13,14 +13,14 @@ namespace depthroute {
 
 class HostExchange {
  public:
-  /// `comm`, which nobody else uses. Calls stop with CollectiveTimeout after `timeout` seconds or when
-  /// *give_up is true.
+  /// `comm` is for this object alone. Calls throw CollectiveTimeout after `timeout` seconds or once *give_up
+  /// is true.
   HostExchange(MPI_Comm comm, double timeout, const std::atomic<bool>& give_up);
 
   int rank() const { return rank_; }
   int size() const { return size_; }
 
-  /// Floats: the pieces of the other ranks.
+  /// Returns the floats of scratch that the pieces of the other ranks take.
   int64_t workspace(int64_t numel) const { return numel / size_ * (size_ - 1); }
   void reduce_scatter(float* x, int64_t numel, float* workspace);
   void all_gather(std::byte* x, int64_t bytes);
@@ -34,7 +34,7 @@ class HostExchange {
   BackoffOptions backoff_options(const char* call, bool bulk = false) const {
     return {call, timeout_, &give_up_, bulk};
   }
-  /// Waits, at leisure, until all are there; what follows can then be polled for often.
+  /// Waits with long naps until all ranks have come; what follows is then polled for often.
   void meet(const char* call);
   void send(const std::byte* data, int64_t bytes, int to);
   void receive(std::byte* data, int64_t bytes, int from);

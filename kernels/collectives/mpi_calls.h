@@ -1,6 +1,6 @@
-// What every file that calls MPI shares: errors as exceptions, and waiting that neither burns a core nor
-// lasts for ever. MPI's own blocking calls spin, which takes the cores from those who compute, and wait for
-// the dead.
+// Shared by all files that call MPI: errors as exceptions, and waiting that neither burns a core nor lasts
+// for ever. MPI's own blocking calls spin, which takes cores from ranks that compute, and wait for dead
+// ranks.
 #pragma once
 
 #include <mpi.h>
@@ -14,7 +14,7 @@ namespace depthroute::mpi {
 
 [[noreturn]] void call_failed(int error, const char* call, const char* file, int line);
 
-/// A failure becomes a SystemError that names the call, the place and MPI's own words. The communicator must
+/// Throws SystemError with the call, its line and MPI's own words if the call fails. The communicator must
 /// return errors (MPI_ERRORS_RETURN).
 #define DR_MPI_CHECK(call)                                                 \
   do {                                                                     \
@@ -22,16 +22,16 @@ namespace depthroute::mpi {
       ::depthroute::mpi::call_failed(dr_error, #call, __FILE__, __LINE__); \
   } while (false)
 
-/// Counts of MPI are int; what is larger goes in parts of this many bytes. (Tests make it small.)
+/// MPI counts in int: larger messages go in pieces of this many bytes. Tests make it small.
 inline int64_t max_message_bytes = int64_t{1} << 30;
 
-/// Polls until all requests are complete. CollectiveTimeout otherwise; they are then lost, and the
-/// communicator with them.
+/// Polls until all requests are complete. After a CollectiveTimeout they are lost, and so is the
+/// communicator.
 void complete(std::span<MPI_Request> requests, const BackoffOptions& options);
 void complete(MPI_Request request, const BackoffOptions& options);
 
-/// A communicator of our own like `parent`, which returns errors. Never freed: that is collective, and
-/// MPI_Finalize does it.
+/// Returns a copy of `parent` that returns errors. Never freed: freeing is collective, and MPI_Finalize does
+/// it.
 MPI_Comm duplicate(MPI_Comm parent, double timeout);
 
 }  // namespace depthroute::mpi

@@ -1,4 +1,4 @@
-// A thread that makes calls one after another in the order they were submitted, and who waits for them.
+// A thread that makes calls in the order they were submitted, and lets others wait for them.
 #pragma once
 
 #include <atomic>
@@ -17,22 +17,20 @@ class Worker {
  public:
   using Ticket = Collectives::Ticket;
 
-  /// `prepare` is what the thread does first. A call that waits must look at *give_up, and end with an
-  /// exception once it is true.
+  /// The thread first runs `prepare`. A call that waits must poll *give_up and throw once it is true.
   Worker(std::function<void()> prepare, std::atomic<bool>& give_up);
-  /// Makes the calls that are left; while an exception passes through, only those that are over within a few
-  /// seconds, and then gives up.
+  /// Makes the remaining calls; while an exception passes through, gives up after a few seconds.
   ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  /// -> 1, 2, ... Throws what an earlier call threw; none is made after one that failed.
+  /// Returns 1, 2, ... Throws what an earlier call threw: none is made after one that failed.
   Ticket submit(std::function<void()> call);
-  /// Until that call and all before it are over. Throws what one of them threw.
+  /// Blocks until that call and all before it are over. Throws what one of them threw.
   void wait(Ticket ticket);
   void rethrow_error();
 
-  /// bytes is the owner's business.
+  /// The owner counts the bytes.
   Collectives::Statistics statistics() const;
 
  private:

@@ -15,7 +15,7 @@
 #include "configs/read.h"
 #include "tests/bench/step_report.h"
 #include "tests/bench/step_runs.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
 
 namespace depthroute::bench {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "configs/base/error.h"
 #include "configs/read.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
 
 namespace depthroute::test {
 

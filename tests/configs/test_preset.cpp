@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/configs/support.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
 
 namespace depthroute::test {
 namespace {

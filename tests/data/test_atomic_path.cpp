@@ -13,7 +13,7 @@
 
 #include "data/atomic_path.h"
 #include "data/files.h"
-#include "tests/data/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace {
 int folder_flush_error = 0;  // what fsync() of a folder fails with; 0: nothing

@@ -5,9 +5,9 @@
 #include "data/atomic_path.h"
 #include "data/checkpoint_folder.h"
 #include "data/files.h"
-#include "tests/data/temp_folder.h"
 #include "tests/data/whole_manifest.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

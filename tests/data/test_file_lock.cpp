@@ -1,6 +1,6 @@
 #include "data/file_lock.h"
 #include "data/files.h"
-#include "tests/data/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

@@ -3,7 +3,7 @@
 #include "configs/base/regular_file.h"
 #include "data/atomic_path.h"
 #include "data/files.h"
-#include "tests/data/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

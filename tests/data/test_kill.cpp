@@ -10,8 +10,8 @@
 #include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/manifest.h"
-#include "tests/data/temp_folder.h"
 #include "tests/data/whole_manifest.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

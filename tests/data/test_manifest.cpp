@@ -2,8 +2,8 @@
 
 #include "data/files.h"
 #include "data/manifest.h"
-#include "tests/data/temp_folder.h"
 #include "tests/data/whole_manifest.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

@@ -4,8 +4,8 @@
 
 #include "data/files.h"
 #include "data/model_folder.h"
-#include "tests/data/temp_folder.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "data/files.h"
 #include "data/model_folder.h"
-#include "tests/data/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

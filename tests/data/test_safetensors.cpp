@@ -7,8 +7,8 @@
 
 #include "data/files.h"
 #include "data/safetensors.h"
-#include "tests/data/temp_folder.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "data/files.h"
 #include "data/token_stream.h"
-#include "tests/data/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

@@ -17,7 +17,7 @@
 #include <sstream>
 #include <thread>
 
-#include "tests/paths.h"
+#include "tests/support/paths.h"
 
 extern char** environ;
 

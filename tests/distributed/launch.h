@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/train/program.h"
+#include "tests/support/program.h"
 
 namespace depthroute::testing_support {
 

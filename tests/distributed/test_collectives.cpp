@@ -5,9 +5,9 @@
 #include <csignal>
 
 #include "configs/base/error.h"
-#include "tests/data/temp_folder.h"
 #include "tests/distributed/launch.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

@@ -9,7 +9,7 @@
 #include "data/safetensors.h"
 #include "data/token_stream.h"
 #include "tests/distributed/job_run.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
 #include "train/checkpoint/format.h"
 #include "train/checkpoint/run_folder.h"
 

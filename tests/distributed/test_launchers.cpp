@@ -3,9 +3,9 @@
 
 #include <cstdlib>
 
-#include "tests/data/temp_folder.h"
 #include "tests/distributed/launch.h"
-#include "tests/train/program.h"
+#include "tests/support/program.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

@@ -12,7 +12,7 @@
 #include "kernels/collectives/pairwise_tree.h"
 #include "kernels/collectives/worker.h"
 #include "kernels/collectives/world.h"
-#include "tests/data/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

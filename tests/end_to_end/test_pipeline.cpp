@@ -11,9 +11,9 @@
 
 #include "data/files.h"
 #include "eval/results/hdf5.h"
-#include "tests/data/temp_folder.h"
-#include "tests/paths.h"
-#include "tests/train/program.h"
+#include "tests/support/paths.h"
+#include "tests/support/program.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

@@ -1,16 +1,6 @@
 #include "tests/eval/eval_fixture.h"
 
-#include <cstdlib>
-#include <filesystem>
-
 namespace depthroute {
-
-TemporaryFolder::TemporaryFolder() {
-  path_ = testing::TempDir() + "depthroute-eval-XXXXXX";
-  if (!mkdtemp(path_.data())) throw std::runtime_error("mkdtemp failed");
-}
-
-TemporaryFolder::~TemporaryFolder() { std::filesystem::remove_all(path_); }
 
 std::vector<int32_t> random_tokens(int64_t count, int32_t vocab) {
   std::vector<int32_t> tokens;

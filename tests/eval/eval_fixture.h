@@ -13,26 +13,13 @@
 #include "eval/input.h"
 #include "eval/measure/work_plan.h"
 #include "tests/kernels/host_tensor.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
 #include "train/model/qwen3.h"
 
 namespace depthroute {
 
 inline std::string golden_folder(const std::string& name) { return test_paths::golden() + "/" + name; }
-
-/// Made with mkdtemp, removed with everything in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  std::string path(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 /// `count` tokens below `vocab`, always the same.
 std::vector<int32_t> random_tokens(int64_t count, int32_t vocab = 97);

@@ -1,6 +1,5 @@
 #include "tests/eval/eval_program.h"
 
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,7 +8,7 @@
 
 #include "data/atomic_path.h"
 #include "data/files.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
 
 namespace depthroute {
 
@@ -28,7 +27,7 @@ std::string obeying_permissions() {
 
 std::string EvalProgram::config_text(const std::string& model, const std::string& rest) const {
   return "output: " + results() + "\nmodel: {from: " + golden_folder(model) + "}\ndata: {shards: [" +
-         folder_.path("val.bin") + "], seq_len: 9, sequences: 7}\nmicro_batch: 3\n" +
+         (folder_ / "val.bin") + "], seq_len: 9, sequences: 7}\nmicro_batch: 3\n" +
          "statistics: {bootstrap: 200}\n" + rest;
 }
 
@@ -37,22 +36,20 @@ Ran EvalProgram::run(const std::string& text, const std::string& arguments) {
 }
 
 std::string EvalProgram::write_config(const std::string& text) const {
-  write_file_atomically(folder_.path("config.yaml"), text);
-  return folder_.path("config.yaml");
+  write_file_atomically(folder_ / "config.yaml", text);
+  return folder_ / "config.yaml";
 }
 
 Ran EvalProgram::run_shell(const std::string& before, const std::string& text, const std::string& arguments) {
-  const std::string command = before + test_paths::bin() + "/depthroute-eval " + write_config(text) + " " +
-                              arguments + " >" + folder_.path("out") + " 2>" + folder_.path("err");
-  const int status = std::system(command.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder_.path("out")),
-          read_file(folder_.path("err"))};
+  return testing_support::run_in_shell(
+      before + test_paths::bin() + "/depthroute-eval " + write_config(text) + " " + arguments,
+      folder_.path());
 }
 
 void EvalProgram::expect_nothing_written() const {
   for (const auto& entry : std::filesystem::directory_iterator(folder_.path())) {
     const std::string name = entry.path().filename().string();
-    EXPECT_TRUE(name == "val.bin" || name == "config.yaml" || name == "out" || name == "err") << name;
+    EXPECT_TRUE(name == "val.bin" || name == "config.yaml" || name == "stdout" || name == "stderr") << name;
   }
 }
 

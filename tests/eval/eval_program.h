@@ -5,13 +5,11 @@
 #include <vector>
 
 #include "tests/eval/eval_fixture.h"
+#include "tests/support/program.h"
 
 namespace depthroute {
 
-struct Ran {
-  int status = 0;
-  std::string out, err;
-};
+using Ran = testing_support::Result;
 
 /// 49 cells: every family at every band and sublayer, masked and zeroed, and one that steers.
 extern const char* const kGrid;
@@ -23,7 +21,7 @@ std::string obeying_permissions();
 
 class EvalProgram : public testing::Test {
  protected:
-  EvalProgram() { write_shard(folder_.path("val.bin"), random_tokens(100)); }
+  EvalProgram() { write_shard(folder_ / "val.bin", random_tokens(100)); }
 
   /// 7 windows of 9 tokens in batches of 3, into results().
   std::string config_text(const std::string& model, const std::string& rest = "") const;
@@ -31,12 +29,12 @@ class EvalProgram : public testing::Test {
   /// `before`: shell commands in front of the program.
   Ran run_shell(const std::string& before, const std::string& text, const std::string& arguments);
   std::string write_config(const std::string& text) const;  // its path
-  std::string results() const { return folder_.path("results.h5"); }
+  std::string results() const { return folder_ / "results.h5"; }
   /// Nothing but what the test itself made.
   void expect_nothing_written() const;
   void expect_refused(const std::string& text, const std::string& part, const std::string& arguments = "");
 
-  TemporaryFolder folder_;
+  TempFolder folder_;
 };
 
 }  // namespace depthroute

@@ -32,8 +32,8 @@ class EvalParallel : public EvalProgram {
   std::string single(const std::string& text, const std::string& arguments = "") {
     const Ran ran = run(text, arguments);
     EXPECT_EQ(ran.status, 0) << ran.err;
-    fs::rename(results(), folder_.path("single.h5"));
-    return folder_.path("single.h5");
+    fs::rename(results(), folder_ / "single.h5");
+    return folder_ / "single.h5";
   }
   void measure_parts(const std::string& text, int64_t n, const std::string& arguments = "") {
     for (int64_t k = n - 1; k >= 0; --k) {
@@ -122,7 +122,7 @@ TEST_F(EvalParallel, MergeNamesWhatIsMissingDamagedOrOfAnotherEvaluation) {
   const std::string text = config_text("kimi", kGrid), one = "--set micro_batch=1";
   for (int64_t k : {0, 2, 3, 6}) run(text, part_argument(k, 7) + " " + one);
   const auto refused = [&](const std::vector<std::string>& words, const std::string& more = "") {
-    const fs::path moved = folder_.path("moved");
+    const fs::path moved = folder_ / "moved";
     const Ran ran = merge(text, 7, one + " " + more);
     fs::rename(parts(), moved);  // expect_refusal looks for anything else called like the results
     expect_refusal(ran, words);
@@ -151,12 +151,12 @@ TEST_F(EvalParallel, MergeNamesWhatIsMissingDamagedOrOfAnotherEvaluation) {
   write_file_atomically(part(3, 7), bytes);
 
   // Another checkpoint under the same name.
-  fs::copy(golden_folder("kimi"), folder_.path("model"), fs::copy_options::recursive);
-  const std::string copied = "--set model.from=" + folder_.path("model");
-  const fs::path away = folder_.path("away");
+  fs::copy(golden_folder("kimi"), folder_ / "model", fs::copy_options::recursive);
+  const std::string copied = "--set model.from=" + folder_ / "model";
+  const fs::path away = folder_ / "away";
   fs::rename(parts(), away);
   measure_parts(text, 3, copied);
-  std::ofstream(folder_.path("model/config.json"), std::ios::app) << "\n";
+  std::ofstream(folder_ / "model/config.json", std::ios::app) << "\n";
   const Ran changed = merge(text, 3, copied);
   EXPECT_EQ(changed.status, kExitBadInput);
   EXPECT_NE(changed.err.find("another checkpoint"), std::string::npos) << changed.err;
@@ -261,7 +261,7 @@ TEST_F(EvalParallel, UnderMpirunAFailureIsOneLineOfOneProcess) {
   fails(text, {"--merge", "2"}, "a single rank");
   std::vector<int32_t> tokens = random_tokens(100);
   tokens[40] = 98;  // in the second batch, but all tokens are looked at before anything is measured
-  write_shard(folder_.path("val.bin"), tokens, 300);
+  write_shard(folder_ / "val.bin", tokens, 300);
   fails(text, {}, "token 40 (of 100) is 98");
 }
 

@@ -9,7 +9,7 @@
 #include "data/files.h"
 #include "eval/results/hdf5.h"
 #include "tests/eval/eval_program.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
 
 namespace depthroute {
 namespace {
@@ -119,10 +119,9 @@ TEST_F(EvalProgram, RefusalsAreOneLineAndWriteNothing) {
   expect_refused(config_text("reset"), "11 windows", "--set data.sequences=12");
   expect_refused(config_text("nothing_of_that_name"), "nothing_of_that_name");
   expect_refused(config_text("reset"), "is a folder", "--set output=" + folder_.path());
-  expect_refused(config_text("reset"), "is not a folder",
-                 "--set output=" + folder_.path("val.bin/results.h5"));
-  expect_refused(config_text("reset"), "is not a results file", "--set output=" + folder_.path("val.bin"));
-  EXPECT_EQ(TokenStream({folder_.path("val.bin")}, 97).num_tokens(), 100);  // left alone
+  expect_refused(config_text("reset"), "is not a folder", "--set output=" + folder_ / "val.bin/results.h5");
+  expect_refused(config_text("reset"), "is not a results file", "--set output=" + folder_ / "val.bin");
+  EXPECT_EQ(TokenStream({folder_ / "val.bin"}, 97).num_tokens(), 100);  // left alone
 }
 
 TEST_F(EvalProgram, AFullDiskLeavesNothingAndIsStatusOne) {
@@ -139,9 +138,9 @@ TEST_F(EvalProgram, H5pyReadsEveryVariableAndEveryAxisHasAScale) {
   const Ran ran = run(config_text("reset", std::string(kGrid) + "routing: {weights: all}\n"));
   ASSERT_EQ(ran.status, 0) << ran.err;
   const std::string command = "/usr/bin/python3 " + test_paths::source() +
-                              "/tests/eval/results/check_results.py " + results() + " >" +
-                              folder_.path("out") + " 2>&1";
-  EXPECT_EQ(std::system(command.c_str()), 0) << read_file(folder_.path("out"));
+                              "/tests/eval/results/check_results.py " + results() + " >" + (folder_ / "out") +
+                              " 2>&1";
+  EXPECT_EQ(std::system(command.c_str()), 0) << read_file(folder_ / "out");
 }
 
 }  // namespace

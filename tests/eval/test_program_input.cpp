@@ -34,7 +34,7 @@ class EvalInput : public EvalProgram {
   /// A copy of a golden model, one of whose tensors `change` has changed.
   std::string changed_model(const std::string& golden, const std::string& name,
                             const std::function<void(HostTensor&)>& change) {
-    const std::string folder = models_.path(std::to_string(++changed_));
+    const std::string folder = (models_ / std::to_string(++changed_));
     fs::copy(golden_folder(golden), folder, fs::copy_options::recursive);
     std::vector<HostTensor> tensors;
     std::vector<TensorToWrite> written;
@@ -54,7 +54,7 @@ class EvalInput : public EvalProgram {
   }
   std::string from(const std::string& model) const { return " --set model.from=" + model; }
 
-  TemporaryFolder models_;
+  TempFolder models_;
   int changed_ = 0;
 };
 
@@ -62,7 +62,7 @@ constexpr const char* kTensor = "model.layers.2.mlp.down_proj.weight";
 
 TEST_F(EvalInput, WeightsThatAreNotFiniteAreNamed) {
   const std::string wrap = " --set model.wrap.num_blocks=3";
-  const std::string place = " --set output=" + folder_.path("new/sub/results.h5");
+  const std::string place = " --set output=" + folder_ / "new/sub/results.h5";
   for (const float bad : {std::nanf(""), -std::nanf(""), kInfinity, -kInfinity})
     for (const std::string golden : {"cumulative", "additive"}) {
       int64_t width = 0;
@@ -96,7 +96,7 @@ TEST_F(EvalInput, ADryRunChecksNamesAndShapesAsTheRunDoes) {
       const std::string turned = changed_model(
           golden, kTensor, [](HostTensor& tensor) { std::swap(tensor.shape[0], tensor.shape[1]); });
       refused(golden, turned, std::string(kTensor) + "\" has shape", more);
-      const std::string missing = models_.path("missing");
+      const std::string missing = models_ / "missing";
       fs::copy(golden_folder(golden), missing, fs::copy_options::recursive);
       fs::copy_file(golden_folder(golden == "additive" ? "kimi" : "additive") + "/model.safetensors",
                     missing + "/model.safetensors", fs::copy_options::overwrite_existing);
@@ -107,30 +107,30 @@ TEST_F(EvalInput, ADryRunChecksNamesAndShapesAsTheRunDoes) {
 
 TEST_F(EvalInput, AnOutputThatCannotBecomeAFileIsRefusedAtTheStart) {
   const std::string text = config_text("reset");
-  ASSERT_EQ(mkfifo(models_.path("fifo").c_str(), 0600), 0);
-  fs::create_symlink("loop", models_.path("loop"));
-  fs::create_directory(models_.path("folder"));
-  write_file_atomically(models_.path("part.parts"), "");
+  ASSERT_EQ(mkfifo((models_ / "fifo").c_str(), 0600), 0);
+  fs::create_symlink("loop", models_ / "loop");
+  fs::create_directory(models_ / "folder");
+  write_file_atomically(models_ / "part.parts", "");
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"", "output must not be empty"},
       {".", "is a folder"},
       {"..", "is a folder"},
       {"/", "is a folder"},
-      {folder_.path("new/"), "is a folder; name a file, for example " + folder_.path("new/results.h5")},
-      {folder_.path("new//"), "is a folder"},
-      {folder_.path("new/."), "is a folder"},
-      {folder_.path("new/.."), "is a folder"},
-      {folder_.path("val.bin/"), "is a folder"},
-      {models_.path("folder"), "is a folder"},
-      {folder_.path("val.bin/sub/results.h5"), "val.bin is not a folder"},
-      {models_.path("fifo"), "is not a results file"},
-      {models_.path("fifo") + "/results.h5", "fifo is not a folder"},
-      {models_.path("loop"), "cannot be looked at"},
-      {models_.path("loop") + "/results.h5", "cannot be looked at"},
+      {folder_ / "new/", "is a folder; name a file, for example " + folder_ / "new/results.h5"},
+      {folder_ / "new//", "is a folder"},
+      {folder_ / "new/.", "is a folder"},
+      {folder_ / "new/..", "is a folder"},
+      {folder_ / "val.bin/", "is a folder"},
+      {models_ / "folder", "is a folder"},
+      {folder_ / "val.bin/sub/results.h5", "val.bin is not a folder"},
+      {models_ / "fifo", "is not a results file"},
+      {(models_ / "fifo") + "/results.h5", "fifo is not a folder"},
+      {models_ / "loop", "cannot be looked at"},
+      {(models_ / "loop") + "/results.h5", "cannot be looked at"},
       {"/dev/null", "is not a results file"},
       {"/dev/full", "is not a results file"},
-      {folder_.path(std::string(240, 'n')), "is longer than"},
-      {folder_.path(std::string(300, 'n')), "cannot be looked at"},
+      {(folder_ / std::string(240, 'n')), "is longer than"},
+      {(folder_ / std::string(300, 'n')), "cannot be looked at"},
   };
   const std::vector<std::string> modes = {"", " --dry-run", " --part 0/2", " --merge 2"};
   for (size_t i = 0; i < cases.size(); ++i) {
@@ -138,7 +138,7 @@ TEST_F(EvalInput, AnOutputThatCannotBecomeAFileIsRefusedAtTheStart) {
     SCOPED_TRACE(arguments);
     expect_refused(text, cases[i].second, arguments);
   }
-  expect_refused(text, "part.parts is not a folder", "--set output=" + models_.path("part") + " --part 0/2");
+  expect_refused(text, "part.parts is not a folder", "--set output=" + (models_ / "part") + " --part 0/2");
   std::vector<std::string> left;
   for (const auto& entry : fs::directory_iterator(models_.path())) left.push_back(entry.path().filename());
   std::sort(left.begin(), left.end());
@@ -146,7 +146,7 @@ TEST_F(EvalInput, AnOutputThatCannotBecomeAFileIsRefusedAtTheStart) {
 }
 
 TEST_F(EvalInput, AFileOfTheUsersIsNeverTakenForALock) {
-  const std::string lock = models_.path("poetry.lock"), output = " --set output=" + models_.path("poetry");
+  const std::string lock = models_ / "poetry.lock", output = " --set output=" + models_ / "poetry";
   write_file_atomically(lock, "dependencies");
   expect_refused(config_text("reset"), "poetry.lock: is no lock", output);
   EXPECT_EQ(read_file(lock), "dependencies");
@@ -173,7 +173,7 @@ TEST_F(EvalInput, APartThatCannotBeReadIsNeitherDamagedNorMeasuredAgain) {
   fs::permissions(path, fs::perms::owner_all);
   EXPECT_EQ(read_file(path), whole);
 
-  fs::rename(path, folder_.path("whole"));
+  fs::rename(path, folder_ / "whole");
   fs::create_directory(path);
   refused("is a folder, not a file", "--part 1/2");
   fs::remove(path);
@@ -181,7 +181,7 @@ TEST_F(EvalInput, APartThatCannotBeReadIsNeitherDamagedNorMeasuredAgain) {
   refused("cannot be looked at", "--part 1/2");
   refused("cannot be looked at", "--merge 2");
   fs::remove(path);
-  fs::rename(folder_.path("whole"), path);
+  fs::rename(folder_ / "whole", path);
   EXPECT_EQ(run(text, "--merge 2").status, 0);
 }
 

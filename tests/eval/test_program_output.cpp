@@ -18,7 +18,7 @@
 #include "eval/results/output_lock.h"
 #include "tests/eval/eval_program.h"
 #include "tests/eval/results/compare_results.h"
-#include "tests/train/program.h"
+#include "tests/support/program.h"
 
 namespace depthroute {
 namespace {
@@ -70,7 +70,7 @@ TEST_F(EvalOutput, ASecondWriterIsRefusedBeforeItMeasures) {
 TEST_F(EvalOutput, WhileOneMeasuresAnotherIsRefusedAndHarmsNothing) {
   const std::string text = config_text("kimi", std::string(kGrid) + "routing: {weights: all}\n");
   ASSERT_EQ(run(text).status, 0);
-  fs::rename(results(), folder_.path("expected.h5"));
+  fs::rename(results(), folder_ / "expected.h5");
   const std::string config = write_config(text);
   bool stopped = false;
   for (int attempt = 0; attempt < 20 && !stopped; ++attempt) {
@@ -82,15 +82,13 @@ TEST_F(EvalOutput, WhileOneMeasuresAnotherIsRefusedAndHarmsNothing) {
     first.send(SIGSTOP);
     stopped = outputs().size() == 2;  // else it was done before
     if (stopped) {
-      TemporaryFolder other;
-      const std::string command = test_paths::bin() + "/depthroute-eval " + config + " >" +
-                                  other.path("out") + " 2>" + other.path("err");
-      const int status = std::system(command.c_str());
-      expect_in_use({WEXITSTATUS(status), read_file(other.path("out")), read_file(other.path("err"))});
+      TempFolder other;
+      expect_in_use(
+          testing_support::run_in_shell(test_paths::bin() + "/depthroute-eval " + config, other.path()));
     }
     first.send(SIGCONT);
     EXPECT_EQ(first.wait().status, 0);
-    EXPECT_EQ(differences(folder_.path("expected.h5"), results()), std::vector<std::string>{});
+    EXPECT_EQ(differences(folder_ / "expected.h5", results()), std::vector<std::string>{});
     EXPECT_EQ(outputs(), kResultsAlone);
     fs::remove(results());
   }
@@ -100,7 +98,7 @@ TEST_F(EvalOutput, WhileOneMeasuresAnotherIsRefusedAndHarmsNothing) {
 TEST_F(EvalOutput, AKilledEvaluationLeavesNothingTheNextOneDoesNotClear) {
   const std::string text = config_text("reset", std::string(kGrid) + "routing: {weights: all}\n");
   ASSERT_EQ(run(text).status, 0);
-  fs::rename(results(), folder_.path("expected.h5"));
+  fs::rename(results(), folder_ / "expected.h5");
   int killed = 0;
   for (int events = 1; events <= 40; events += 3) {
     SCOPED_TRACE(events);
@@ -117,14 +115,14 @@ TEST_F(EvalOutput, AKilledEvaluationLeavesNothingTheNextOneDoesNotClear) {
   write_file_atomically(results() + ".lock", "");
   ASSERT_EQ(run(text).status, 0);
   EXPECT_EQ(outputs(), kResultsAlone);
-  EXPECT_EQ(differences(folder_.path("expected.h5"), results()), std::vector<std::string>{});
+  EXPECT_EQ(differences(folder_ / "expected.h5", results()), std::vector<std::string>{});
 }
 
 TEST_F(EvalOutput, MissingFoldersAreMade) {
   const std::string place = "new/sub/results.h5";
-  ASSERT_EQ(run(config_text("reset"), "--set output=" + folder_.path(place)).status, 0);
+  ASSERT_EQ(run(config_text("reset"), "--set output=" + folder_ / place).status, 0);
   std::vector<std::string> names;
-  for (const auto& entry : fs::recursive_directory_iterator(folder_.path("new")))
+  for (const auto& entry : fs::recursive_directory_iterator(folder_ / "new"))
     names.push_back(fs::relative(entry.path(), folder_.path()));
   EXPECT_EQ(names, (std::vector<std::string>{"new/sub", place}));
 }
@@ -194,13 +192,13 @@ TEST_F(EvalOutput, DrawsThatNeedMoreMemoryThanThereIsAreRefusedBeforeMeasuring) 
 TEST_F(EvalOutput, ATerminalThatGoesAwayEndsNoEvaluation) {
   const std::string text = config_text("kimi", kGrid), config = write_config(text);
   ASSERT_EQ(run(text).status, 0);
-  fs::rename(results(), folder_.path("expected.h5"));
+  fs::rename(results(), folder_ / "expected.h5");
   const std::string program = test_paths::bin() + "/depthroute-eval " + config;
   for (const char* streams : {">/dev/full", "2>/dev/full", ">/dev/full 2>&1", "2>&-", "<&- 2>&-"}) {
     SCOPED_TRACE(streams);
     const int status = std::system((program + " " + streams).c_str());
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
-    EXPECT_EQ(differences(folder_.path("expected.h5"), results()), std::vector<std::string>{});
+    EXPECT_EQ(differences(folder_ / "expected.h5", results()), std::vector<std::string>{});
     EXPECT_EQ(outputs(), kResultsAlone);
     fs::remove(results());
   }

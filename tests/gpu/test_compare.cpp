@@ -6,8 +6,8 @@
 #include "configs/base/error.h"
 #include "data/atomic_path.h"
 #include "eval/results/hdf5.h"
-#include "tests/data/temp_folder.h"
 #include "tests/gpu/compare.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 namespace {

@@ -13,7 +13,7 @@
 
 #include "configs/read.h"
 #include "kernels/cuda/fused_attention.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
 
 namespace depthroute::cuda {
 namespace {

@@ -14,12 +14,12 @@ TEST_F(TokenizeTest, TrainingThenValidationIsTheText) {
   const std::string text = all_bytes(3'000'001);
   write_raw(text_, text);
   const Result result = run(text_ + " --output " + out_);
-  ASSERT_EQ(result.status, 0) << result.errors;
+  ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(outputs(), (std::vector<std::string>{"train.bin", "train.shards.json", "val.bin"}));
   EXPECT_EQ(tokens_of({"train.bin", "val.bin"}), text);
   EXPECT_EQ(tokens_of({"val.bin"}).size(), 30000u);
   EXPECT_TRUE(
-      has(result.output, "tokens: 3000001 (2970001 for training, 30000 for validation), vocabulary 256"));
+      has(result.out, "tokens: 3000001 (2970001 for training, 30000 for validation), vocabulary 256"));
 }
 
 TEST_F(TokenizeTest, ShardsAreCutWhereAskedAndNamed) {
@@ -27,7 +27,7 @@ TEST_F(TokenizeTest, ShardsAreCutWhereAskedAndNamed) {
   write_raw(text_, text);
   const Result result =
       run(text_ + " --output " + out_ + " --name part --shard-tokens 300 --val-fraction 0.1");
-  ASSERT_EQ(result.status, 0) << result.errors;
+  ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(outputs(), (std::vector<std::string>{"part.shards.json", "part_000.bin", "part_001.bin",
                                                  "part_002.bin", "val.bin"}));
   EXPECT_EQ(tokens_of({"part_000.bin"}), text.substr(0, 300));
@@ -40,7 +40,7 @@ TEST_F(TokenizeTest, StandardInputAndPipesGiveTheSame) {
   ASSERT_EQ(run(text_ + " --output " + out_).status, 0);
   const std::string train = hash_file(out_ + "/train.bin"), val = hash_file(out_ + "/val.bin");
   const Result result = run("- --overwrite --output " + out_, "cat " + text_ + " |");
-  ASSERT_EQ(result.status, 0) << result.errors;
+  ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(hash_file(out_ + "/train.bin"), train);
   EXPECT_EQ(hash_file(out_ + "/val.bin"), val);
   EXPECT_EQ(outputs(), (std::vector<std::string>{"train.bin", "train.shards.json", "val.bin"}));
@@ -51,18 +51,18 @@ TEST_F(TokenizeTest, SeparatorStandsBetweenFiles) {
   write_raw(folder_ / "b", "second");
   const Result result =
       run(text_ + " " + (folder_ / "b") + " --end-of-text --val-fraction 0 --output " + out_);
-  ASSERT_EQ(result.status, 0) << result.errors;
+  ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(tokens_of({"train.bin"}, 257), "first<|end|>second");
-  EXPECT_TRUE(has(result.output, "tokens: 12 (12 for training, 0 for validation), vocabulary 257"));
+  EXPECT_TRUE(has(result.out, "tokens: 12 (12 for training, 0 for validation), vocabulary 257"));
 }
 
 TEST_F(TokenizeTest, EntropyIsThatOfTheBytes) {
   write_raw(text_, "aaaabbcd");  // 1/2, 1/4, 1/8, 1/8: 1.75 bits
   const Result result = run(text_ + " --val-fraction 0.5 --output " + out_);
-  const size_t at = result.output.find("unigram entropy: ");
-  ASSERT_NE(at, std::string::npos) << result.output << result.errors;
-  EXPECT_NEAR(std::stod(result.output.substr(at + 17)), 1.75 * std::log(2.0), 5e-5);
-  EXPECT_TRUE(has(result.output, " nats/token\n"));
+  const size_t at = result.out.find("unigram entropy: ");
+  ASSERT_NE(at, std::string::npos) << result.out << result.err;
+  EXPECT_NEAR(std::stod(result.out.substr(at + 17)), 1.75 * std::log(2.0), 5e-5);
+  EXPECT_TRUE(has(result.out, " nats/token\n"));
 }
 
 TEST_F(TokenizeTest, BadArgumentsEndWithStatus2OneLineAndNothingWritten) {
@@ -95,7 +95,7 @@ TEST_F(TokenizeTest, BadArgumentsEndWithStatus2OneLineAndNothingWritten) {
   };
   for (const auto& [arguments, part] : cases) {
     const Result result = run(arguments);
-    EXPECT_EQ(result.status, 2) << arguments << "\n" << result.errors;
+    EXPECT_EQ(result.status, 2) << arguments << "\n" << result.err;
     expect_one_line(result, part);
     EXPECT_FALSE(std::filesystem::exists(folder_ / "made")) << arguments;
   }
@@ -107,7 +107,7 @@ TEST_F(TokenizeTest, FullDiskLeavesNothing) {
   const Result result =
       run(text_ + " --output " + out_, "trap '' XFSZ; ulimit -f 1000; ");  // blocks of 512 or 1024
   EXPECT_EQ(result.status, 1);
-  EXPECT_TRUE(has(result.errors, "cannot write")) << result.errors;
+  EXPECT_TRUE(has(result.err, "cannot write")) << result.err;
   EXPECT_TRUE(outputs().empty());
 }
 
@@ -192,7 +192,7 @@ TEST_F(TokenizeTest, ClosedStreamsAreNotTakenForFiles) {
 
 TEST_F(TokenizeTest, HelpAndVersionEndWithStatus0) {
   EXPECT_EQ(run("--help").status, 0);
-  EXPECT_TRUE(has(run("--help").output, "--val-fraction"));
+  EXPECT_TRUE(has(run("--help").out, "--val-fraction"));
   EXPECT_EQ(run("--version").status, 0);
 }
 

@@ -72,7 +72,7 @@ TEST_F(PublishTest, OverwritingReplacesTheRecordedSetAndNothingElse) {
   };
   const auto notes = inode("notes.txt");
   const Result result = run(line());
-  ASSERT_EQ(result.status, 0) << result.errors;
+  ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(outputs(), (Names{"link", "notes.txt", "train.shards.json", "train_000.bin", "train_001.bin",
                               "train_of_somebody_else.bin", "val.bin"}));
   EXPECT_EQ(tokens_of({"train_000.bin", "train_001.bin", "val.bin"}), read_file(new_text_));
@@ -181,7 +181,7 @@ TEST_F(PublishTest, WhatWouldMixOrLoseFilesIsRefusedBeforeAnythingIsRead) {
     refusal.prepare();
     const Tree before = now();
     const Result result = run(refusal.arguments, refusal.before);
-    EXPECT_EQ(result.status, 2) << refusal.arguments << result.errors;
+    EXPECT_EQ(result.status, 2) << refusal.arguments << result.err;
     expect_one_line(result, refusal.part);
     EXPECT_EQ(now(), before) << refusal.arguments;
   }
@@ -347,7 +347,7 @@ TEST_F(InjectionTest, AFailureOfAnySystemCallLeavesTheOldOrTheNewSet) {
       const std::string injection = fmt::format("{}:when={}", call, when);
       const Result result = run_with({injection});
       if (!injected_) break;
-      if (has(result.errors, "SanitizerTool: CHECK failed")) continue;  // the call was not the program's
+      if (has(result.err, "SanitizerTool: CHECK failed")) continue;  // the call was not the program's
       const Tree left = inside(now());
       ASSERT_TRUE(result.status >= 0 && result.status <= 2) << injection;
       ASSERT_TRUE(left == inside(fresh) || (left == inside(old_) && result.status != 0)) << injection;
@@ -376,7 +376,7 @@ TEST_F(InjectionTest, ASignalAtAnyMomentLeavesTheOldOrTheNewSetAndNothingBeside)
       const std::string injection = fmt::format("?{}:signal=TERM:when={}", call, when);
       const Result result = run_with({injection});
       if (result.status == 1) expect_one_line(result, "interrupted; nothing was written");
-      ASSERT_EQ(now(), result.status == 0 ? fresh : old_) << injection << " " << result.errors;
+      ASSERT_EQ(now(), result.status == 0 ? fresh : old_) << injection << " " << result.err;
       ++(result.status == 0 ? finished : interrupted);
     }
   }

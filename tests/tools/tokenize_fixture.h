@@ -12,15 +12,13 @@
 
 #include "data/files.h"
 #include "data/token_stream.h"
-#include "tests/data/temp_folder.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
+#include "tests/support/program.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute {
 
-struct Result {
-  int status;  // -1: ended by a signal
-  std::string output, errors;
-};
+using testing_support::Result;
 
 inline std::string all_bytes(size_t size, size_t step = 7) {
   std::string text(size, 0);
@@ -50,10 +48,9 @@ class TokenizeTest : public testing::Test {
   /// In a shell, `before` in front of the program: a pipe into it, limits, another folder.
   Result run(const std::string& arguments, const std::string& before = "") const {
     // With something before it, standard input is the pipe's.
-    const std::string command = fmt::format("{} {} {} >{} 2>{} {}", before, program_, arguments,
-                                            logs_ / "out", logs_ / "err", before.empty() ? "</dev/null" : "");
-    const int status = std::system(command.c_str());
-    return {status_of(status), read_file(logs_ / "out"), read_file(logs_ / "err")};
+    return testing_support::run_in_shell(
+        fmt::format("{} {} {} {}", before, program_, arguments, before.empty() ? "</dev/null" : ""),
+        logs_.path());
   }
 
   static constexpr int kNowhere = -1, kClosed = -2;
@@ -83,8 +80,8 @@ class TokenizeTest : public testing::Test {
   }
 
   static void expect_one_line(const Result& result, const std::string& part) {
-    EXPECT_TRUE(has(result.errors, part)) << "\"" << part << "\" is not in: " << result.errors;
-    EXPECT_EQ(std::count(result.errors.begin(), result.errors.end(), '\n'), 1) << result.errors;
+    EXPECT_TRUE(has(result.err, part)) << "\"" << part << "\" is not in: " << result.err;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
   }
   std::string tokens_of(const std::vector<std::string>& names, int64_t vocab_size = 256) const {
     std::vector<std::string> paths;

@@ -18,7 +18,7 @@
 #include "configs/base/error.h"
 #include "data/files.h"
 #include "data/manifest.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
 #include "tests/train/tiny_run.h"
 #include "train/checkpoint/run_folder.h"
 

@@ -13,7 +13,7 @@
 #include "data/checkpoint_folder.h"
 #include "data/files.h"
 #include "data/token_stream.h"
-#include "tests/paths.h"
+#include "tests/support/paths.h"
 #include "tests/train/tiny_run.h"
 #include "train/checkpoint/run_folder.h"
 

@@ -43,8 +43,6 @@ TrainConfig tiny_config() {
 }
 
 void TinyRun::SetUp() {
-  folder_ = ::testing::TempDir() + "depthroute_train_XXXXXX";
-  ASSERT_NE(mkdtemp(folder_.data()), nullptr);
   std::mt19937 random(3);
   // 65 samples of 32 tokens, most of them in one shard, two across borders.
   for (const auto& [name, count] : {std::pair{"a", 701}, {"b", 3}, {"c", 1395}, {"val", 170}}) {
@@ -56,8 +54,6 @@ void TinyRun::SetUp() {
     writer.close();
   }
 }
-
-void TinyRun::TearDown() { fs::remove_all(folder_); }
 
 std::string TinyRun::write_config(const std::string& output, int64_t steps) {
   TrainConfig config = tiny_config();

@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "configs/train_config.h"
-#include "tests/train/program.h"
+#include "tests/support/program.h"
+#include "tests/support/temp_folder.h"
 
 namespace depthroute::testing_support {
 
@@ -20,7 +21,6 @@ TrainConfig tiny_config();
 class TinyRun : public ::testing::Test {
  protected:
   void SetUp() override;
-  void TearDown() override;
 
   /// The configuration as a file, writing to <folder>/<output>.
   std::string write_config(const std::string& output, int64_t steps);
@@ -37,7 +37,8 @@ class TinyRun : public ::testing::Test {
   static void poison(const std::string& file, const std::string& tensor, float value);
   static bool exists(const std::string& file);
 
-  std::string folder_;
+  const TempFolder temp_folder_;
+  const std::string folder_ = temp_folder_.path();
 };
 
 /// One line that ends in a newline.

@@ -17,8 +17,8 @@ namespace {
 class EvaluateTest : public testing::TestWithParam<const char*> {
  protected:
   EvaluateTest() {
-    write_shard(folder_.path("tokens.bin"), random_tokens(60));
-    tokens_ = std::make_unique<TokenStream>(std::vector<std::string>{folder_.path("tokens.bin")}, 97);
+    write_shard(folder_ / "tokens.bin", random_tokens(60));
+    tokens_ = std::make_unique<TokenStream>(std::vector<std::string>{folder_ / "tokens.bin"}, 97);
   }
   std::vector<Cell> edges(const DepthPlan& plan) const {
     GridConfig config;
@@ -34,7 +34,7 @@ class EvaluateTest : public testing::TestWithParam<const char*> {
     return list;
   }
 
-  TemporaryFolder folder_;
+  TempFolder folder_;
   std::unique_ptr<TokenStream> tokens_;
 };
 
@@ -123,9 +123,9 @@ INSTANTIATE_TEST_SUITE_P(Cases, Evaluate, testing::Values("cumulative", "reset",
                          [](const auto& test) { return std::string(test.param); });
 
 TEST(Trace, MomentsAgreeWithTwoPasses) {
-  const TemporaryFolder folder;
-  write_shard(folder.path("tokens.bin"), random_tokens(80));
-  const TokenStream tokens({folder.path("tokens.bin")}, 97);
+  const TempFolder folder;
+  write_shard(folder / "tokens.bin", random_tokens(80));
+  const TokenStream tokens({(folder / "tokens.bin")}, 97);
   EvalSession session(session_config("kimi", 3));
   const DepthPlan& plan = session.model->plan();
   RoutingTrace trace(plan);

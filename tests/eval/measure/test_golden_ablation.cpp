@@ -1,4 +1,4 @@
-// Every mask and zero cell of the golden cases (SPEC §7), per token, with the counts of sites.
+// Every mask and zero cell of the golden cases (tests/golden/README.md), per token, with the counts of sites.
 #include <gtest/gtest.h>
 
 #include <cmath>

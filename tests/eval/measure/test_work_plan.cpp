@@ -174,9 +174,9 @@ void collect(World& world, const TokenStream& tokens, const std::string& model, 
 
 class Processes : public testing::TestWithParam<int> {
  protected:
-  Processes() { write_shard(folder_.path("tokens.bin"), random_tokens(60)); }
-  TokenStream tokens() const { return TokenStream({folder_.path("tokens.bin")}, 97); }
-  TemporaryFolder folder_;
+  Processes() { write_shard(folder_ / "tokens.bin", random_tokens(60)); }
+  TokenStream tokens() const { return TokenStream({folder_ / "tokens.bin"}, 97); }
+  TempFolder folder_;
 };
 
 TEST_P(Processes, GiveTheBitsOfOne) {
@@ -197,7 +197,7 @@ TEST_P(Processes, GiveTheBitsOfOne) {
 TEST_P(Processes, EndTogetherWhenOneFails) {
   std::vector<int32_t> damaged = random_tokens(60);
   damaged[20] = 98;  // read with the second batch
-  write_shard(folder_.path("tokens.bin"), damaged, 300);
+  write_shard(folder_ / "tokens.bin", damaged, 300);
   const TokenStream stream = tokens();
   Collected none;
   try {

@@ -23,11 +23,11 @@ EvalConfig wrapped_config(std::vector<double> recency_bias, int64_t sublayers_pe
 }
 
 struct Tokens {
-  TemporaryFolder folder;
+  TempFolder folder;
   std::unique_ptr<TokenStream> stream;
   Tokens() {
-    write_shard(folder.path("tokens.bin"), random_tokens(60));
-    stream = std::make_unique<TokenStream>(std::vector<std::string>{folder.path("tokens.bin")}, 97);
+    write_shard(folder / "tokens.bin", random_tokens(60));
+    stream = std::make_unique<TokenStream>(std::vector<std::string>{(folder / "tokens.bin")}, 97);
   }
 };
 

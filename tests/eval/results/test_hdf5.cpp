@@ -33,9 +33,9 @@ void write_example(const std::string& path, double value) {
 }
 
 TEST(Hdf5, WhatIsWrittenReadsBack) {
-  const TemporaryFolder folder;
-  write_example(folder.path("a.h5"), 0.5);
-  const Hdf5Reader file(folder.path("a.h5"));
+  const TempFolder folder;
+  write_example(folder / "a.h5", 0.5);
+  const Hdf5Reader file(folder / "a.h5");
   EXPECT_EQ(file.string_attribute("/", "text"), "naïve");
   EXPECT_EQ(file.string_attribute("/", "long_text").size(), 100000u);
   EXPECT_EQ(file.integer_attribute("/", "count"), 42);
@@ -53,39 +53,39 @@ TEST(Hdf5, WhatIsWrittenReadsBack) {
 }
 
 TEST(Hdf5, EqualContentsAreEqualBytes) {
-  const TemporaryFolder folder;
-  write_example(folder.path("a.h5"), 0.5);
-  write_example(folder.path("b.h5"), 0.5);
-  write_example(folder.path("c.h5"), 0.25);
-  EXPECT_EQ(hash_file(folder.path("a.h5")), hash_file(folder.path("b.h5")));
-  EXPECT_NE(hash_file(folder.path("a.h5")), hash_file(folder.path("c.h5")));
+  const TempFolder folder;
+  write_example(folder / "a.h5", 0.5);
+  write_example(folder / "b.h5", 0.5);
+  write_example(folder / "c.h5", 0.25);
+  EXPECT_EQ(hash_file(folder / "a.h5"), hash_file(folder / "b.h5"));
+  EXPECT_NE(hash_file(folder / "a.h5"), hash_file(folder / "c.h5"));
 }
 
 TEST(Hdf5, ADamagedArrayIsNoticed) {
-  const TemporaryFolder folder;
-  write_example(folder.path("a.h5"), 0.5);
-  std::string bytes = read_file(folder.path("a.h5"));
+  const TempFolder folder;
+  write_example(folder / "a.h5", 0.5);
+  std::string bytes = read_file(folder / "a.h5");
   const double value = 0.5;
   const std::string stored(reinterpret_cast<const char*>(&value), sizeof value);
   const size_t place = bytes.find(stored);
   ASSERT_NE(place, std::string::npos);
   bytes[place] ^= 1;
-  write_file_atomically(folder.path("b.h5"), bytes);
-  EXPECT_THROW(Hdf5Reader(folder.path("b.h5")).doubles("/g/x"), DataError);
+  write_file_atomically(folder / "b.h5", bytes);
+  EXPECT_THROW(Hdf5Reader(folder / "b.h5").doubles("/g/x"), DataError);
 }
 
 TEST(Hdf5, WhatIsNotThereIsAnInputError) {
-  const TemporaryFolder folder;
-  write_file_atomically(folder.path("text.h5"), "not HDF5");
-  EXPECT_FALSE(is_hdf5_file(folder.path("text.h5")));
-  EXPECT_THROW(Hdf5Reader(folder.path("text.h5")), DataError);
-  EXPECT_THROW(Hdf5Reader(folder.path("absent.h5")), DataError);
-  write_example(folder.path("a.h5"), 0.5);
-  const Hdf5Reader file(folder.path("a.h5"));
+  const TempFolder folder;
+  write_file_atomically(folder / "text.h5", "not HDF5");
+  EXPECT_FALSE(is_hdf5_file(folder / "text.h5"));
+  EXPECT_THROW(Hdf5Reader(folder / "text.h5"), DataError);
+  EXPECT_THROW(Hdf5Reader(folder / "absent.h5"), DataError);
+  write_example(folder / "a.h5", 0.5);
+  const Hdf5Reader file(folder / "a.h5");
   EXPECT_THROW(file.doubles("/g/y"), DataError);
   EXPECT_THROW(file.integer_attribute("/", "text"), DataError);
   EXPECT_THROW(file.string_attribute("/", "count"), DataError);
-  EXPECT_THROW(Hdf5Writer(folder.path("no/such/folder.h5")), SystemError);
+  EXPECT_THROW(Hdf5Writer(folder / "no/such/folder.h5"), SystemError);
 }
 
 }  // namespace

@@ -20,8 +20,8 @@ namespace {
 class Part : public testing::Test {
  protected:
   Part() : session_(session_config("reset")) {
-    write_shard(folder_.path("tokens.bin"), random_tokens(60));
-    const TokenStream tokens({folder_.path("tokens.bin")}, 97);
+    write_shard(folder_ / "tokens.bin", random_tokens(60));
+    const TokenStream tokens({folder_ / "tokens.bin"}, 97);
     const auto known_answers = make_known_answers(session_.model->plan(), {});
     std::vector<Comparison> list;
     for (const KnownAnswer& known_answer : known_answers)
@@ -46,10 +46,10 @@ class Part : public testing::Test {
     return {session_.model->plan(), BatchRange::all(5, 2).part(1, 2), 7, names, true};
   }
   std::string write(const std::string& name) {
-    PartWriter writer(folder_.path(name), layout());
+    PartWriter writer(folder_ / name, layout());
     for (const BatchRecord& record : records_) writer.write(record);
     writer.commit({1, 2}, provenance_, true);
-    return folder_.path(name);
+    return folder_ / name;
   }
   std::string read(const std::string& path) const {
     std::string bytes;
@@ -58,7 +58,7 @@ class Part : public testing::Test {
   }
   std::string expected() const { return to_bytes(records_[0]) + to_bytes(records_[1]); }
 
-  TemporaryFolder folder_;
+  TempFolder folder_;
   EvalSession session_;
   std::vector<BatchRecord> records_;
   Provenance provenance_;
@@ -77,7 +77,7 @@ TEST_F(Part, ReadsBackBitForBit) {
   EXPECT_EQ(merged.devices, provenance_.devices);
   EXPECT_EQ(merged.parameters_before, "ee");
   write("again.h5");
-  EXPECT_EQ(hash_file(path), hash_file(folder_.path("again.h5")));
+  EXPECT_EQ(hash_file(path), hash_file(folder_ / "again.h5"));
 }
 
 TEST_F(Part, OfAnotherEvaluationIsTold) {
@@ -104,7 +104,7 @@ TEST_F(Part, OfAnotherEvaluationIsTold) {
 }
 
 TEST_F(Part, AnyDamageIsNoticed) {
-  const std::string whole = read_file(write("part.h5")), path = folder_.path("damaged.h5");
+  const std::string whole = read_file(write("part.h5")), path = folder_ / "damaged.h5";
   for (uint64_t i = 0; i < 300; ++i) {
     std::string bytes = whole;
     const size_t place = i < 20 ? i * 25 : random_below(3, i, whole.size());
@@ -121,21 +121,21 @@ TEST_F(Part, AnyDamageIsNoticed) {
 }
 
 TEST_F(Part, IsLockedWhileItIsMeasuredAndLeftoversGo) {
-  const std::string path = folder_.path("parts/part.h5");
+  const std::string path = folder_ / "parts/part.h5";
   {
     const OutputLock lock(path);
     EXPECT_THROW(OutputLock second(path), ConfigError);
-    const OutputLock other(folder_.path("parts/part2.h5"));
+    const OutputLock other(folder_ / "parts/part2.h5");
   }
   write_file_atomically(path + ".tmp-1", "half");
-  write_file_atomically(folder_.path("parts/part2.h5.tmp-1"), "of another part");
+  write_file_atomically(folder_ / "parts/part2.h5.tmp-1", "of another part");
   write_file_atomically(path + ".lock", "");  // left by a killed task
   {
     const OutputLock lock(path);
     EXPECT_FALSE(std::filesystem::exists(path + ".tmp-1"));
   }
   std::vector<std::string> left;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_.path("parts")))
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "parts"))
     left.push_back(entry.path().filename());
   EXPECT_EQ(left, std::vector<std::string>{"part2.h5.tmp-1"});
 }

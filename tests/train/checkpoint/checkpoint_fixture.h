@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/data/temp_folder.h"
+#include "tests/support/temp_folder.h"
 #include "tests/train/thread_world.h"
 #include "tests/train/tiny_run.h"
 #include "train/checkpoint/run_folder.h"

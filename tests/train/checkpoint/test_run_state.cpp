@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "configs/cli.h"
-#include "tests/data/temp_folder.h"
+#include "tests/support/temp_folder.h"
 #include "train/checkpoint/format.h"
 
 namespace depthroute {

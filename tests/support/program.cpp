@@ -1,4 +1,4 @@
-#include "tests/train/program.h"
+#include "tests/support/program.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -12,10 +12,11 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 
-#include "tests/paths.h"
+#include "tests/support/paths.h"
 
 extern char** environ;
 
@@ -113,6 +114,12 @@ Result Program::wait() {
 Result run_program_to_end(const std::string& name, const std::vector<std::string>& arguments,
                           const std::string& folder) {
   return Program(name, arguments, folder).wait();
+}
+
+Result run_in_shell(const std::string& command, const std::string& folder) {
+  const std::string out = folder + "/stdout", err = folder + "/stderr";
+  const int status = std::system(("{ " + command + "\n} >" + out + " 2>" + err).c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(out), slurp(err)};
 }
 
 }  // namespace depthroute::testing_support
