@@ -86,7 +86,7 @@ Manifest parse_manifest(const std::string& text, const std::string& where) {
 int64_t size_of_file(const std::string& path) {
   std::error_code error;
   const auto size = fs::file_size(path, error);
-  if (error) throw_unreadable(path, "cannot be looked at", error.value());
+  if (error) throw_unreadable(path, "cannot be accessed", error.value());
   return static_cast<int64_t>(size);
 }
 

@@ -76,7 +76,7 @@ TokenStream open_eval_tokens(const EvalConfig& config, int64_t vocab_size) {
 
 std::string config_hash(const EvalConfig& config) {
   EvalConfig same = config;
-  same.output.clear();  // where the results go is not part of what they are
+  same.output.clear();  // does not change the results
   const std::string text = to_yaml(same);
   return hash_bytes(std::as_bytes(std::span<const char>(text)));
 }

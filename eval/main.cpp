@@ -25,7 +25,7 @@ const std::vector<ProgramOption> kOptions = {
     {"--merge", "N", "make the results of the N parts; no model is run"},
 };
 
-/// "3/16". ConfigError otherwise.
+/// Reads a part such as "3/16". ConfigError otherwise.
 PartNumber read_part(const std::string& text) {
   PartNumber number;
   const char* end = text.data() + text.size();
@@ -70,8 +70,8 @@ void check_output(const Request& request, int ranks) {
   if (request.part) check_output_place(part_path(request.config.output, *request.part));
 }
 
-/// Opens the input on every rank. All must read one model, whatever a link in model.from comes to name
-/// meanwhile: rank 0 finds it.
+/// Opens the input on every rank. Rank 0 resolves model.from, so that all read one model even if a link
+/// changes meanwhile.
 EvalInput open_input(World& world, const Request& request) {
   std::optional<EvalInput> input;
   if (world.is_rank_0()) input.emplace(request.config);
@@ -103,7 +103,7 @@ int run(const CommandLine& command, World& world) {
 
 int main(int argc, char** argv) {
   const auto body = [argv](const depthroute::CommandLine& line) {
-    depthroute::prepare_process(argv);  // may start the program again, with better settings
+    depthroute::prepare_process(argv);  // may restart the program with better settings
     return depthroute::run_in_world([&](depthroute::World& world) { return depthroute::run(line, world); });
   };
   return depthroute::run_program(argc, argv,

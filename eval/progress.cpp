@@ -16,7 +16,7 @@ void Progress::report(double done, double total) {
   if (!line_.quiet_for(line_.rewrites() ? kTerminalSeconds : kLogSeconds) && !(line_.rewrites() && last))
     return;
   const double share = std::min(done / total, 1.0), elapsed = line_.elapsed();
-  // Nobody may be there to read it (a closed pipe, a full disk): that ends no evaluation.
+  // A closed pipe or a full disk must not end the evaluation.
   (void)line_.show(fmt::format("{:5.1f} % done, {} so far, about {} to go", 100 * share,
                                format_duration(elapsed), format_duration(elapsed * (1 - share) / share)));
 }

@@ -23,11 +23,11 @@ namespace {
 /// more than one forward pass of another.
 constexpr double kRank0Seconds = 3600;
 
-/// An evaluation on all ranks: what is around measuring, whether it measures everything or a part.
+/// An evaluation on all ranks, of everything or a part: the steps around measuring.
 class Run {
  public:
-  /// Rank 0 locks `output`, if that needs no new folder, and hashes what will be read. Whoever is refused
-  /// should not have loaded a model first; folders are made only after everything else has been checked.
+  /// Rank 0 locks `output`, if that needs no new folder, and hashes what will be read. A second run is thus
+  /// refused before it loads a model; folders are made only after everything else has been checked.
   Run(World& world, const CommandLine& command, const EvalInput& input, const std::string& output);
 
   /// Loads the model. Afterwards all ranks compute with the same parameters in the same precision.
@@ -111,7 +111,7 @@ void Run::measure(const BatchRange& batches, const RecordSink& sink) {
     from_.add_parameters_after(checksum);
 }
 
-/// Memory for all that will be measured, taken at once.
+/// Takes the memory for all that will be measured.
 Evaluation reserve_evaluation(const EvalInput& input) {
   Evaluation evaluation;
   evaluation.seq_len = input.config.data.seq_len;
@@ -120,8 +120,8 @@ Evaluation reserve_evaluation(const EvalInput& input) {
   return evaluation;
 }
 
-/// Builds the results from the records of batches. Takes all memory they and their statistics need when it is
-/// made.
+/// Builds the results from the records of batches. The constructor takes all memory that they and their
+/// statistics need.
 class ResultsBuilder {
  public:
   explicit ResultsBuilder(const EvalInput& input)
@@ -220,7 +220,7 @@ std::string part_option(const PartNumber& number) {
 }
 
 /// Returns the part at `path`, if it is there and whole. ConfigError if it belongs to another evaluation;
-/// AccessError, or DataError if it is no file, where measuring it again would not help.
+/// AccessError, or DataError if it is no regular file: measuring it again would not help.
 std::unique_ptr<PartReader> finished_part(const std::string& path, const EvalInput& input,
                                           const BatchRange& batches, const Provenance& from) {
   if (!exists(path)) return nullptr;
@@ -240,7 +240,8 @@ std::unique_ptr<PartReader> finished_part(const std::string& path, const EvalInp
   }
 }
 
-/// Adds to what is wrong with a part what to do about it; but a part that cannot be read may be whole.
+/// Appends the remedy to a DataError about a part. A part that cannot be read may be whole, so AccessError
+/// passes unchanged.
 template <typename Body>
 void naming_remedy(const PartNumber& number, const Body& body) {
   try {
@@ -252,7 +253,7 @@ void naming_remedy(const PartNumber& number, const Body& body) {
   }
 }
 
-/// Opens every part. DataError for what is missing or of another evaluation.
+/// Opens every part. DataError if any is missing or belongs to another evaluation.
 std::vector<PartReader> open_parts(const EvalInput& input, int64_t count, const Provenance& from) {
   const std::string& output = input.config.output;
   std::vector<PartReader> parts;

@@ -1,4 +1,4 @@
-// Where a text is cut into shards, and the cutting.
+// Decides where a text is cut into shards, and cuts it.
 #pragma once
 
 #include <array>
@@ -24,7 +24,7 @@ struct CutOptions {
 /// ConfigError for a name that begins no file, a fraction outside [0, 0.5] (nan is), fewer tokens than 1.
 void check(const CutOptions& options);
 
-/// How many tokens there will be, and in which files.
+/// How many tokens there are, and which files they go to.
 struct Plan {
   int64_t total = 0, val = 0;
   int64_t vocab_size = 256;
@@ -41,7 +41,7 @@ struct Plan {
   }
 };
 
-/// DataError for too little text, ConfigError for too many shards.
+/// DataError if there is too little text, ConfigError if there are too many shards.
 Plan plan_shards(const CutOptions& options, const std::vector<Input>& inputs);
 
 /// Cuts the arriving tokens into the planned shards, all in one unfinished folder.
@@ -51,9 +51,9 @@ class Cutter {
 
   /// SystemError when writing fails or a stop signal has arrived.
   void append(std::span<const int32_t> tokens);
-  /// The shards that are complete, as a record lists them.
+  /// Returns the complete shards, as a record lists them.
   const std::vector<TokenFile>& done() const { return done_; }
-  /// Of the tokens' frequencies, in nats: the loss of a model that knows nothing but them.
+  /// Returns the entropy of the tokens' frequencies in nats: the loss of a model that knows nothing else.
   double unigram_entropy() const;
 
  private:

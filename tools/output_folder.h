@@ -1,5 +1,5 @@
-// The folder a tokenizer puts its set into, as it stands before: the new one takes its place in one step, so
-// everything in it that is not replaced has to move along.
+// The folder a tokenizer publishes its set in, as it was before. The new folder takes its place in one step,
+// so everything in it that is not replaced has to move along.
 #pragma once
 
 #include <sys/types.h>
@@ -16,18 +16,17 @@ namespace depthroute {
 
 class OutputFolder {
  public:
-  /// Finds the real folder behind `path` (which need not exist; the folders above it are made), keeps other
-  /// tokenizers out with `<folder>.lock`, and clears what killed ones have left. ConfigError for what cannot
-  /// be replaced: a file, a mount point, the current folder or one above it, a folder that may not be
-  /// written.
+  /// Finds the real folder behind `path` (which need not exist; the folders above it are made), locks out
+  /// other tokenizers with `<folder>.lock`, and removes what killed ones left. ConfigError if it cannot be
+  /// replaced: a file, a mount point, the current folder or one above it, a folder that may not be written.
   explicit OutputFolder(const std::string& path);
-  /// Takes back the folders made above it if nothing has been put into them.
+  /// Removes the folders made above it if they are still empty.
   ~OutputFolder();
   OutputFolder(const OutputFolder&) = delete;
   OutputFolder& operator=(const OutputFolder&) = delete;
 
   const std::string& path() const { return path_; }  // absolute, without links
-  /// Names inside, when this object was made; sorted. None if the folder was not there.
+  /// Returns the sorted names inside when this object was made; none if there was no folder.
   std::vector<std::string> names() const;
   bool holds(const std::string& name) const;
 
@@ -35,10 +34,10 @@ class OutputFolder {
   /// themselves (hard links), not copies. ConfigError naming what cannot be: a folder, or what the system
   /// refuses to link.
   void carry_over(const std::string& to, const std::set<std::string>& left_out) const;
-  /// Owner and mode of this folder, if there is one, for `to`.
+  /// Gives `to` the owner and mode of this folder, if there is one.
   void pass_on_mode(const std::string& to) const;
   /// SystemError naming the first file that has appeared, vanished or been replaced since this object was
-  /// made; of those in `dropped` also one whose content has changed. (Others move along whatever is in them.)
+  /// made, or, of those in `dropped`, been changed. The content of others may change: they move along.
   void check_unchanged(const std::set<std::string>& dropped) const;
 
  private:

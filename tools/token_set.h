@@ -1,5 +1,5 @@
-// A set of token shards as one thing: which files of a folder belong to it, and NAME.shards.json, the record
-// that says so.
+// A set of token shards: which files of a folder belong to it, and NAME.shards.json, the record that lists
+// them.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ void write_record(const std::string& folder, const TokenSet& set);
 /// DataError if it is damaged, or lists a file that no set of its name can have.
 TokenSet read_record(const std::string& path);
 
-/// The new set NAME against what its folder already holds; ConfigError for whatever it would mix with.
+/// Checks the new set NAME against what its folder holds; ConfigError if it would mix with other files.
 class EarlierSets {
  public:
   /// Refuses what another set owns and this one needs: val.bin if `validation`, names that read as its own.

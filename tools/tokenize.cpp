@@ -1,10 +1,10 @@
-// depthroute-tokenize: text to token shards, one token per byte, without reading a tokenizer or holding the
-// text in memory.
+// depthroute-tokenize: turns text into token shards, one token per byte, without a tokenizer and without
+// holding the text in memory.
 //   depthroute-tokenize book.txt --output shards
 //   zcat corpus.gz | depthroute-tokenize - --output shards --val-fraction 0.001 --shard-tokens 50000000
 // For models of vocab_size 256 (257 with --end-of-text): experiments that need real text and nothing else.
-// The set is made beside the output folder and takes its place in one step (output_folder.h), as a whole or
-// not.
+// The set is written beside the output folder and takes its place in one step (output_folder.h), whole or not
+// at all.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -33,7 +33,7 @@ struct Options {
   bool overwrite = false;
 };
 
-/// To standard error, which may be closed or full: no reason to end.
+/// Prints to standard error, which may be closed or full.
 void note(const std::string& text) { (void)print_text(stderr, text); }
 
 int fail(std::string reason, int status) {
@@ -60,7 +60,7 @@ void tokenize_input(const Input& input, Cutter& cutter, int64_t& done, int64_t t
   }
 }
 
-/// After the set is in place: what fails here has not harmed it.
+/// Runs once the set is in place: a failure here does not harm it.
 void print_list(const Options& options, const Plan& plan, double entropy) {
   std::string text;
   for (const std::string& name : plan.names()) text += fmt::format("{}/{}\n", options.output, name);

@@ -1,5 +1,4 @@
-// What depthroute-tokenize reads: files, pipes and standard input, in pieces, and never so that a signal has
-// to wait for the next byte.
+// Reads files, pipes and standard input in pieces, so that a signal never has to wait for the next byte.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +10,8 @@
 
 namespace depthroute {
 
-/// From here on SIGINT, SIGTERM and SIGHUP (unless it was ignored, as nohup does) end the program only where
-/// it looks for them: in throw_if_stopped() and while it waits for input. Call once, before any thread is
-/// started.
+/// Makes SIGINT, SIGTERM and SIGHUP (unless ignored, as by nohup) end the program only where it checks for
+/// them: in throw_if_stopped() and while it waits for input. Call once, before any thread starts.
 void hold_stop_signals();
 /// SystemError "interrupted; nothing was written" once one of these signals has arrived.
 void throw_if_stopped();
@@ -28,7 +26,7 @@ class Input {
 
   int64_t size() const { return size_; }  // bytes
   const std::string& path() const { return path_; }
-  /// The next bytes, as many as there are at once; 0 at the end.
+  /// Returns the bytes available now; 0 at the end.
   size_t read(std::span<char> buffer) const;
 
  private:

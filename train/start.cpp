@@ -53,7 +53,7 @@ Start at_checkpoint(const std::string& folder, const RunState& state, const Trai
   Start start;
   start.state = state;
   start.checkpoint = folder;
-  // Without model.from, refuse_changes() sees to it that the configuration's shape is the checkpoint's.
+  // Without model.from, refuse_changes() has checked that the configuration's shape is the checkpoint's.
   start.model = config.model_from ? ModelFolder(checkpoint_model_path(folder)).config() : config.model;
   return start;
 }

@@ -26,7 +26,7 @@ const char* kind_of(mode_t mode) {
 bool look_at(const std::string& path, struct stat& status) {
   if (::stat(path.c_str(), &status) == 0) return true;
   if (means_absent(errno)) return false;
-  throw_unreadable(path, "cannot be looked at", errno);
+  throw_unreadable(path, "cannot be accessed", errno);
 }
 
 int64_t nanoseconds(const timespec& time) { return int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }

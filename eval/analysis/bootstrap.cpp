@@ -21,19 +21,20 @@ int64_t group_of(int64_t draws, int64_t quantities, int64_t group_bytes) {
   return std::clamp<int64_t>(group_bytes / (draws * kReplicateBytes), 1, std::max<int64_t>(quantities, 1));
 }
 
-/// Sums of one quantity over the sequences of one draw.
+/// Sums one quantity over the sequences of one draw.
 double resampled_sum(std::span<const uint32_t> counts, std::span<const double> values) {
   double sum = 0;
   for (size_t i = 0; i < counts.size(); ++i) sum += counts[i] * values[i];
   return sum;
 }
 
-/// Between the k-th smallest value and the next, for a place that sorted_quantile() would look at.
+/// Interpolates between the k-th smallest value and the next, as sorted_quantile() does.
 double between(double below, double above, double place) {
   return below + (place - std::floor(place)) * (above - below);
 }
 
-/// sorted_quantile() of values in any order, which it changes: selecting is several times as fast as sorting.
+/// Like sorted_quantile(), for values in any order, which it changes: selecting is several times as fast as
+/// sorting.
 double selected_quantile(std::span<double> values, double q) {
   const double place = q * static_cast<double>(values.size() - 1);
   const auto below = values.begin() + static_cast<ptrdiff_t>(place);
@@ -82,7 +83,7 @@ BootstrapMemory::BootstrapMemory(int64_t draws, int64_t sequences, int64_t quant
       group_(group_of(draws, quantities, group_bytes)),
       threads_(omp_get_max_threads()) {
   try {
-    // Zeros are written: memory that is promised but not there is missed now, too.
+    // Writes zeros, so that memory the system promised but lacks is noticed now.
     replicates_.resize(static_cast<size_t>(group_ * draws_));
     counts_.resize(static_cast<size_t>(threads_ * sequences_));
   } catch (const std::bad_alloc&) {

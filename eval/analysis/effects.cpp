@@ -15,7 +15,7 @@ void gather(const Outcome& outcome, std::vector<std::span<const double>>& quanti
   for (const OutcomeSum& sum : kOutcomeSums) quantities.push_back(outcome.*sum.values);
 }
 
-/// From the estimates of kOutcomeSums, in their order.
+/// Reads the estimates of kOutcomeSums, in their order.
 Effect effect_at(const std::vector<Estimate>& estimates, size_t first) {
   static_assert(kPerComparison == 3, "Effect has a member for every sum");
   return {estimates[first], estimates[first + 1], estimates[first + 2], kNan, kNan};

@@ -43,7 +43,7 @@ double WeightMoments::std() const {
 
 namespace {
 
-/// The sums of one site's weights a [rows, n], in token order.
+/// Adds up one site's weights a [rows, n], in token order.
 void add_site(std::span<const float> a, int64_t n, std::span<WeightMoments> moments, double& entropy_sum) {
   for (size_t row = 0; row < a.size(); row += static_cast<size_t>(n)) {
     double entropy = 0;

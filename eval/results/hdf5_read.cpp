@@ -43,7 +43,7 @@ Hdf5Reader::Hdf5Reader(const std::string& path) : path_(path) {
 }
 
 bool Hdf5Reader::has(const std::string& path) const {
-  // H5Lexists answers only for the last part, so every part is asked for.
+  // H5Lexists checks only the last component, so check every one.
   for (size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
     const std::string part = path.substr(0, end);
     if (H5Lexists(file_.get(), part.c_str(), H5P_DEFAULT) <= 0) return false;

@@ -53,7 +53,7 @@ std::vector<const char*> pointers(std::span<const std::string> values) {
 
 std::string last_part(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
-/// Chunks of at most 1 MiB (HDF5's default chunk cache): the leading axes are split first.
+/// Returns chunks of at most 1 MiB (HDF5's default chunk cache), splitting the leading axes first.
 std::vector<hsize_t> default_chunk(std::vector<hsize_t> lengths, size_t item_size) {
   constexpr hsize_t kLargest = 1 << 20;
   for (hsize_t& length : lengths) {
@@ -205,7 +205,7 @@ void Hdf5Writer::scale(const std::string& path, std::span<const std::string> val
 }
 
 void Hdf5Writer::scale(const std::string& path, std::span<const int64_t> values, const VariableInfo& info) {
-  // Not one vector copied into the other: g++ 14 warns falsely of copying one element (-Warray-bounds).
+  // Do not copy one vector into the other: g++ 14 warns falsely about copying one element (-Warray-bounds).
   const Hdf5Handle dataset =
       create(path, H5T_NATIVE_INT64, {values.size()}, default_chunk({values.size()}, sizeof(int64_t)), false);
   check(H5Dwrite(dataset.get(), H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()),

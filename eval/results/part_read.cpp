@@ -71,7 +71,7 @@ BatchRecord PartReader::read_batch(const PartLayout& layout, int64_t index) cons
   BatchRecord record;
   record.batch = layout.batches.at(index);
   const int64_t size = record.batch.size;
-  /// The name of a variable that has the shape it must have.
+  /// Returns the variable's path; throws unless it has this shape.
   const auto checked = [&](const char* name, const std::vector<int64_t>& shape) {
     if (!file_.has(group + name) || file_.shape(group + name) != shape)
       throw DataError("{}: {}{} is missing or has another shape", path_, group, name);

@@ -21,7 +21,7 @@ std::vector<int64_t> counting(int64_t first, int64_t count) {
   return values;
 }
 
-/// The sums of all comparisons, end to end.
+/// Joins the sums of all comparisons end to end.
 std::vector<double> join(const std::vector<Outcome>& outcomes, const OutcomeSum& sum) {
   std::vector<double> values;
   for (const Outcome& outcome : outcomes)
@@ -29,7 +29,7 @@ std::vector<double> join(const std::vector<Outcome>& outcomes, const OutcomeSum&
   return values;
 }
 
-/// [site, source], NaN where a site has fewer sources.
+/// Returns the field as [site, source], NaN where a site has fewer sources.
 std::vector<double> spread(const RoutingRecord& routing, const DepthPlan& plan, const MomentField& field) {
   const size_t widest = static_cast<size_t>(plan.max_sources());
   std::vector<double> values(plan.sites.size() * widest, std::numeric_limits<double>::quiet_NaN());

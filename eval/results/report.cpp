@@ -17,7 +17,7 @@ void line(std::string& text, fmt::format_string<Args...> format, Args&&... args)
   text += '\n';
 }
 
-/// "-" for what is not there, so that a column is never a row of nan.
+/// Formats NaN as "-".
 std::string number(double value, const char* format) {
   return std::isnan(value) ? "-" : fmt::format(fmt::runtime(format), value);
 }

@@ -36,7 +36,7 @@ std::string utc_now() {
   return text;
 }
 
-/// Without waiting, whatever is there.
+/// Returns whether `path` is a results file of this version; never blocks, even on a FIFO.
 bool is_results_file(const std::string& path) {
   std::error_code ignored;
   if (!fs::is_regular_file(path, ignored)) return false;
@@ -57,7 +57,7 @@ void check_output_path(const std::string& path) {
                      (fs::path(path) / "results.h5").string());
   if (exists(path) && !is_results_file(path))
     throw InputError(
-        "output {} exists and is not a results file of version {}; it is left alone: name another", path,
+        "output {} exists and is not a results file of version {}; name another", path,
         kResultsSchemaVersion);
   check_output_place(path);
 }

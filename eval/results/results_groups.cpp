@@ -9,7 +9,7 @@ namespace {
 
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 
-/// One value per item, made by `get`.
+/// Returns get(item) for every item.
 template <typename T, typename Items, typename Get>
 std::vector<T> column(const Items& items, Get get) {
   std::vector<T> values;
@@ -24,7 +24,7 @@ void put(Hdf5Writer& file, const std::string& path, const std::vector<T>& values
   file.write<T>(path, values, scales, info);
 }
 
-/// `name`, `name_low`, `name_high`, `name_se` of one estimate per effect.
+/// Writes `name`, `name_low`, `name_high` and `name_se`: one estimate per effect.
 void put_estimates(Hdf5Writer& file, const std::string& path, const std::vector<Effect>& effects,
                    Estimate Effect::*which, const std::vector<std::string>& scales,
                    const VariableInfo& info) {
@@ -40,7 +40,7 @@ void put_estimates(Hdf5Writer& file, const std::string& path, const std::vector<
       {info.units, info.long_name + ", standard error"});
 }
 
-/// Sums per sequence, NaN where a cell did not run.
+/// Returns sums per sequence, NaN where a cell did not run.
 std::vector<double> by_sequence(const std::vector<Outcome>& outcomes, std::vector<double> Outcome::*which,
                                 int64_t sequences) {
   std::vector<double> values;

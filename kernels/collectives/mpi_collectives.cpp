@@ -167,7 +167,7 @@ class StagedCollectives : public MpiCollectives {
       call();
     });
   }
-  /// The device may be behind by much, but not for ever.
+  /// Waits for the device, which may lag far behind, for a limited time.
   void poll(const std::function<bool()>& done) const {
     const BackoffOptions options = {"a GPU's work", timeout_, &give_up_, true};
     Backoff backoff(options);

@@ -14,7 +14,7 @@ namespace depthroute {
 
 namespace {
 
-/// "+<machine> <GPU>" or "-<what stands against NCCL>".
+/// Returns "+<machine> <GPU>", or "-" and why NCCL cannot be used here.
 std::string situation() {
   if (!nccl::library().unavailable.empty()) return "-" + nccl::library().unavailable;
   char host[256] = "";
@@ -22,13 +22,13 @@ std::string situation() {
   return fmt::format("+{} GPU {}", host, cuda::bus_id());
 }
 
-/// Why not, or "".
+/// Returns why NCCL cannot be used, or "".
 std::string obstacle(const std::vector<std::string>& situations) {
   for (size_t r = 0; r < situations.size(); ++r) {
     if (situations[r][0] == '-') return fmt::format("rank {}: {}", r, situations[r].substr(1));
     for (size_t other = 0; other < r; ++other)
       if (situations[r] == situations[other])
-        return fmt::format("NCCL wants a GPU per process, and ranks {} and {} share {}", other, r,
+        return fmt::format("NCCL needs a GPU per rank, and ranks {} and {} share {}", other, r,
                            situations[r].substr(1));
   }
   return "";

@@ -44,7 +44,7 @@ TEST(Reading, MoreThanTheLimitIsRefused) {
 TEST(Reading, WhatCannotBeLookedAtIsNotTakenForAbsent) {
   const TempFolder folder;
   const std::string unreachable = folder / std::string(5000, 'n');
-  EXPECT_TRUE(has(message_of<AccessError>([&] { exists(unreachable); }), "cannot be looked at"));
+  EXPECT_TRUE(has(message_of<AccessError>([&] { exists(unreachable); }), "cannot be accessed"));
   EXPECT_TRUE(has(message_of<AccessError>([&] { list_folder(unreachable); }), "cannot be listed"));
   EXPECT_TRUE(has(message_of<AccessError>([&] { read_file(unreachable); }), "cannot open"));
   EXPECT_FALSE(exists(folder / "absent"));

@@ -125,12 +125,12 @@ TEST_F(EvalInput, AnOutputThatCannotBecomeAFileIsRefusedAtTheStart) {
       {folder_ / "val.bin/sub/results.h5", "val.bin is not a folder"},
       {models_ / "fifo", "is not a results file"},
       {(models_ / "fifo") + "/results.h5", "fifo is not a folder"},
-      {models_ / "loop", "cannot be looked at"},
-      {(models_ / "loop") + "/results.h5", "cannot be looked at"},
+      {models_ / "loop", "cannot be accessed"},
+      {(models_ / "loop") + "/results.h5", "cannot be accessed"},
       {"/dev/null", "is not a results file"},
       {"/dev/full", "is not a results file"},
       {(folder_ / std::string(240, 'n')), "is longer than"},
-      {(folder_ / std::string(300, 'n')), "cannot be looked at"},
+      {(folder_ / std::string(300, 'n')), "cannot be accessed"},
   };
   const std::vector<std::string> modes = {"", " --dry-run", " --part 0/2", " --merge 2"};
   for (size_t i = 0; i < cases.size(); ++i) {
@@ -178,8 +178,8 @@ TEST_F(EvalInput, APartThatCannotBeReadIsNeitherDamagedNorMeasuredAgain) {
   refused("is a folder, not a file", "--part 1/2");
   fs::remove(path);
   fs::create_symlink(path, path);
-  refused("cannot be looked at", "--part 1/2");
-  refused("cannot be looked at", "--merge 2");
+  refused("cannot be accessed", "--part 1/2");
+  refused("cannot be accessed", "--merge 2");
   fs::remove(path);
   fs::rename(folder_ / "whole", path);
   EXPECT_EQ(run(text, "--merge 2").status, 0);

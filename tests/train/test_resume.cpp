@@ -1,5 +1,5 @@
-// Stopping and going on: however often a run is killed, it ends with the same bits as one that was left
-// alone. The shards are small, so the runs here cross shard and epoch borders many times.
+// Stopping and resuming: however often a run is killed, it ends with the same bits as an undisturbed one. The
+// shards are small, so the runs here cross shard and epoch borders many times.
 #include <gtest/gtest.h>
 
 #include <csignal>

@@ -66,7 +66,7 @@ TEST_F(StartProgram, ACheckpointThatCannotBeReadStopsTheRunInsteadOfBeingTrained
   const std::string config = half_done("run"), state = checkpoint("run", 14) + "/state.json";
   fs::rename(state, path("aside"));
   fs::create_symlink("state.json", state);
-  expect_refused(config, "step_00000014/state.json: cannot be looked at");
+  expect_refused(config, "step_00000014/state.json: cannot be accessed");
   fs::remove(state);
   fs::rename(path("aside"), state);
   EXPECT_EQ(train(config).status, 0);

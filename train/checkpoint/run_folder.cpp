@@ -21,7 +21,7 @@ namespace {
 fs::file_type type_at(const std::string& path) {
   std::error_code error;
   const fs::file_type type = fs::symlink_status(path, error).type();
-  if (type == fs::file_type::none) throw_unreadable(path, "cannot be looked at", error.value());
+  if (type == fs::file_type::none) throw_unreadable(path, "cannot be accessed", error.value());
   return type;
 }
 

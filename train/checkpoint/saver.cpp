@@ -89,7 +89,7 @@ class SharedCopy {
 
 /// Training goes first: without this the writer would take half of a core from threads that wait for each
 /// other at the end of every loop. Where all cores compute it still gets a tenth of one, so that saving ends.
-/// On Linux this is the calling thread's alone.
+/// On Linux this affects only the calling thread.
 void let_training_go_first() {
   constexpr int kNice = 10;
   (void)setpriority(PRIO_PROCESS, 0, kNice);
