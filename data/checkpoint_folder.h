@@ -5,7 +5,7 @@
 #include <string>
 
 #include "data/manifest.h"
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
 #include "data/run_layout.h"
 
 namespace depthroute {

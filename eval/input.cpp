@@ -51,7 +51,8 @@ EvalModel open_eval_model(const EvalConfig& config, const std::string& from) {
     model.recency_bias = config.model.wrap->recency_bias;
   } else if (plain && !(config.grids.empty() && config.cells.empty())) {
     throw InputError(
-        "{} is a plain Qwen3 and has no routing for cells to change; set model.wrap, or remove grids and cells",
+        "{} is a plain Qwen3 and has no routing for cells to change; set model.wrap, or remove grids and "
+        "cells",
         model.folder.path());
   }
   return model;

@@ -9,8 +9,8 @@
 
 #include "configs/cli.h"
 #include "configs/eval_config.h"
-#include "data/model_folder.h"
-#include "data/token_stream.h"
+#include "data/model/model_folder.h"
+#include "data/tokens/token_stream.h"
 #include "eval/cells/grid.h"
 #include "eval/cells/known_answers.h"
 #include "eval/measure/work_plan.h"

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 #include "tools/token_set.h"
 #include "tools/tokenize_input.h"
 

@@ -8,8 +8,8 @@
 #include <span>
 #include <vector>
 
-#include "data/sampler.h"
-#include "data/token_stream.h"
+#include "data/tokens/sampler.h"
+#include "data/tokens/token_stream.h"
 
 namespace depthroute {
 

@@ -7,7 +7,7 @@
 
 #include "configs/base/error.h"
 #include "data/files.h"
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 #include "kernels/memory_table.h"
 #include "train/batches.h"
 #include "train/checkpoint/saver.h"

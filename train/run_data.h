@@ -6,8 +6,8 @@
 #include <string>
 
 #include "configs/train_config.h"
-#include "data/contents_cache.h"
-#include "data/token_stream.h"
+#include "data/tokens/contents_cache.h"
+#include "data/tokens/token_stream.h"
 #include "kernels/collectives/world.h"
 #include "train/batches.h"
 

@@ -11,15 +11,15 @@
 #include "configs/read.h"
 #include "configs/standard_streams.h"
 #include "data/checkpoint_folder.h"
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
 #include "train/checkpoint/run_folder.h"
 
 namespace depthroute {
 
 namespace {
 
-/// model.from supplies the shape. A key of `model` that was given beside it, even with its default value, would be
-/// ignored silently: refuses those that differ from the folder's.
+/// model.from supplies the shape. A key of `model` that was given beside it, even with its default value,
+/// would be ignored silently: refuses those that differ from the folder's.
 void refuse_contradictions(const TrainConfig& config, const ModelFolder& folder) {
   TrainConfig actual = config;
   actual.model = folder.config();

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "configs/train_config.h"
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
 #include "train/checkpoint/format.h"
 
 namespace depthroute {

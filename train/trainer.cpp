@@ -12,7 +12,7 @@
 #include "configs/read.h"
 #include "configs/standard_streams.h"
 #include "data/files.h"
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
 #include "kernels/collectives/launcher.h"
 #include "train/checkpoint/format.h"
 #include "train/checkpoint/run_folder.h"

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 #include "kernels/arena.h"
 #include "train/model/qwen3.h"
 

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 #include "eval/measure/batch_record.h"
 #include "eval/measure/evaluate.h"
 #include "kernels/collectives/world.h"

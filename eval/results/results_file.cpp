@@ -56,9 +56,8 @@ void check_output_path(const std::string& path) {
     throw InputError("output {} is a folder; name a file, for example {}", path,
                      (fs::path(path) / "results.h5").string());
   if (exists(path) && !is_results_file(path))
-    throw InputError(
-        "output {} exists and is not a results file of version {}; name another", path,
-        kResultsSchemaVersion);
+    throw InputError("output {} exists and is not a results file of version {}; name another", path,
+                     kResultsSchemaVersion);
   check_output_place(path);
 }
 

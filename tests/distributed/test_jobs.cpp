@@ -6,8 +6,8 @@
 #include <random>
 
 #include "configs/base/error.h"
-#include "data/safetensors.h"
-#include "data/token_stream.h"
+#include "data/model/safetensors.h"
+#include "data/tokens/token_stream.h"
 #include "tests/distributed/job_run.h"
 #include "tests/support/paths.h"
 #include "train/checkpoint/format.h"

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "configs/base/random.h"
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 #include "eval/input.h"
 #include "eval/measure/work_plan.h"
 #include "tests/kernels/host_tensor.h"

@@ -13,7 +13,7 @@
 
 #include "data/atomic_path.h"
 #include "data/files.h"
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
 #include "eval/results/part.h"
 #include "tests/eval/eval_program.h"
 

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "data/model_folder.h"
-#include "data/safetensors.h"
+#include "data/model/model_folder.h"
+#include "data/model/safetensors.h"
 #include "tests/fuzz/scratch_folder.h"
 
 namespace {

@@ -6,7 +6,7 @@
 
 #include "configs/base/check.h"
 #include "configs/base/error.h"
-#include "data/safetensors.h"
+#include "data/model/safetensors.h"
 #include "tests/fuzz/memory_file.h"
 #include "tests/fuzz/scratch_folder.h"
 

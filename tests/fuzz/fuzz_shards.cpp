@@ -6,7 +6,7 @@
 
 #include "configs/base/check.h"
 #include "configs/base/error.h"
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 #include "tests/fuzz/memory_file.h"
 
 namespace {

@@ -40,8 +40,8 @@ class Program {
 Result run_program_to_end(const std::string& name, const std::vector<std::string>& arguments,
                           const std::string& folder);
 
-/// Runs a command line in a shell, for redirections and limits; its output goes to files in `folder`. Threads are those of
-/// the caller's environment.
+/// Runs a command line in a shell, for redirections and limits; its output goes to files in `folder`. Threads
+/// are those of the caller's environment.
 Result run_in_shell(const std::string& command, const std::string& folder);
 
 }  // namespace depthroute::testing_support

@@ -11,7 +11,7 @@
 #include <map>
 
 #include "data/files.h"
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 #include "tests/support/paths.h"
 #include "tests/support/program.h"
 #include "tests/support/temp_folder.h"

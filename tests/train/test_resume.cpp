@@ -10,7 +10,7 @@
 #include "configs/base/error.h"
 #include "data/files.h"
 #include "data/manifest.h"
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 #include "tests/train/tiny_run.h"
 #include "train/checkpoint/run_folder.h"
 

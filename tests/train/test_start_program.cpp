@@ -12,7 +12,7 @@
 #include "data/atomic_path.h"
 #include "data/checkpoint_folder.h"
 #include "data/files.h"
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 #include "tests/support/paths.h"
 #include "tests/train/tiny_run.h"
 #include "train/checkpoint/run_folder.h"

@@ -9,8 +9,8 @@
 
 #include "configs/read.h"
 #include "data/files.h"
-#include "data/safetensors.h"
-#include "data/token_stream.h"
+#include "data/model/safetensors.h"
+#include "data/tokens/token_stream.h"
 #include "tests/kernels/host_tensor.h"
 #include "train/checkpoint/run_folder.h"
 

@@ -10,8 +10,8 @@
 #include "data/checkpoint_folder.h"
 #include "data/files.h"
 #include "data/json.h"
-#include "data/model_folder.h"
-#include "data/token_stream.h"
+#include "data/model/model_folder.h"
+#include "data/tokens/token_stream.h"
 #include "train/model/weights.h"
 #include "train/step.h"
 

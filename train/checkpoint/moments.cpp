@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "configs/base/error.h"
+#include "data/model/safetensors.h"
 #include "data/run_layout.h"
-#include "data/safetensors.h"
 #include "kernels/ops/ops.h"
 #include "train/checkpoint/tensors.h"
 

@@ -51,25 +51,25 @@ class HostMemory {
   int64_t bytes_ = 0;
 };
 
-/// Copies within host memory in chunks, by as many threads as come to help.
+/// Copies within host memory in chunks, shared by all threads that call help().
 class SharedCopy {
  public:
-  struct Job {
+  struct Piece {
     const void* from;
     void* to;
     int64_t bytes;
   };
 
-  void begin(const std::vector<Job>& jobs) {
+  void begin(const std::vector<Piece>& pieces) {
     chunks_.clear();
-    for (const Job& job : jobs)
-      for (int64_t at = 0; at < job.bytes; at += kChunk)
-        chunks_.push_back({static_cast<const std::byte*>(job.from) + at, static_cast<std::byte*>(job.to) + at,
-                           std::min(kChunk, job.bytes - at)});
+    for (const Piece& piece : pieces)
+      for (int64_t at = 0; at < piece.bytes; at += kChunk)
+        chunks_.push_back({static_cast<const std::byte*>(piece.from) + at,
+                           static_cast<std::byte*>(piece.to) + at, std::min(kChunk, piece.bytes - at)});
     next_ = 0;
     left_ = chunks_.size();
   }
-  /// Until no chunk is left to begin, or `stop`.
+  /// Copies until no chunk is left to begin, or `stop`.
   void help(const std::atomic<bool>& stop) {
     for (size_t i = next_++; i < chunks_.size() && !stop; i = next_++) {
       std::memcpy(chunks_[i].to, chunks_[i].from, static_cast<size_t>(chunks_[i].bytes));
@@ -83,7 +83,7 @@ class SharedCopy {
 
  private:
   static constexpr int64_t kChunk = int64_t{4} << 20;
-  std::vector<Job> chunks_;
+  std::vector<Piece> chunks_;
   std::atomic<size_t> next_ = 0, left_ = 0;
 };
 
@@ -159,7 +159,8 @@ struct CheckpointSaver::Impl {
   void prepare_copy() {
     if (!fs::is_directory(checkpoint_model_path(folder)))
       throw SystemError(
-          "{}: rank 0 made this folder, but it does not exist here: all machines must see the same output folder",
+          "{}: rank 0 made this folder, but it does not exist here: all machines must see the same output "
+          "folder",
           checkpoint_model_path(folder));
     const int64_t shard = tensors.partition.shard_size();
     snapshot.parameters = memory.part(0, run.size());
@@ -170,16 +171,16 @@ struct CheckpointSaver::Impl {
         {tensors.parameters.slice(run.begin, run.end), snapshot.parameters},
         {tensors.m, snapshot.m},
         {tensors.v, snapshot.v}};
-    std::vector<SharedCopy::Job> jobs;
+    std::vector<SharedCopy::Piece> pieces;
     for (const auto& [from, to] : copies) {
       if (from.numel() == 0) continue;
       if (from.device == Device::cpu)
-        jobs.push_back({from.pointer, to.pointer, from.bytes()});
+        pieces.push_back({from.pointer, to.pointer, from.bytes()});
       else
         ops::copy(tensors.stream, from, to);  // the device has one stream: nothing could run beside it
     }
     synchronize(tensors.stream);
-    copy.begin(jobs);
+    copy.begin(pieces);
   }
 
   /// The writer thread.

@@ -6,9 +6,9 @@
 #include "configs/base/error.h"
 #include "data/atomic_path.h"
 #include "data/files.h"
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
+#include "data/model/safetensors.h"
 #include "data/run_layout.h"
-#include "data/safetensors.h"
 
 namespace depthroute {
 

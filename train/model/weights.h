@@ -4,7 +4,7 @@
 #include <span>
 #include <string>
 
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
 #include "kernels/device.h"
 #include "train/model/parameters.h"
 

@@ -10,7 +10,7 @@
 
 #include "configs/read.h"
 #include "data/files.h"
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
 #include "tests/data/whole_manifest.h"
 #include "tests/train/checkpoint/checkpoint_fixture.h"
 

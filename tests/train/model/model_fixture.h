@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
 #include "tests/kernels/host_tensor.h"
 #include "train/model/qwen3.h"
 #include "train/model/weights.h"

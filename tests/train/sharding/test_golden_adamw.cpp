@@ -15,7 +15,7 @@
 #include <tuple>
 
 #include "configs/base/random.h"
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
 #include "tests/golden.h"
 #include "tests/kernels/host_tensor.h"
 #include "tests/tolerances.h"

@@ -12,7 +12,7 @@
 
 #include "configs/model_config.h"
 #include "data/manifest.h"
-#include "data/safetensors.h"
+#include "data/model/safetensors.h"
 
 namespace depthroute {
 

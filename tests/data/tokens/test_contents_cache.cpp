@@ -1,5 +1,5 @@
-#include "data/contents_cache.h"
 #include "data/files.h"
+#include "data/tokens/contents_cache.h"
 #include "tests/support/temp_folder.h"
 
 namespace depthroute {

@@ -4,7 +4,7 @@
 #include <random>
 
 #include "data/files.h"
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 #include "tests/support/temp_folder.h"
 
 namespace depthroute {

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/files.h"
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 

@@ -1,4 +1,4 @@
-#include "data/contents_cache.h"
+#include "data/tokens/contents_cache.h"
 
 #include "configs/base/error.h"
 #include "data/atomic_path.h"

@@ -1,4 +1,4 @@
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
 
 #include <algorithm>
 #include <cstring>

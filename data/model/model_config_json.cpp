@@ -6,7 +6,7 @@
 
 #include "configs/base/error.h"
 #include "data/json.h"
-#include "data/model_folder.h"
+#include "data/model/model_folder.h"
 
 namespace depthroute {
 namespace {

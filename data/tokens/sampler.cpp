@@ -2,7 +2,7 @@
 // (Luby and Rackoff 1988; any round function gives a bijection), applied again while the result is not below
 // n ("cycle-walking", Black and Rogaway, CT-RSA 2002). The domain is less than 4n (or 4 if n is tiny), so
 // four applications are expected at most.
-#include "data/sampler.h"
+#include "data/tokens/sampler.h"
 
 #include "configs/base/check.h"
 #include "configs/base/random.h"

@@ -1,6 +1,6 @@
 #include <bit>
 
-#include "data/safetensors.h"
+#include "data/model/safetensors.h"
 
 namespace depthroute {
 

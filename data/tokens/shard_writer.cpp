@@ -3,7 +3,7 @@
 #include "configs/base/check.h"
 #include "configs/base/error.h"
 #include "data/atomic_path.h"
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 
 namespace depthroute {
 namespace {

@@ -1,6 +1,6 @@
 // The header is read as a stream of events, not into a document: whatever does not fit the format ends the
 // reading at once, so a hostile header of the allowed 100 MB costs no more memory than its tensors' names.
-#include "data/safetensors_header.h"
+#include "data/model/safetensors_header.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

@@ -6,7 +6,7 @@
 #include <set>
 #include <vector>
 
-#include "data/sampler.h"
+#include "data/tokens/sampler.h"
 
 namespace depthroute {
 namespace {

@@ -1,4 +1,4 @@
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 
 #include <algorithm>
 #include <bit>

@@ -1,4 +1,4 @@
-#include "data/safetensors.h"
+#include "data/model/safetensors.h"
 
 #include <bit>
 #include <cstring>
@@ -8,7 +8,7 @@
 #include "configs/base/error.h"
 #include "data/files.h"
 #include "data/json.h"
-#include "data/safetensors_header.h"
+#include "data/model/safetensors_header.h"
 
 namespace depthroute {
 namespace {

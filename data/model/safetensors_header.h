@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "data/safetensors.h"
+#include "data/model/safetensors.h"
 
 namespace depthroute {
 

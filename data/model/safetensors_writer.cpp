@@ -6,7 +6,7 @@
 #include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/json.h"
-#include "data/safetensors.h"
+#include "data/model/safetensors.h"
 
 namespace depthroute {
 namespace {

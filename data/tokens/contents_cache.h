@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "data/token_stream.h"
+#include "data/tokens/token_stream.h"
 
 namespace depthroute {
 

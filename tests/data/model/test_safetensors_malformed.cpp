@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "data/files.h"
-#include "data/safetensors.h"
+#include "data/model/safetensors.h"
 #include "tests/support/temp_folder.h"
 
 namespace depthroute {

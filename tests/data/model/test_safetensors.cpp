@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "data/files.h"
-#include "data/safetensors.h"
+#include "data/model/safetensors.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
