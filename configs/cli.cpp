@@ -43,11 +43,17 @@ bool parse(int argc, char** argv, const std::string& description, const std::str
   app.add_flag("--dry-run", line.dry_run,
                "check the configuration and print what would be done and what it needs");
   app.add_flag("--print-config", line.print_config, "print the whole configuration, defaults included");
-  for (const ProgramOption& option : options)
+  for (const ProgramOption& option : options) {
+    if (option.value.empty()) {
+      app.add_flag_callback(
+          option.name, [&line, name = option.name] { line.options[name]; }, option.help);
+      continue;
+    }
     app.add_option_function<std::string>(
            option.name, [&line, name = option.name](const std::string& value) { line.options[name] = value; },
            option.help)
         ->type_name(option.value);
+  }
   // Throws before CLI11 notices that CONFIG is missing, as its --help does.
   const auto print_and_leave = [&](const std::string& text) {
     return [text] { throw CLI::CallForVersion(text, 0); };

@@ -19,7 +19,8 @@ struct CommandLine {
   std::map<std::string, std::string> options;  // the program's own options that were given, by name
 };
 
-/// An option of one program only, with a value: "--processes", "N", what it does.
+/// An option of one program only: "--processes", "N", what it does. No value: a flag, "" in CommandLine::options
+/// where it is given.
 struct ProgramOption {
   std::string name, value, help;
 };

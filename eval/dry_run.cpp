@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "eval/analysis/effects.h"
+#include "eval/build_results.h"
 #include "eval/results/report.h"
 #include "kernels/memory_table.h"
 
@@ -31,24 +32,25 @@ void append_memory(std::string& text, const EvalInput& input, const Arena& arena
   MemoryTable planned, results;
   planned.add_purposes(arena);
   planned.add("total", arena.total_bytes());
-  const int64_t sequences = input.config.data.sequences, seq_len = input.config.data.seq_len;
-  const int64_t comparisons = static_cast<int64_t>(input.comparisons().size());
-  results.add("measured", Evaluation::bytes(sequences, seq_len, comparisons));
-  results.add("bootstrap", BootstrapMemory::bytes(input.config.statistics.bootstrap, sequences,
-                                                  analyzed_quantities(comparisons)));
+  const ResultsMemory needed = results_memory(input);
+  results.add("measured", needed.measured);
+  results.add("bootstrap", needed.bootstrap);
   text += planned.text() + "Memory for results (rank 0, on the host; not for --part)\n" + results.text();
 }
 
 void append_cost(std::string& text, const EvalInput& input) {
   const ModelConfig& model = input.model.config;
   const int64_t sequences = input.config.data.sequences, seq_len = input.config.data.seq_len;
-  double passes = Evaluator::cost(model, seq_len, 0);
-  for (const Comparison& comparison : input.comparisons())
-    passes += Evaluator::cost(model, seq_len, comparison.first_site);
+  double passes = 1;
+  for (const double cost : costs_of(input.comparisons.list, model, seq_len)) passes += cost;
   const double flops = Qwen3::train_flops_per_token(model, seq_len) / 3 * static_cast<double>(sequences) *
                        static_cast<double>(seq_len) * passes;
-  line(text, "\nCost: {:.1f} forward passes over {} tokens, {:.3g} FLOPs in matrix products", passes,
-       sequences * seq_len, flops);
+  line(
+      text,
+      "\nCost: {:.1f} forward passes over {} tokens, {:.3g} FLOPs in matrix products; {} comparisons, {:.2f} of a "
+      "pass each",
+      passes, sequences * seq_len, flops, input.comparisons.list.size(),
+      (passes - 1) / static_cast<double>(input.comparisons.list.size()));
 }
 
 }  // namespace
@@ -56,8 +58,14 @@ void append_cost(std::string& text, const EvalInput& input) {
 std::string dry_run_report(const EvalInput& input, const Arena& arena) {
   std::string text;
   line(text, "Model: {}\n  {}", input.model.folder.path(), input.model.describe());
-  line(text, "Data: {} sequences of {} tokens, {} at a time", input.config.data.sequences,
-       input.config.data.seq_len, input.micro_batch());
+  const Sequences& sequences = *input.sequences;
+  line(text, "Data: {} sequences of {} tokens ({}, split {}), {} at a time; {} documents", sequences.size(),
+       sequences.seq_len(), to_string(input.config.data.choose), to_string(input.config.data.split),
+       input.micro_batch(), sequences.documents());
+  if (sequences.documents() < kEnoughDocuments)
+    line(text, "  fewer than {} documents: intervals may be too narrow", kEnoughDocuments);
+  if (input.calibration)
+    line(text, "Calibration: {} sequences of the calibration split", input.calibration->size());
   line(text, "Output: {}", input.config.output);
   append_cells(text, input);
   append_memory(text, input, arena);

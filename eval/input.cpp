@@ -1,5 +1,10 @@
 #include "eval/input.h"
 
+#include <fmt/ranges.h>
+
+#include <filesystem>
+#include <map>
+
 #include "configs/base/error.h"
 #include "configs/read.h"
 #include "data/checkpoint_folder.h"
@@ -8,6 +13,10 @@
 
 namespace depthroute {
 namespace {
+
+std::string hash_text(const std::string& text) {
+  return hash_bytes(std::as_bytes(std::span<const char>(text)));
+}
 
 ModelConfig wrapped_config(const ModelConfig& plain, const WrapConfig& wrap) {
   ModelConfig config = plain;
@@ -24,6 +33,21 @@ ModelConfig wrapped_config(const ModelConfig& plain, const WrapConfig& wrap) {
   return config;
 }
 
+bool needs_calibration(const std::vector<Cell>& cells) {
+  for (const Cell& cell : cells)
+    for (const SiteChange& change : cell.site_changes)
+      if (change.needs_calibration()) return true;
+  return false;
+}
+
+/// Donors that cells replace sources by: documents of every sequence, for check_donors().
+std::vector<std::vector<int64_t>> documents_of(const Sequences& sequences) {
+  std::vector<std::vector<int64_t>> documents(static_cast<size_t>(sequences.size()));
+  for (const Segment& segment : sequences.segments()) documents[segment.sequence].push_back(segment.document);
+  for (auto& list : documents) std::sort(list.begin(), list.end());
+  return documents;
+}
+
 }  // namespace
 
 std::string EvalModel::describe() const {
@@ -37,6 +61,11 @@ std::string EvalModel::describe() const {
     text += recency_bias.size() == 1 ? fmt::format(" (plain Qwen3 wrapped, recency bias {})", recency_bias[0])
                                      : " (plain Qwen3 wrapped, one recency bias per site)";
   return text;
+}
+
+int64_t EvalModel::step() const {
+  const std::filesystem::path path(folder.path());
+  return step_of_checkpoint(path.parent_path().filename().string()).value_or(-1);
 }
 
 EvalModel open_eval_model(const EvalConfig& config, const std::string& from) {
@@ -66,37 +95,99 @@ void load_eval_model(Stream stream, const EvalModel& source, Qwen3& model) {
   }
 }
 
-TokenStream open_eval_tokens(const EvalConfig& config, int64_t vocab_size) {
-  TokenStream tokens(config.data.shards, vocab_size);
-  const int64_t available = tokens.num_samples(config.data.seq_len);
-  if (config.data.sequences > available)
-    throw ConfigError("data.sequences is {}, but data.shards hold {} windows of seq_len {} ({} tokens)",
-                      config.data.sequences, available, config.data.seq_len, tokens.num_tokens());
-  return tokens;
-}
-
 std::string config_hash(const EvalConfig& config) {
   EvalConfig same = config;
-  same.output.clear();  // does not change the results
-  const std::string text = to_yaml(same);
-  return hash_bytes(std::as_bytes(std::span<const char>(text)));
+  same.output.clear();
+  return hash_text(to_yaml(same));
+}
+
+Comparisons make_comparisons(const std::vector<Cell>& cells, const std::vector<KnownAnswer>& known_answers,
+                             const std::string& donors, const std::string& calibration) {
+  Comparisons all;
+  std::map<std::string, int> index;  // by what is done
+  const auto add = [&](Comparison comparison, const std::string& what) {
+    const auto [at, added] = index.try_emplace(what, static_cast<int>(all.list.size()));
+    if (added) {
+      comparison.hash = what;
+      all.list.push_back(std::move(comparison));
+    } else {
+      Comparison& first = all.list[at->second];
+      first.per_token = first.per_token || comparison.per_token;
+    }
+    return at->second;
+  };
+  const auto text = [&](std::span<const SiteChange> changes, int first_site) {
+    std::string what = fmt::format("from site {}\n{}", first_site, canonical_text(changes));
+    for (const SiteChange& change : changes) {
+      if (change.uses_donors()) return what + donors;
+      if (change.needs_calibration()) return what + calibration;
+    }
+    return what;
+  };
+  for (const Cell& cell : cells)
+    all.of_cell.push_back(cell.runs() ? add({cell.name, "", cell.first_site, cell.site_changes, cell.repeats,
+                                             cell.donor_seed, cell.per_token},
+                                            text(cell.site_changes, cell.first_site))
+                                      : -1);
+  for (const KnownAnswer& known_answer : known_answers)
+    all.of_known_answer.push_back(
+        add({known_answer.name, "", known_answer.first_site, known_answer.site_changes},
+            text(known_answer.site_changes, known_answer.first_site)));
+  for (Comparison& comparison : all.list)
+    comparison.hash = hash_text(comparison.hash + (comparison.per_token ? "\nevery token" : ""));
+  return all;
 }
 
 EvalInput::EvalInput(const EvalConfig& eval_config, const std::string& folder)
     : config(eval_config),
       model(open_eval_model(config, folder.empty() ? config.model.from : folder)),
-      tokens(open_eval_tokens(config, model.config.vocab_size)),
+      tokens(std::make_unique<TokenStream>(config.data.shards, model.config.vocab_size)),
+      sequences(std::make_unique<Sequences>(*tokens, config.data, config.splits, config.data.split,
+                                            config.data.sequences)),
       plan(make_depth_plan(model.config)),
-      cells(resolve_cells(config.grids, config.cells, plan)),
-      known_answers(make_known_answers(plan, model.recency_bias)) {}
+      cells(resolve_cells(config.grids, config.cells, plan, config.resample)) {
+  const bool calibrates = needs_calibration(cells);
+  if (calibrates)
+    calibration = std::make_unique<Sequences>(*tokens, config.data, config.splits, Split::calibration,
+                                              config.splits.calibration_sequences);
+  known_answers = make_known_answers(plan, model.recency_bias, {.fp32 = true, .calibrated = calibrates});
+  const SplitsConfig& splits = config.splits;
+  comparisons = make_comparisons(
+      cells, known_answers, fmt::format("donors {} seed {}\n", config.resample.donors, config.resample.seed),
+      fmt::format("calibration {} of {}:{}:{} seed {}\n", splits.calibration_sequences, splits.calibration,
+                  splits.exploration, splits.confirmation, config.data.seed));
+  if (donors() > 0) {
+    const auto documents = documents_of(*sequences);
+    const BatchRange all = batches();
+    for (int64_t i = 0; i < all.count; ++i) {
+      const SequenceRange batch = all.at(i);
+      check_donors(
+          std::span(documents).subspan(static_cast<size_t>(batch.first), static_cast<size_t>(batch.size)),
+          batch.first, config.resample.donors);
+    }
+  }
+}
 
-std::vector<Comparison> EvalInput::comparisons() const {
-  std::vector<Comparison> list;
+int64_t EvalInput::donors() const {
   for (const Cell& cell : cells)
-    if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.site_interventions});
-  for (const KnownAnswer& known_answer : known_answers)
-    list.push_back({known_answer.name, known_answer.first_site, known_answer.site_interventions});
-  return list;
+    if (cell.runs() && cell.uses_donors()) return config.resample.donors;
+  return 0;
+}
+
+std::string EvalInput::measurement(const Provenance& from) const {
+  std::string text = fmt::format("program: {} {}\nmodel: {}\n", program_version(), program_commit(),
+                                 from.checkpoint_checksum);
+  if (model.wrapped())
+    text += fmt::format("model.wrap: {} sublayers per block, recency bias {}\n", plan.sublayers_per_block,
+                        fmt::join(model.recency_bias, ", "));
+  text += fmt::format("data.shards: {}\n", fmt::join(from.data_checksums, ", "));
+  text += fmt::format("data.seq_len: {}\ndata.sequences: {}\ndata.choose: {}\ndata.split: {}\n",
+                      config.data.seq_len, config.data.sequences, to_string(config.data.choose),
+                      to_string(config.data.split));
+  text += fmt::format("chosen sequences: {}\nbatches: {}\n", sequences->fingerprint(), batches().count);
+  text +=
+      fmt::format("precision: {}\nunit files: version {}\n", to_string(config.precision), kUnitSchemaVersion);
+  return text;
 }
 
 Provenance EvalInput::provenance(const CommandLine& command) const {
@@ -106,14 +197,25 @@ Provenance EvalInput::provenance(const CommandLine& command) const {
   from.config_hash = config_hash(config);
   from.checkpoint_path = model.folder.path();
   from.checkpoint_checksum = model_checksum(model.folder);
-  for (size_t i = 0; i < tokens.shards().size(); ++i) {
-    const ShardContents contents = tokens.read_contents(i);
-    tokens.check_vocabulary(i, contents);
-    from.data_paths.push_back(tokens.shards()[i].path);
+  from.checkpoint_step = model.step();
+  for (size_t i = 0; i < tokens->shards().size(); ++i) {
+    const ShardContents contents = tokens->read_contents(i);
+    tokens->check_vocabulary(i, contents);
+    from.data_paths.push_back(tokens->shards()[i].path);
     from.data_checksums.push_back(contents.checksum);
   }
   from.seed = config.statistics.seed;
   from.wrapped = model.wrapped();
+  from.measurement = measurement(from);
+  from.measurement_hash = hash_text(from.measurement);
+  std::string claims;
+  for (const ClaimConfig& claim : config.claims)
+    claims += fmt::format("{}: {} - {} {} {} {}\n", claim.name, claim.cell, claim.exceeds.value_or("0"),
+                          claim.negative ? "< -" : ">", claim.margin, to_string(claim.measure));
+  from.claims_hash = hash_text(claims);
+  const StatisticsConfig& statistics = config.statistics;
+  from.analysis_hash = hash_text(fmt::format("{} {} {} {}\n{}", statistics.bootstrap, statistics.alpha,
+                                             statistics.margin, statistics.seed, claims));
   return from;
 }
 
@@ -121,10 +223,10 @@ bool EvalInput::stores_weights() const {
   return config.routing.weights == RoutingWeights::all && plan.sites.front().routed;
 }
 
-PartLayout EvalInput::layout(const BatchRange& batches) const {
-  PartLayout layout{plan, batches, config.data.seq_len, {}, stores_weights()};
-  for (const Comparison& comparison : comparisons()) layout.comparisons.push_back(comparison.name);
-  return layout;
+UnitLayout EvalInput::layout() const {
+  const std::string clean_key = fmt::format("clean{}{}", stores_weights() ? " weights" : "",
+                                            config.routing.edge_estimates ? " edge_estimates" : "");
+  return {plan, *sequences, batches(), comparisons.list, clean_key, donors()};
 }
 
 }  // namespace depthroute

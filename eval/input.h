@@ -1,9 +1,10 @@
 // What an evaluation reads, opened and checked before anything is computed: the model, wrapped or not, the
-// tokens, and the cells resolved against the model's depth plan. Every mode of the program starts from it.
+// sequences, and the cells resolved against the model's depth plan. Every mode of the program starts from it.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,8 +14,10 @@
 #include "data/tokens/token_stream.h"
 #include "eval/cells/grid.h"
 #include "eval/cells/known_answers.h"
+#include "eval/measure/contents.h"
 #include "eval/measure/work_plan.h"
-#include "eval/results/part.h"
+#include "eval/results/unit_store.h"
+#include "eval/sequences/sequences.h"
 #include "train/model/depth_plan.h"
 
 namespace depthroute {
@@ -27,6 +30,8 @@ struct EvalModel {
 
   bool wrapped() const { return !recency_bias.empty(); }
   std::string describe() const;  // one line
+  /// The training step of the checkpoint the model is of; -1 if its path does not tell.
+  int64_t step() const;
 };
 
 /// Opens the model that `from` names (open_model()) and decides what runs. InputError for a wrap on a model
@@ -36,33 +41,47 @@ EvalModel open_eval_model(const EvalConfig& config, const std::string& from);
 /// Fills the parameters of `model`, which must be allocated.
 void load_eval_model(Stream stream, const EvalModel& source, Qwen3& model);
 
-/// Opens the shards. DataError or ConfigError unless they hold data.sequences windows of tokens below
-/// `vocab_size`.
-TokenStream open_eval_tokens(const EvalConfig& config, int64_t vocab_size);
-
-/// Hashes everything that makes results what they are; `output` is not part of it.
+/// Hashes the text of a configuration without `output`, which does not change the results.
 std::string config_hash(const EvalConfig& config);
 
-struct EvalInput {
-  EvalConfig config;
-  EvalModel model;
-  TokenStream tokens;
-  DepthPlan plan;
-  std::vector<Cell> cells;
-  std::vector<KnownAnswer> known_answers;
+/// What is compared with the clean run. Equal interventions are one comparison, whatever they are called.
+struct Comparisons {
+  std::vector<Comparison> list;
+  std::vector<int> of_cell;          // index; -1 where a cell does not run
+  std::vector<int> of_known_answer;  // index
+};
+/// Views of `cells` and `known_answers`. `context` is what hashes depend on beside what is done: how donors and
+/// calibration sequences are chosen.
+Comparisons make_comparisons(const std::vector<Cell>& cells, const std::vector<KnownAnswer>& known_answers,
+                             const std::string& donors, const std::string& calibration);
 
+class EvalInput {
+ public:
   /// Computes nothing and writes nothing. InputError for what cannot work. `folder`: the model folder rank 0
   /// found for model.from; "": find it.
   explicit EvalInput(const EvalConfig& eval_config, const std::string& folder = "");
 
-  /// The cells that run, then the known answers; views of this object.
-  std::vector<Comparison> comparisons() const;
+  EvalConfig config;
+  EvalModel model;
+  std::unique_ptr<TokenStream> tokens;
+  std::unique_ptr<Sequences> sequences;
+  std::unique_ptr<Sequences> calibration;  // of the calibration split; null unless something needs it
+  DepthPlan plan;
+  std::vector<Cell> cells;
+  std::vector<KnownAnswer> known_answers;
+  Comparisons comparisons;
+
   BatchRange batches() const { return BatchRange::all(config.data.sequences, micro_batch()); }
   int64_t micro_batch() const { return std::min(config.micro_batch, config.data.sequences); }
+  int64_t donors() const;  // 0 if no cell needs any
   bool stores_weights() const;
+  CleanOptions clean_options() const { return {stores_weights(), config.routing.edge_estimates}; }
+  UnitLayout layout() const;
   /// Hashes the model and the tokens, which takes a while. Knows nothing of the device.
   Provenance provenance(const CommandLine& command) const;
-  PartLayout layout(const BatchRange& batches) const;
+
+ private:
+  std::string measurement(const Provenance& from) const;
 };
 
 }  // namespace depthroute

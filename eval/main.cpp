@@ -13,6 +13,7 @@
 #include "eval/engine.h"
 #include "eval/input.h"
 #include "eval/results/results_file.h"
+#include "eval/results/unit_store.h"
 #include "eval/run.h"
 #include "kernels/collectives/world.h"
 
@@ -23,6 +24,7 @@ const std::vector<ProgramOption> kOptions = {
     {"--part", "K/N",
      "measure part K of N only, K = 0 ... N-1 (a task of a job array: $SLURM_ARRAY_TASK_ID/N)"},
     {"--merge", "N", "make the results of the N parts; no model is run"},
+    {"--replace", "", "write over results of another measurement"},
 };
 
 /// Reads a part such as "3/16". ConfigError otherwise.
@@ -42,12 +44,14 @@ struct Request {
   EvalConfig config;
   std::optional<PartNumber> part;
   std::optional<int64_t> merge;
+  bool replace = false;
 };
 
 Request read_request(const CommandLine& command) {
   Request request;
   request.config = read_eval_config(command.config_path, command.overrides);
   if (command.options.contains("--part")) request.part = read_part(command.options.at("--part"));
+  request.replace = command.options.contains("--replace");
   if (command.options.contains("--merge")) request.merge = option_number(command, "--merge", 1);
   if (request.part && request.merge) throw ConfigError("--part and --merge exclude each other");
   return request;
@@ -67,7 +71,7 @@ void print_dry_run(const EvalInput& input, const std::optional<PartNumber>& part
 void check_output(const Request& request, int ranks) {
   if (request.merge && ranks > 1) throw ConfigError("--merge takes a single rank");
   check_output_path(request.config.output);
-  if (request.part) check_output_place(part_path(request.config.output, *request.part));
+  if (request.part) check_output_place(part_place(request.config.output, *request.part));
 }
 
 /// Opens the input on every rank. Rank 0 resolves model.from, so that all read one model even if a link
@@ -89,13 +93,13 @@ int run(const CommandLine& command, World& world) {
   const EvalInput input = open_input(world, request);
   if (request.part) check_part_count(input, request.part->count);
   if (request.merge) check_part_count(input, *request.merge);
-  if (request.merge) return merge_parts(command, input, *request.merge, command.dry_run);
+  if (request.merge) return merge_parts(command, input, *request.merge, request.replace);
   if (command.dry_run) {
     if (world.is_rank_0()) print_dry_run(input, request.part);
     return kExitOk;
   }
   return request.part ? measure_part(world, command, input, *request.part)
-                      : measure_whole(world, command, input);
+                      : measure_whole(world, command, input, request.replace);
 }
 
 }  // namespace

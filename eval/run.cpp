@@ -5,16 +5,17 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <sstream>
 
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
 #include "configs/standard_streams.h"
-#include "eval/analysis/effects.h"
+#include "eval/build_results.h"
 #include "eval/engine.h"
 #include "eval/progress.h"
 #include "eval/results/output_lock.h"
-#include "eval/results/report.h"
 #include "eval/results/results_file.h"
+#include "eval/results/unit_file.h"
 
 namespace depthroute {
 namespace {
@@ -23,12 +24,40 @@ namespace {
 /// more than one forward pass of another.
 constexpr double kRank0Seconds = 3600;
 
+std::string to_text(const std::vector<Missing>& missing) {
+  std::string text;
+  for (const Missing& batch : missing)
+    text += fmt::format("{} {} {} {}\n", batch.batch, static_cast<int>(batch.clean), batch.comparisons.size(),
+                        fmt::join(batch.comparisons, " "));
+  return text;
+}
+
+std::vector<Missing> missing_from(const std::string& text) {
+  std::vector<Missing> missing;
+  std::istringstream lines(text);
+  for (Missing batch; lines >> batch.batch;) {
+    size_t count = 0;
+    lines >> batch.clean >> count;
+    batch.comparisons.resize(count);
+    for (int& index : batch.comparisons) lines >> index;
+    missing.push_back(std::move(batch));
+    batch = {};
+  }
+  return missing;
+}
+
 /// An evaluation on all ranks, of everything or a part: the steps around measuring.
 class Run {
  public:
-  /// Rank 0 locks `output`, if that needs no new folder, and hashes what will be read. A second run is thus
-  /// refused before it loads a model; folders are made only after everything else has been checked.
-  Run(World& world, const CommandLine& command, const EvalInput& input, const std::string& output);
+  /// Rank 0 locks `output`, if that needs no new folder, hashes what will be read and looks for what has been
+  /// measured. A second run is thus refused before it loads a model; folders are made only after everything else
+  /// has been checked.
+  Run(World& world, const CommandLine& command, const EvalInput& input, const std::string& output,
+      const BatchRange& batches);
+
+  const std::vector<Missing>& missing() const { return missing_; }
+  UnitStore& store() { return *store_; }
+  const Provenance& provenance() const { return from_; }
 
   /// Loads the model. Afterwards all ranks compute with the same parameters in the same precision.
   void load();
@@ -36,11 +65,8 @@ class Run {
   void claim_output();
   /// Prints the model and the devices. Rank 0, when all memory has been taken.
   void announce() const;
-  /// Measures `batches` on all ranks; `sink` gets their records, in order, on rank 0.
-  void measure(const BatchRange& batches, const RecordSink& sink);
-
-  /// Complete on rank 0 after measure().
-  const Provenance& provenance() const { return from_; }
+  /// Measures what is missing, on all ranks; each writes the units it measures.
+  void measure();
 
  private:
   void require_one_precision();
@@ -48,25 +74,35 @@ class Run {
   World& world_;
   const EvalInput& input_;
   const std::string output_;
+  const BatchRange batches_;
   std::optional<OutputLock> lock_;
   Provenance from_;
+  std::optional<UnitStore> store_;
+  std::vector<Missing> missing_;
   std::unique_ptr<Engine> engine_;
 };
 
-Run::Run(World& world, const CommandLine& command, const EvalInput& input, const std::string& output)
-    : world_(world), input_(input), output_(output) {
+Run::Run(World& world, const CommandLine& command, const EvalInput& input, const std::string& output,
+         const BatchRange& batches)
+    : world_(world), input_(input), output_(output), batches_(batches) {
   const LongWait wait(world, kRank0Seconds);
+  std::string missing;
   if (world.is_rank_0()) {
     if (exists(folder_of(output))) lock_.emplace(output);
     from_ = input.provenance(command);
+    store_.emplace(input.config.output, from_.measurement_hash, input.layout());
+    store_->scan();
+    missing = to_text(store_->missing(batches));
   }
-  world.barrier();
+  from_.measurement_hash = world.broadcast(from_.measurement_hash);
+  if (!store_) store_.emplace(input.config.output, from_.measurement_hash, input.layout());
+  missing_ = missing_from(world.broadcast(missing));
 }
 
 void Run::load() {
   world_.require_equal("the configuration (its hash)", config_hash(input_.config));
   world_.require_equal("the program's commit", program_commit());
-  world_.require_equal("data.shards", input_.tokens.outline());
+  world_.require_equal("data.shards", input_.tokens->outline());
   const Device device = resolve_device(input_.config.device);
   select_device(device, world_.local_rank());
   make_independent_of_threads(true);  // one process with many threads must measure what many with few do
@@ -79,14 +115,16 @@ void Run::load() {
 
 void Run::require_one_precision() {
   const std::vector<std::string> devices = world_.gather(describe(engine_->model.device()));
-  const std::vector<std::string> precisions = world_.gather(to_string(engine_->model.final_hidden().dtype));
+  const DType type = engine_->model.final_hidden().dtype;
+  from_.precision = type == DType::f32 ? "fp32" : to_string(type);  // as the configuration spells it
+  from_.devices = {describe(engine_->model.device())};
+  const std::vector<std::string> precisions = world_.gather(from_.precision);
   for (size_t rank = 0; rank < devices.size(); ++rank) {
     from_.add_device(devices[rank]);
     if (precisions[rank] != precisions[0])
       throw ConfigError("rank 0 computes in {} ({}), rank {} in {} ({}): set device or precision",
                         precisions[0], devices[0], rank, precisions[rank], devices[rank]);
   }
-  if (world_.is_rank_0()) from_.precision = precisions[0];
 }
 
 void Run::announce() const {
@@ -97,179 +135,77 @@ void Run::announce() const {
 
 void Run::claim_output() {
   if (!lock_) lock_.emplace(output_);
+  store_->make_folder();
 }
 
-void Run::measure(const BatchRange& batches, const RecordSink& sink) {
-  const std::vector<Comparison> comparisons = input_.comparisons();
-  {
-    Progress progress;
-    depthroute::measure(world_, engine_->evaluator, engine_->stream,
-                        {input_.tokens, batches, comparisons, input_.stores_weights()}, sink,
-                        [&](double done, double total) { progress.report(done, total); });
+void Run::measure() {
+  if (world_.is_rank_0() && !store_->empty()) {
+    Provenance there;
+    store_->add_to(there, batches_);
+    if (there.precision != from_.precision && !there.precision.empty())
+      throw ConfigError(
+          "{} holds units measured in {}, and this run would compute in {}: set device or precision, or "
+          "another output",
+          store_->folder(), there.precision, from_.precision);
   }
-  for (const std::string& checksum : world_.gather(engine_->parameters()))
-    from_.add_parameters_after(checksum);
+  world_.barrier();
+  engine_->calibrate(input_);
+  const auto write = [&](UnitRecord&& record) {
+    from_.parameters_after = engine_->parameters();
+    store_->write(record, from_);
+  };
+  Progress progress;
+  depthroute::measure(world_, engine_->evaluator, engine_->stream,
+                      {*input_.sequences, batches_, input_.comparisons.list, input_.clean_options()},
+                      missing_, write, [&](double done, double total) { progress.report(done, total); });
+  if (!world_.is_rank_0()) return;
+  store_->scan();
+  if (const std::vector<Missing> left = store_->missing(batches_); !left.empty())
+    throw SystemError(
+        "{}: units of {} batches are missing after all ranks have written theirs: is the folder of the "
+        "output shared by all machines?",
+        store_->folder(), left.size());
 }
 
-/// Takes the memory for all that will be measured.
-Evaluation reserve_evaluation(const EvalInput& input) {
-  Evaluation evaluation;
-  evaluation.seq_len = input.config.data.seq_len;
-  evaluation.outcomes.resize(input.comparisons().size());
-  evaluation.reserve(input.config.data.sequences);
-  return evaluation;
+/// Refuses results of another measurement, naming the first line that differs.
+void check_replacement(const EvalInput& input, const Provenance& from) {
+  const std::string& output = input.config.output;
+  const std::optional<StoredMeasurement> there = stored_measurement(output);
+  if (!there || there->hash == from.measurement_hash) return;
+  throw ConfigError("{} holds the results of another measurement ({}): set another output, or give --replace",
+                    output, first_difference(there->text, from.measurement));
 }
 
-/// Builds the results from the records of batches. The constructor takes all memory that they and their
-/// statistics need.
-class ResultsBuilder {
- public:
-  explicit ResultsBuilder(const EvalInput& input)
-      : input_(input),
-        bootstrap_(input.config.statistics.bootstrap, input.config.data.sequences,
-                   analyzed_quantities(static_cast<int64_t>(input.comparisons().size()))),
-        evaluation_(reserve_evaluation(input)),
-        trace_(input.plan),
-        file_(input.config.output, input.plan, input.config.data.sequences, input.config.data.seq_len,
-              input.stores_weights()) {}
-
-  /// Adds the next batch.
-  void add(const BatchRecord& record) {
-    evaluation_.append(record);
-    trace_.add(record.routing);
-    file_.write_weights(record);
+/// Whether the known answers came out right on the batches of a part.
+bool known_answers_pass(const EvalInput& input, const UnitStore& store, const BatchRange& batches,
+                        const Provenance& from) {
+  Provenance known = from;
+  store.add_to(known, batches);
+  const auto known_answers = make_known_answers(input.plan, input.model.recency_bias,
+                                                {known.precision == "fp32", input.calibration != nullptr});
+  for (int64_t i = 0; i < batches.count; ++i) {
+    const UnitRecord record = store.read(batches.number(i));
+    for (size_t k = 0; k < known_answers.size(); ++k)
+      if (!known_answers[k].passes(
+              record.outcomes[input.comparisons.of_known_answer[k]][CellColumn::largest_change].front()))
+        return false;
   }
-
-  /// Computes statistics, puts the file in its place and prints the table. Returns the exit status: a known
-  /// answer that came out wrong is a failure.
-  int finish(const CommandLine& command, const Provenance& from);
-
- private:
-  Results results(const Provenance& from);
-
-  const EvalInput& input_;
-  BootstrapMemory bootstrap_;
-  Evaluation evaluation_;
-  RoutingTrace trace_;
-  ResultsFile file_;
-};
-
-Results ResultsBuilder::results(const Provenance& from) {
-  Results results;
-  results.provenance = from;
-  results.plan = &input_.plan;
-  results.trace = &trace_;
-  results.cells = input_.cells;
-  results.known_answers = input_.known_answers;
-  size_t next = 0;  // outcomes are those of comparisons()
-  for (const Cell& cell : results.cells)
-    results.cell_outcomes.push_back(cell.runs() ? std::move(evaluation_.outcomes[next++]) : Outcome{});
-  for (size_t i = 0; i < results.known_answers.size(); ++i)
-    results.known_answer_outcomes.push_back(std::move(evaluation_.outcomes[next++]));
-  evaluation_.outcomes.clear();
-  results.evaluation = std::move(evaluation_);
-  if (input_.model.wrapped()) results.wrapper = check_wrapper(trace_, input_.model.recency_bias);
-  const StatisticsConfig& statistics = input_.config.statistics;
-  analyze(results, {statistics.bootstrap, statistics.alpha, statistics.seed}, bootstrap_);
-  return results;
+  return known.parameters_before == known.parameters_after;
 }
 
-int report_wrong_answer(const CommandLine& command, const std::string& where) {
-  print_text(stderr, fmt::format("{}: error: a known answer came out wrong ({}\n", command.program, where));
-  return kExitFailure;
-}
-
-int ResultsBuilder::finish(const CommandLine& command, const Provenance& from) {
-  const Results all = results(from);
-  file_.write(all);
-  file_.commit();
-  const std::string& output = input_.config.output;
-  print_text(stdout, results_report(all, input_.config.statistics.alpha, output));
-  if (all.known_answers_pass()) return kExitOk;
-  return report_wrong_answer(
-      command, fmt::format("see the table above): the numbers in {} cannot be trusted", output));
-}
-
-/// Whether the known answers came out right on the sequences of one part.
-class PartKnownAnswers {
- public:
-  explicit PartKnownAnswers(const std::vector<KnownAnswer>& known_answers) : known_answers_(known_answers) {}
-  void add(const BatchRecord& record) {
-    const Outcome* outcome = &record.outcomes[record.outcomes.size() - known_answers_.size()];
-    for (const KnownAnswer& known_answer : known_answers_)
-      passed_ = passed_ && known_answer.passes((outcome++)->largest_change);
-  }
-  bool passed() const { return passed_; }
-
- private:
-  const std::vector<KnownAnswer>& known_answers_;
-  bool passed_ = true;
-};
-
-int part_status(const CommandLine& command, const std::string& path, bool known_answers_passed) {
-  if (known_answers_passed) return kExitOk;
+int part_status(const CommandLine& command, const std::string& folder, bool passed) {
+  if (passed) return kExitOk;
   return report_wrong_answer(
       command,
-      fmt::format("identity or parameters): the numbers in {} cannot be trusted; remove it to measure "
-                  "this part again",
-                  path));
+      fmt::format("in this part, or the parameters changed): the numbers in {} cannot be trusted", folder));
 }
 
-std::string part_option(const PartNumber& number) {
-  return fmt::format("--part {}/{}", number.index, number.count);
-}
-
-/// Returns the part at `path`, if it is there and whole. ConfigError if it belongs to another evaluation;
-/// AccessError, or DataError if it is no regular file: measuring it again would not help.
-std::unique_ptr<PartReader> finished_part(const std::string& path, const EvalInput& input,
-                                          const BatchRange& batches, const Provenance& from) {
-  if (!exists(path)) return nullptr;
-  const RegularFile readable(path);
-  std::unique_ptr<PartReader> part;
-  try {
-    part = std::make_unique<PartReader>(path);
-    if (const std::string difference = part->difference(from); !difference.empty())
-      throw ConfigError("{} was measured {}: remove it, or set another output", path, difference);
-    part->read(input.layout(batches), [](BatchRecord&&) {});
-    return part;
-  } catch (const AccessError&) {
-    throw;
-  } catch (const DataError& error) {
-    print_text(stderr, fmt::format("{}; measured again\n", error.what()));
-    return nullptr;
-  }
-}
-
-/// Appends the remedy to a DataError about a part. A part that cannot be read may be whole, so AccessError
-/// passes unchanged.
-template <typename Body>
-void naming_remedy(const PartNumber& number, const Body& body) {
-  try {
-    body();
-  } catch (const AccessError&) {
-    throw;
-  } catch (const DataError& error) {
-    throw DataError("{}; remove it and measure it again with {}", error.what(), part_option(number));
-  }
-}
-
-/// Opens every part. DataError if any is missing or belongs to another evaluation.
-std::vector<PartReader> open_parts(const EvalInput& input, int64_t count, const Provenance& from) {
-  const std::string& output = input.config.output;
-  std::vector<PartReader> parts;
-  std::vector<int64_t> missing;
+/// The parts of which something is missing.
+std::vector<int64_t> incomplete_parts(const EvalInput& input, const UnitStore& store, int64_t count) {
+  std::vector<int64_t> incomplete;
   for (int64_t index = 0; index < count; ++index)
-    if (!exists(part_path(output, {index, count}))) missing.push_back(index);
-  if (!missing.empty())
-    throw DataError("{}: {} of {} parts are missing: {}; measure each with --part K/{}", parts_folder(output),
-                    missing.size(), count, fmt::join(missing, ", "), count);
-  for (int64_t index = 0; index < count; ++index)
-    naming_remedy({index, count}, [&] {
-      const PartReader& part = parts.emplace_back(part_path(output, {index, count}));
-      if (const std::string difference = part.difference(from); !difference.empty())
-        throw DataError("{} was measured {}", part.path(), difference);
-    });
-  return parts;
+    if (!store.missing(input.batches().part(index, count)).empty()) incomplete.push_back(index);
+  return incomplete;
 }
 
 }  // namespace
@@ -279,83 +215,78 @@ void check_part_count(const EvalInput& input, int64_t count) {
   if (count > all.count)
     throw ConfigError(
         "{} parts are too many: {} sequences in batches of {} (micro_batch) make {} parts at most", count,
-        all.sequences, all.micro_batch, all.count);
+        all.sequences, input.micro_batch(), all.count);
 }
 
-int measure_whole(World& world, const CommandLine& command, const EvalInput& input) {
-  Run run(world, command, input, input.config.output);
-  run.load();
+int measure_whole(World& world, const CommandLine& command, const EvalInput& input, bool replace) {
+  Run run(world, command, input, input.config.output, input.batches());
+  if (world.is_rank_0() && !replace) check_replacement(input, run.provenance());
+  world.barrier();
+  if (!run.missing().empty()) run.load();
   std::optional<ResultsBuilder> builder;
   if (world.is_rank_0()) {
     run.claim_output();
     builder.emplace(input);
-    run.announce();
+    if (run.missing().empty()) {
+      print_text(stdout, fmt::format("Everything has been measured already: {}\n\n", run.store().folder()));
+    } else {
+      run.announce();
+    }
   }
-  run.measure(input.batches(), [&](BatchRecord&& record) { builder->add(record); });
+  world.barrier();  // the folder is there
+  if (!run.missing().empty()) run.measure();
   const LongWait wait(world, kRank0Seconds);
-  const int status = builder ? builder->finish(command, run.provenance()) : kExitOk;
+  int status = kExitOk;
+  if (builder) {
+    status = builder->finish(command, run.store(), run.provenance().without_units());
+    run.store().remove_leftovers();
+  }
   return narrow<int>(world.broadcast(status));
 }
 
 int measure_part(World& world, const CommandLine& command, const EvalInput& input, const PartNumber& number) {
-  constexpr int kNotMeasured = -1;
   const BatchRange batches = input.batches().part(number.index, number.count);
-  const std::string path = part_path(input.config.output, number);
-  Run run(world, command, input, path);
-  int status = kNotMeasured;
-  if (world.is_rank_0()) {
-    if (const auto part = finished_part(path, input, batches, run.provenance())) {
-      print_text(stdout, fmt::format("{}: nothing to do, part {} of {} is there\n", path, number.index,
-                                     number.count));
-      status = part_status(command, path, part->known_answers_passed());
-    }
-  }
-  status = narrow<int>(world.broadcast(status));
-  if (status != kNotMeasured) return status;
-
-  run.load();
-  PartKnownAnswers known_answers(input.known_answers);
-  std::optional<PartWriter> writer;
-  if (world.is_rank_0()) {
+  Run run(world, command, input, part_place(input.config.output, number), batches);
+  const bool nothing_to_do = run.missing().empty();
+  if (!nothing_to_do) run.load();
+  if (world.is_rank_0() && !nothing_to_do) {
     run.claim_output();
-    writer.emplace(path, input.layout(batches));
     run.announce();
   }
-  run.measure(batches, [&](BatchRecord&& record) {
-    known_answers.add(record);
-    writer->write(record);
-  });
-  if (writer) {
-    const Provenance& from = run.provenance();
-    const bool passed = known_answers.passed() && from.parameters_before == from.parameters_after;
-    writer->commit(number, from, passed);
-    print_text(stdout,
-               fmt::format("{}: part {} of {}, sequences {} to {}\n", path, number.index, number.count,
-                           batches.span().first, batches.span().first + batches.span().size - 1));
-    status = part_status(command, path, passed);
+  world.barrier();
+  if (!nothing_to_do) run.measure();
+  int status = kExitOk;
+  if (world.is_rank_0()) {
+    print_text(stdout, fmt::format("{}: {}part {} of {}, sequences {} to {}\n", run.store().folder(),
+                                   nothing_to_do ? "nothing to do, everything is there of " : "",
+                                   number.index, number.count, batches.span().first,
+                                   batches.span().first + batches.span().size - 1));
+    status = part_status(command, run.store().folder(),
+                         known_answers_pass(input, run.store(), batches, Provenance{}));
   }
   return narrow<int>(world.broadcast(status));
 }
 
-int merge_parts(const CommandLine& command, const EvalInput& input, int64_t count, bool check_only) {
-  Provenance from = input.provenance(command);
-  const std::vector<PartReader> parts = open_parts(input, count, from);
-  for (const PartReader& part : parts) part.add_to(from);
-  const std::string folder = parts_folder(input.config.output);
-  if (check_only) {
-    print_text(stdout, fmt::format("All {} parts in {} are there\n", count, folder));
+int merge_parts(const CommandLine& command, const EvalInput& input, int64_t count, bool replace) {
+  const Provenance from = input.provenance(command);
+  if (!replace) check_replacement(input, from);
+  UnitStore store(input.config.output, from.measurement_hash, input.layout());
+  store.scan();
+  if (const std::vector<int64_t> missing = incomplete_parts(input, store, count); !missing.empty())
+    throw DataError("{}: {} of {} parts are missing or incomplete: {}; measure each with --part K/{}",
+                    store.folder(), missing.size(), count, fmt::join(missing, ", "), count);
+  if (command.dry_run) {
+    Provenance all = from;
+    store.add_to(all, input.batches());
+    print_text(stdout, fmt::format("All {} parts in {} are there\n", count, store.folder()));
     return kExitOk;
   }
   const OutputLock lock(input.config.output);
   ResultsBuilder builder(input);
-  for (int64_t index = 0; index < count; ++index) {
-    naming_remedy({index, count}, [&] {
-      parts[index].read(input.layout(input.batches().part(index, count)),
-                        [&](BatchRecord&& record) { builder.add(record); });
-    });
-  }
-  const int status = builder.finish(command, from);
-  print_text(stdout, fmt::format("Merged {} parts; {} is no longer needed\n", count, folder));
+  const int status = builder.finish(command, store, from);
+  store.remove_leftovers();
+  print_text(stdout, fmt::format("Merged {} parts; {} is no longer needed\n", count,
+                                 units_folder(input.config.output)));
   return status;
 }
 

@@ -8,7 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "data/tokens/token_stream.h"
+#include "eval/measure/columns.h"
+#include "eval/sequences/sequences.h"
 #include "kernels/arena.h"
 #include "train/model/qwen3.h"
 
@@ -17,38 +18,24 @@ namespace depthroute {
 /// One thing to compare with the clean run.
 struct Comparison {
   std::string name;
-  int first_site = 0;                                    // no intervention touches a site before it
-  std::span<const SiteIntervention> site_interventions;  // one per site of the plan, or none: clean
-};
-
-/// What a comparison changes against the clean run: same tokens, same kernels, same batch. Sums over each
-/// sequence's tokens.
-struct Outcome {
-  std::vector<double> delta_nll;  // [sequence] nats
-  std::vector<double> kl;         // [sequence] KL(clean || ablated), nats
-  std::vector<double> flips;      // [sequence] tokens whose most likely next token changed
-  double largest_change = 0;      // max over tokens of |delta nll| and KL; NaN if any of them is NaN
-
-  /// Appends the outcome of the sequences that follow.
-  void append(const Outcome& next);
-};
-
-/// One sum per sequence of an Outcome. Whatever copies, stores, reads or estimates outcomes goes through
-/// kOutcomeSums: a new quantity is a member, a line here, and its sum in Evaluator::compare().
-struct OutcomeSum {
-  std::vector<double> Outcome::*values;
-  const char *name, *units, *long_name;
-};
-inline constexpr OutcomeSum kOutcomeSums[] = {
-    {&Outcome::delta_nll, "delta_nll", "nats", "sum over tokens of the change of nll"},
-    {&Outcome::kl, "kl", "nats", "sum over tokens of the divergence"},
-    {&Outcome::flips, "flips", "1", "tokens whose most likely next token changed"},
+  std::string hash;                     // of what is done; equal for equal interventions
+  int first_site = 0;                   // no change touches a site before it
+  std::span<const SiteChange> changes;  // one per site of the plan, or none: clean
+  int64_t repeats = 1;                  // passes it takes: one per donor
+  uint64_t donor_seed = 0;              // of the choice of donors
+  bool per_token = false;               // keeps the change of every token
 };
 
 /// Sequences [first, first + size) of the evaluation.
 struct SequenceRange {
   int64_t first = 0, size = 0;
   bool operator==(const SequenceRange&) const = default;
+};
+
+/// What is measured of the clean run beside what always is.
+struct CleanOptions {
+  bool all_weights = false;     // every single weight
+  bool edge_estimates = false;  // the first-order estimate of every edge
 };
 
 class Evaluator {
@@ -58,36 +45,46 @@ class Evaluator {
   Evaluator(const Evaluator&) = delete;
   Evaluator& operator=(const Evaluator&) = delete;
 
-  /// Runs the clean pass over windows of seq_len + 1 tokens, at most micro_batch of them. The model's trace()
-  /// is theirs from then on.
-  void start(Stream stream, const TokenStream& tokens, const SequenceRange& batch);
-  /// [sequence, token] nats, of the batch started.
-  const std::vector<float>& clean_nll() const { return clean_nll_; }
+  /// Runs the clean pass over a batch of at most micro_batch sequences. The model's trace() is theirs from
+  /// then on. `sequences` must live until the last compare().
+  void start(Stream stream, const Sequences& sequences, const SequenceRange& batch);
+  /// Measures the clean pass of the batch started. Call it before compare(). `weights`: [site, sequence,
+  /// token, source] as kWeightFill says, if asked for.
+  CleanValues clean(Stream stream, const CleanOptions& options, std::vector<uint16_t>* weights = nullptr);
   /// Compares on the batch started. First sites must not rise from one call to the next.
   Outcome compare(Stream stream, const Comparison& comparison);
 
   const Qwen3& model() const { return model_; }
+  const SequenceRange& batch() const { return batch_; }
+  /// No comparison of the batch started may begin later than here.
+  int valid_sites() const { return valid_sites_; }
 
   /// Returns what one comparison costs in forward passes: the share of sites from first_site on, plus that of
   /// the output head.
   static double cost(const ModelConfig& config, int64_t seq_len, int first_site);
 
  private:
-  void load(Stream stream, const TokenStream& tokens);
+  void load(Stream stream);
   /// Compares the model's last forward pass with the clean one, into the host buffers.
   void compare_heads(Stream stream);
+  /// Adds up each site's weights over the tokens that count, from `first_site` on, into sums [site, source].
+  void sum_weights(Stream stream, int first_site, std::vector<double>& sums);
   int64_t rows() const { return batch_.size * model_.options().seq_len; }
+  std::span<const Segment> segments() const { return sequences_->segments_of(batch_.first, batch_.size); }
 
   Qwen3& model_;
-  Tensor tokens_, targets_;    // [B,T] i32
-  Tensor clean_hidden_;        // [N,D]
-  Tensor nll_, kl_, flipped_;  // [N]
+  const Sequences* sequences_ = nullptr;
+  Tensor tokens_, targets_, counts_;  // [B,T] i32, [N] i32, [N] i32: 1 where the target counts
+  Tensor clean_hidden_;               // [N,D]
+  Tensor nll_, kl_, flipped_, hit_;   // [N]
+  Tensor weight_sums_;                // [sources of all sites] f64
+  Tensor shares_[3];                  // [N, max_sources]
   Tensor workspace_;
   SequenceRange batch_;
   int valid_sites_ = 0;  // states of the sites before this one are the clean pass's
-  std::vector<float> clean_nll_;
-  std::vector<int32_t> host_tokens_, host_targets_, host_flipped_;
-  std::vector<float> host_nll_, host_kl_;
+  std::vector<double> clean_weight_sums_;
+  std::vector<int32_t> host_tokens_, host_targets_, host_flipped_, host_hit_, clean_hit_;
+  std::vector<float> host_nll_, host_kl_, clean_nll_;
 };
 
 /// Returns indices of the comparisons by descending first site, equal ones in their order.

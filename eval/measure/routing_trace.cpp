@@ -5,104 +5,27 @@
 #include <limits>
 
 #include "configs/base/check.h"
-#include "kernels/ops/ops.h"
 
 namespace depthroute {
-
-void WeightMoments::add(double weight) {
-  ++count;
-  if (count == 1) {
-    mean = lowest = highest = weight;
-    return;
-  }
-  const double deviation = weight - mean;
-  mean += deviation / static_cast<double>(count);
-  sum_squares += deviation * (weight - mean);
-  lowest = std::min(lowest, weight);
-  highest = std::max(highest, weight);
-}
-
-void WeightMoments::add(const WeightMoments& next) {
-  if (count == 0 || next.count == 0) {
-    if (count == 0) *this = next;
-    return;
-  }
-  const double ours = static_cast<double>(count), theirs = static_cast<double>(next.count);
-  const double deviation = next.mean - mean, share = theirs / (ours + theirs);
-  mean += deviation * share;
-  sum_squares += next.sum_squares + deviation * deviation * ours * share;
-  lowest = std::min(lowest, next.lowest);
-  highest = std::max(highest, next.highest);
-  count += next.count;
-}
-
-double WeightMoments::std() const {
-  if (count == 0) return std::numeric_limits<double>::quiet_NaN();
-  return std::sqrt(sum_squares / static_cast<double>(count));
-}
-
-namespace {
-
-/// Adds up one site's weights a [rows, n], in token order.
-void add_site(std::span<const float> a, int64_t n, std::span<WeightMoments> moments, double& entropy_sum) {
-  for (size_t row = 0; row < a.size(); row += static_cast<size_t>(n)) {
-    double entropy = 0;
-    for (int64_t j = 0; j < n; ++j) {
-      const double weight = a[row + j];
-      moments[j].add(weight);
-      if (weight > 0) entropy -= weight * std::log(weight);
-    }
-    entropy_sum += entropy;
-  }
-}
-
-void store_site(std::span<const float> a, int64_t n, int64_t widest, uint16_t* stored) {
-  for (size_t row = 0; row < a.size() / n; ++row)
-    for (int64_t j = 0; j < n; ++j)
-      stored[row * widest + j] =
-          static_cast<uint16_t>(std::lround(std::clamp(a[row * n + j], 0.0f, 1.0f) * 65535.0f));
-}
-
-}  // namespace
-
-RoutingRecord measure_routing(Stream stream, const Qwen3& model, bool all_weights) {
-  const DepthPlan& plan = model.plan();
-  const int64_t widest = plan.max_sources();
-  RoutingRecord record;
-  std::vector<float> staging;
-  for (int site = 0; site < static_cast<int>(plan.sites.size()); ++site) {
-    if (!plan.sites[site].routed) continue;
-    const Tensor weights = model.trace(site).weights;  // [N, n]
-    const int64_t rows = weights.shape[0], n = weights.shape[1];
-    staging.resize(static_cast<size_t>(rows * n));
-    ops::copy(stream, weights, host_tensor(staging.data(), weights.shape));
-    synchronize(stream);
-    record.tokens = rows;
-    record.entropy.resize(plan.sites.size());
-    const size_t first = record.moments.size();
-    record.moments.resize(first + static_cast<size_t>(n));
-    add_site(staging, n, std::span(record.moments).subspan(first), record.entropy[site]);
-    if (!all_weights) continue;
-    record.weights.resize(plan.sites.size() * static_cast<size_t>(rows * widest));
-    store_site(staging, n, widest, record.weights.data() + site * rows * widest);
-  }
-  return record;
-}
 
 RoutingTrace::RoutingTrace(const DepthPlan& plan) : plan_(plan), entropy_sum_(plan.sites.size(), 0.0) {
   for (const Site& site : plan_.sites) moments_.emplace_back(site.num_sources());
 }
 
-void RoutingTrace::add(const RoutingRecord& batch) {
-  if (batch.tokens == 0) return;
-  DR_CHECK(batch.entropy.size() == plan_.sites.size());
-  size_t next = 0;
+void RoutingTrace::add(const CleanValues& batch, int64_t tokens) {
+  const std::vector<double>& means = batch[CleanColumn::weight_mean];
+  if (means.empty()) return;
+  const size_t widest = static_cast<size_t>(plan_.max_sources());
+  DR_CHECK(means.size() == plan_.sites.size() * widest);
   for (size_t site = 0; site < plan_.sites.size(); ++site) {
-    entropy_sum_[site] += batch.entropy[site];
-    for (WeightMoments& moments : moments_[site]) moments.add(batch.moments.at(next++));
+    entropy_sum_[site] += batch[CleanColumn::entropy][site];
+    for (size_t j = 0; j < plan_.sites[site].sources.size(); ++j) {
+      const size_t at = site * widest + j;
+      moments_[site][j].add({tokens, means[at], batch[CleanColumn::weight_sum_squares][at],
+                             batch[CleanColumn::weight_lowest][at], batch[CleanColumn::weight_highest][at]});
+    }
   }
-  DR_CHECK(next == batch.moments.size());
-  tokens_ += batch.tokens;
+  tokens_ += tokens;
 }
 
 double RoutingTrace::entropy(int site) const { return entropy_sum_.at(site) / static_cast<double>(tokens_); }

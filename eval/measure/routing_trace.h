@@ -1,70 +1,26 @@
-// What the clean run's routing did: mean, standard deviation and entropy of every site's weights over all
-// evaluated tokens, in float64, and whether a wrapped model's weights are the recency schedule
-// (train/model/SPEC.md §1). Measured batch by batch, on any rank; the batches' sums are added in their order,
-// so that it does not matter which.
+// What the clean run's routing did over all evaluated tokens: mean, standard deviation and entropy of every
+// site's weights, and whether a wrapped model's weights are the recency schedule (train/model/SPEC.md §1).
+// Batches are added in their order, so that it does not matter who measured them.
 #pragma once
 
 #include <cstdint>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "eval/cells/grid.h"
+#include "eval/measure/clean_routing.h"
+#include "eval/measure/columns.h"
 #include "train/model/depth_plan.h"
-#include "train/model/qwen3.h"
 
 namespace depthroute {
-
-/// Moments of one (site, source). The standard deviation of a constant is exactly 0.
-struct WeightMoments {
-  int64_t count = 0;
-  double mean = 0, sum_squares = 0;  // sum_squares: of deviations from the mean
-  double lowest = 0, highest = 0;
-  /// Adds one token (Welford 1962).
-  void add(double weight);
-  /// Adds the tokens that follow (Chan, Golub & LeVeque 1979).
-  void add(const WeightMoments& next);
-  double std() const;  // over tokens, divided by count; NaN without tokens
-  bool operator==(const WeightMoments&) const = default;
-};
-
-/// What part files store of WeightMoments; the count is that of the batch.
-struct MomentField {
-  double WeightMoments::*value;
-  const char *name, *long_name;
-};
-inline constexpr MomentField kMomentFields[] = {
-    {&WeightMoments::mean, "weight_mean", "mean weight over the batch's tokens, clean run"},
-    {&WeightMoments::sum_squares, "weight_sum_squares",
-     "sum of squared deviations of the weight from its mean"},
-    {&WeightMoments::lowest, "weight_lowest", "smallest weight of any token"},
-    {&WeightMoments::highest, "weight_highest", "largest weight of any token"},
-};
-
-inline constexpr const char* kWeightsLongName =
-    "weight of a source, times 65535 and rounded; 0 where a site has fewer sources";
-
-/// What one batch's clean pass measured. All empty where the model has no routing.
-struct RoutingRecord {
-  int64_t tokens = 0;
-  std::vector<WeightMoments> moments;  // [sources of site 0, of site 1, ...]
-  std::vector<double> entropy;         // [site] sum over tokens of -sum_j a_j ln a_j, nats
-  /// [site, sequence, token, max_sources] round(65535 a), 0 where a site has fewer sources; empty unless
-  /// asked for.
-  std::vector<uint16_t> weights;
-  bool operator==(const RoutingRecord&) const = default;
-};
-
-/// Reads the routing of the clean pass the model has just run. Sites without routing (plain Qwen3) are left
-/// out.
-RoutingRecord measure_routing(Stream stream, const Qwen3& model, bool all_weights);
 
 class RoutingTrace {
  public:
   explicit RoutingTrace(const DepthPlan& plan);
 
-  /// Adds the next batch.
-  void add(const RoutingRecord& batch);
+  /// Adds the next batch, whose columns have this many tokens that count. Nothing where the model has no
+  /// routing.
+  void add(const CleanValues& batch, int64_t tokens);
 
   const DepthPlan& plan() const { return plan_; }
   bool empty() const { return tokens_ == 0; }

@@ -1,96 +1,111 @@
 #include "eval/measure/work_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
-#include <string>
-#include <utility>
 
 #include "configs/base/check.h"
 
 namespace depthroute {
-namespace {
-
-/// Returns how long `chunks` would take, in clean passes over a batch. Interleaved chunks cost about the
-/// same.
-double duration(int64_t batches, int64_t chunks, double comparisons_cost, int ranks) {
-  const double rounds = static_cast<double>(div_ceil(batches * chunks, ranks));
-  return rounds * (1 + comparisons_cost / static_cast<double>(chunks));
-}
-
-/// Makes complete records out of those of chunks, which arrive in order.
-class Assembly {
- public:
-  Assembly(size_t chunks, const RecordSink& sink) : chunks_(chunks), sink_(sink) {}
-  void add(BatchRecord&& record) {
-    if (taken_ == 0) {
-      whole_ = std::move(record);
-    } else {
-      whole_.fill_from(std::move(record));
-    }
-    if (++taken_ < chunks_) return;
-    taken_ = 0;
-    sink_(std::move(whole_));
-  }
-
- private:
-  const size_t chunks_;
-  const RecordSink& sink_;
-  size_t taken_ = 0;
-  BatchRecord whole_;
-};
-
-}  // namespace
 
 BatchRange BatchRange::all(int64_t sequences, int64_t micro_batch) {
-  return {sequences, micro_batch, 0, div_ceil(sequences, micro_batch)};
+  const int64_t count = div_ceil(sequences, micro_batch);
+  return {sequences, count, 0, count};
 }
 
 BatchRange BatchRange::part(int64_t k, int64_t n) const {
   DR_CHECK(k >= 0 && k < n && n <= count);
   const int64_t begin = k * count / n, end = (k + 1) * count / n;
-  return {sequences, micro_batch, first + begin, end - begin};
+  return {sequences, batches, first + begin, end - begin};
 }
 
 SequenceRange BatchRange::at(int64_t index) const {
   DR_CHECK(index >= 0 && index < count);
-  const int64_t begin = (first + index) * micro_batch;
-  return {begin, std::min(micro_batch, sequences - begin)};
+  const int64_t begin = (first + index) * sequences / batches,
+                end = (first + index + 1) * sequences / batches;
+  return {begin, end - begin};
 }
 
 SequenceRange BatchRange::span() const {
-  const int64_t begin = first * micro_batch;
-  return {begin, std::min((first + count) * micro_batch, sequences) - begin};
+  const int64_t begin = first * sequences / batches;
+  return {begin, (first + count) * sequences / batches - begin};
 }
 
-WorkPlan::WorkPlan(const BatchRange& batches, std::span<const Comparison> comparisons,
-                   std::span<const double> costs, int ranks)
-    : batches_(batches), ranks_(ranks), costs_(costs.begin(), costs.end()) {
+std::vector<Missing> all_missing(const BatchRange& batches, size_t comparisons) {
+  std::vector<int> all(comparisons);
+  std::iota(all.begin(), all.end(), 0);
+  std::vector<Missing> missing;
+  for (int64_t i = 0; i < batches.count; ++i) missing.push_back({batches.number(i), true, all});
+  return missing;
+}
+
+namespace {
+
+double cost_of(const Unit& unit, std::span<const double> costs) {
+  double cost = unit.starts ? 1 : 0;
+  for (const int index : unit.comparisons) cost += costs[index];
+  return cost;
+}
+
+/// Cuts the comparisons of a batch into slices of about equal cost.
+void append_units(const Missing& batch, std::span<const Comparison> comparisons,
+                  std::span<const double> costs, double largest, std::vector<Unit>& units) {
+  std::vector<int> order = batch.comparisons;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return comparisons[a].first_site > comparisons[b].first_site; });
+  double total = 0;
+  for (const int index : order) total += costs[index];
+  const double slices = std::max(1.0, std::ceil(total / largest));
+  Unit unit{batch.batch, batch.clean, {}, true};
+  double done = 0, cut = 1;
+  for (const int index : order) {
+    unit.comparisons.push_back(index);
+    done += costs[index];
+    if (done < total * cut / slices - 1e-9 || cut >= slices) continue;
+    units.push_back(std::move(unit));
+    unit = {batch.batch, false, {}, false};
+    cut += 1;
+  }
+  if (unit.clean || !unit.comparisons.empty()) units.push_back(std::move(unit));
+}
+
+}  // namespace
+
+std::vector<std::vector<Unit>> plan_units(const std::vector<Missing>& missing,
+                                          std::span<const Comparison> comparisons,
+                                          std::span<const double> costs, int ranks) {
   DR_CHECK(comparisons.size() == costs.size() && ranks >= 1);
-  const double sum = std::accumulate(costs.begin(), costs.end(), 0.0);
-  const int64_t most = std::clamp<int64_t>(static_cast<int64_t>(costs.size()), 1, ranks);
-  int64_t best = 1;
-  for (int64_t chunks = 2; chunks <= most; ++chunks)
-    if (duration(batches.count, chunks, sum, ranks) < duration(batches.count, best, sum, ranks))
-      best = chunks;
-  chunks_.resize(static_cast<size_t>(best));
-  const std::vector<int> order = descending_order(comparisons);
-  for (size_t i = 0; i < order.size(); ++i) chunks_[i % chunks_.size()].push_back(order[i]);
+  double total = 0;
+  for (const Missing& batch : missing)
+    for (const int index : batch.comparisons) total += costs[index];
+  // Several units per rank, so that ranks end at about the same time.
+  const double largest = ranks == 1 ? kUnitPasses : std::clamp(total / (4.0 * ranks), 1.0, kUnitPasses);
+  std::vector<Unit> units;
+  for (const Missing& batch : missing) append_units(batch, comparisons, costs, largest, units);
+
+  double work = 0;
+  for (const Unit& unit : units) work += cost_of(unit, costs);
+  std::vector<std::vector<Unit>> dealt(static_cast<size_t>(ranks));
+  double done = 0;
+  for (Unit& unit : units) {
+    const double cost = cost_of(unit, costs);
+    const auto rank = static_cast<size_t>(
+        std::clamp<double>(std::floor((done + cost / 2) / work * ranks), 0, static_cast<double>(ranks - 1)));
+    if (dealt[rank].empty()) unit.starts = true;
+    dealt[rank].push_back(std::move(unit));
+    done += cost;
+  }
+  return dealt;
 }
 
-int64_t WorkPlan::rounds() const {
-  return div_ceil(batches_.count * static_cast<int64_t>(chunks_.size()), ranks_);
-}
-
-std::optional<WorkPlan::Unit> WorkPlan::unit(int64_t round, int rank) const {
-  const int64_t chunks = static_cast<int64_t>(chunks_.size()), index = round * ranks_ + rank;
-  if (index >= batches_.count * chunks) return {};
-  return Unit{batches_.at(index / chunks), index % chunks};
-}
-
-double WorkPlan::total_work() const {
-  const double once =
-      static_cast<double>(chunks_.size()) + std::accumulate(costs_.begin(), costs_.end(), 0.0);
-  return once * static_cast<double>(batches_.span().size);
+std::vector<double> costs_of(std::span<const Comparison> comparisons, const ModelConfig& model,
+                             int64_t seq_len) {
+  const double clean = Evaluator::cost(model, seq_len, 0);
+  std::vector<double> costs;
+  for (const Comparison& comparison : comparisons)
+    costs.push_back(Evaluator::cost(model, seq_len, comparison.first_site) / clean *
+                    static_cast<double>(comparison.repeats));
+  return costs;
 }
 
 namespace {
@@ -98,82 +113,76 @@ namespace {
 /// Reports progress: adds what all ranks have just done.
 class WorkCount {
  public:
-  WorkCount(const WorkPlan& plan, const World& world, const WorkDone& worked)
-      : plan_(plan), ranks_(world.size()), reports_(world.is_rank_0() && worked), worked_(worked) {}
-
-  /// `passes(chunk)`: clean passes over a sequence that each rank with work in `round` has done.
-  template <typename Passes>
-  void add(int64_t round, const Passes& passes) {
+  WorkCount(const std::vector<std::vector<Unit>>& dealt, std::span<const double> costs, const World& world,
+            const WorkDone& worked)
+      : dealt_(dealt), costs_(costs), reports_(world.is_rank_0() && worked), worked_(worked) {
+    for (const auto& units : dealt_)
+      for (const Unit& unit : units) total_ += cost_of(unit, costs_);
+  }
+  /// Step 0 of a unit is its clean pass, step i its i-th comparison.
+  void add(size_t round, size_t step) {
     if (!reports_) return;
-    for (int rank = 0; rank < ranks_; ++rank)
-      if (const auto unit = plan_.unit(round, rank))
-        done_ += passes(plan_.chunks()[unit->chunk]) * static_cast<double>(unit->batch.size);
-    worked_(done_, plan_.total_work());
+    for (const auto& units : dealt_) {
+      if (round >= units.size()) continue;
+      const Unit& unit = units[round];
+      if (step == 0) done_ += unit.starts ? 1 : 0;
+      if (step > 0 && step <= unit.comparisons.size()) done_ += costs_[unit.comparisons[step - 1]];
+    }
+    worked_(done_, total_);
   }
 
  private:
-  const WorkPlan& plan_;
-  const int ranks_;
+  const std::vector<std::vector<Unit>>& dealt_;
+  const std::span<const double> costs_;
   const bool reports_;
   const WorkDone& worked_;
-  double done_ = 0;
+  double done_ = 0, total_ = 0;
 };
 
-/// Runs the clean pass of a unit of work. The first chunk of a batch also keeps what belongs to no
-/// comparison.
-BatchRecord start_record(Evaluator& evaluator, Stream stream, const Measurement& measurement,
-                         const WorkPlan::Unit& unit) {
-  evaluator.start(stream, measurement.tokens, unit.batch);
-  BatchRecord record;
+/// Runs the clean pass of a unit, where it needs one.
+UnitRecord start_unit(Evaluator& evaluator, Stream stream, const Measurement& measurement, const Unit& unit) {
+  UnitRecord record;
   record.batch = unit.batch;
-  record.outcomes.resize(measurement.comparisons.size());
-  if (unit.chunk > 0) return record;
-  record.clean_nll = evaluator.clean_nll();
-  record.routing = measure_routing(stream, evaluator.model(), measurement.all_weights);
+  if (unit.starts)
+    evaluator.start(stream, measurement.sequences,
+                    measurement.batches.at(unit.batch - measurement.batches.first));
+  record.has_clean = unit.clean;
+  if (unit.clean) record.clean = evaluator.clean(stream, measurement.clean, &record.weights);
+  record.comparisons = unit.comparisons;
+  record.outcomes.resize(unit.comparisons.size());
   return record;
-}
-
-/// In clean passes over a sequence.
-std::vector<double> costs_of(std::span<const Comparison> comparisons, const Qwen3& model) {
-  const int64_t seq_len = model.options().seq_len;
-  const double clean = Evaluator::cost(model.config(), seq_len, 0);
-  std::vector<double> costs;
-  for (const Comparison& comparison : comparisons)
-    costs.push_back(Evaluator::cost(model.config(), seq_len, comparison.first_site) / clean);
-  return costs;
 }
 
 }  // namespace
 
 void measure(World& world, Evaluator& evaluator, Stream stream, const Measurement& measurement,
-             const RecordSink& sink, const WorkDone& worked) {
+             const std::vector<Missing>& missing, const UnitSink& sink, const WorkDone& worked) {
   const std::span<const Comparison> comparisons = measurement.comparisons;
-  const std::vector<double> costs = costs_of(comparisons, evaluator.model());
-  const WorkPlan plan(measurement.batches, comparisons, costs, world.size());
-  const auto& chunks = plan.chunks();
-  Assembly assembly(chunks.size(), sink);
-  WorkCount count(plan, world, worked);
+  const std::vector<double> costs =
+      costs_of(comparisons, evaluator.model().config(), evaluator.model().options().seq_len);
+  const auto dealt = plan_units(missing, comparisons, costs, world.size());
+  const std::vector<Unit>& mine = dealt[world.rank()];
+  WorkCount count(dealt, costs, world, worked);
+  size_t rounds = 0;
+  for (const auto& units : dealt) rounds = std::max(rounds, units.size());
 
-  for (int64_t round = 0; round < plan.rounds(); ++round) {
-    const auto mine = plan.unit(round, world.rank());
-    BatchRecord record;
-    if (mine) record = start_record(evaluator, stream, measurement, *mine);
+  for (size_t round = 0; round < rounds; ++round) {
+    const Unit* const unit = round < mine.size() ? &mine[round] : nullptr;
+    size_t steps = 0;
+    for (const auto& units : dealt)
+      if (round < units.size()) steps = std::max(steps, units[round].comparisons.size());
+    UnitRecord record;
+    if (unit) record = start_unit(evaluator, stream, measurement, *unit);
     world.barrier();
-    count.add(round, [](const std::vector<int>&) { return 1.0; });
-    for (size_t step = 0; step < chunks.front().size(); ++step) {
-      if (mine && step < chunks[mine->chunk].size()) {
-        const int index = chunks[mine->chunk][step];
-        record.outcomes[index] = evaluator.compare(stream, comparisons[index]);
-      }
+    count.add(round, 0);
+    for (size_t step = 0; step < steps; ++step) {
+      if (unit && step < unit->comparisons.size())
+        record.outcomes[step] = evaluator.compare(stream, comparisons[unit->comparisons[step]]);
       world.barrier();
-      count.add(round, [&](const std::vector<int>& chunk) {
-        return step < chunk.size() ? costs[chunk[step]] : 0.0;
-      });
+      count.add(round, step + 1);
     }
-    for (std::string& bytes : world.gather(mine ? to_bytes(record) : std::string())) {
-      if (!bytes.empty()) assembly.add(record_from_bytes(bytes));
-      bytes = {};
-    }
+    if (unit) sink(std::move(record));
+    world.barrier();
   }
 }
 

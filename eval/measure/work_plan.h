@@ -1,73 +1,78 @@
-// Which rank measures what. A unit of work is a batch with one chunk of the comparisons. Units are dealt in
-// rounds, unit i * ranks + r to rank r in round i, and rank 0 takes their records in that order. Comparisons
-// are cut into chunks only where batches alone would leave ranks without work, because every chunk repeats
-// the clean pass.
+// Which rank measures what. A unit of work is a batch with a slice of its comparisons, and becomes one file
+// (eval/results/unit_store.h). Slices follow the descending order of first sites, so that a rank that goes on
+// with the next slice of the same batch needs no clean pass again.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <span>
 #include <vector>
 
-#include "data/tokens/token_stream.h"
-#include "eval/measure/batch_record.h"
 #include "eval/measure/evaluate.h"
+#include "eval/measure/evaluation.h"
 #include "kernels/collectives/world.h"
 
 namespace depthroute {
 
-/// Batches [first, first + count) of those an evaluation of `sequences` is cut into. How they are cut does
-/// not depend on who measures them.
+/// Batches [first, first + count) of those an evaluation of `sequences` is cut into, as evenly as can be. How
+/// they are cut does not depend on who measures them.
 struct BatchRange {
-  int64_t sequences = 0, micro_batch = 1, first = 0, count = 0;
+  int64_t sequences = 0, batches = 0, first = 0, count = 0;
 
   static BatchRange all(int64_t sequences, int64_t micro_batch);
   /// Returns part k of n; the numbers of batches of parts differ by one at most. 0 <= k < n <= count.
   BatchRange part(int64_t k, int64_t n) const;
   SequenceRange at(int64_t index) const;  // index in [0, count)
+  int64_t number(int64_t index) const { return first + index; }
   /// Returns the sequences of all of them together.
   SequenceRange span() const;
 };
 
-/// Work is counted in clean passes over a sequence.
-class WorkPlan {
- public:
-  struct Unit {
-    SequenceRange batch;
-    int64_t chunk = 0;
-  };
-  /// `costs` of the comparisons, in clean passes. Cuts them into as many chunks as give the shortest time.
-  WorkPlan(const BatchRange& batches, std::span<const Comparison> comparisons, std::span<const double> costs,
-           int ranks);
-
-  int64_t rounds() const;
-  /// Returns what a rank does in a round, if anything.
-  std::optional<Unit> unit(int64_t round, int rank) const;
-  /// Returns the comparisons of every chunk, by descending first site.
-  const std::vector<std::vector<int>>& chunks() const { return chunks_; }
-  double total_work() const;
-
- private:
-  BatchRange batches_;
-  int ranks_;
-  std::vector<double> costs_;
-  std::vector<std::vector<int>> chunks_;
+/// What is still to be measured on a batch.
+struct Missing {
+  int64_t batch = 0;  // number
+  bool clean = false;
+  std::vector<int> comparisons;
 };
+
+struct Unit {
+  int64_t batch = 0;  // number
+  bool clean = false;
+  std::vector<int> comparisons;  // by descending first site
+  bool starts = true;            // with a clean pass; else it goes on where the unit before it ended
+};
+
+/// Units of at most so many clean passes' work, so that a killed run loses little.
+inline constexpr double kUnitPasses = 16;
+
+/// Cuts what is missing into units and deals them to ranks: [rank][place], consecutive units to one rank, and
+/// about equal work to all. `costs` of the comparisons, in clean passes over a batch.
+std::vector<std::vector<Unit>> plan_units(const std::vector<Missing>& missing,
+                                          std::span<const Comparison> comparisons,
+                                          std::span<const double> costs, int ranks);
 
 struct Measurement {
-  const TokenStream& tokens;
+  const Sequences& sequences;
   BatchRange batches;
   std::span<const Comparison> comparisons;
-  bool all_weights = false;
+  CleanOptions clean;
 };
-using RecordSink = std::function<void(BatchRecord&&)>;
+/// Takes what a unit has measured, on the rank that measured it.
+using UnitSink = std::function<void(UnitRecord&&)>;
+/// On rank 0: work of all ranks so far and in all, in clean passes.
 using WorkDone = std::function<void(double done, double total)>;
 
-/// Measures on all ranks; collective. `sink` gets a complete record per batch, in order, and `worked` the
-/// work of all ranks; both are called on rank 0 only. Ranks keep in step, comparison by comparison: a rank
-/// that fails ends all of them at once, and none waits longer for another than for one forward pass.
+/// Measures on all ranks what `missing` lists, the same on every rank; collective. Ranks keep in step,
+/// comparison by comparison: a rank that fails ends all of them at once, and none waits longer for another
+/// than for one forward pass.
 void measure(World& world, Evaluator& evaluator, Stream stream, const Measurement& measurement,
-             const RecordSink& sink, const WorkDone& worked = {});
+             const std::vector<Missing>& missing, const UnitSink& sink, const WorkDone& worked = {});
+
+/// Everything of `batches`: nothing has been measured yet.
+std::vector<Missing> all_missing(const BatchRange& batches, size_t comparisons);
+
+/// Cost of each comparison in clean passes.
+std::vector<double> costs_of(std::span<const Comparison> comparisons, const ModelConfig& model,
+                             int64_t seq_len);
 
 }  // namespace depthroute

@@ -59,6 +59,10 @@ class Hdf5Writer {
   void attribute(const std::string& object, const std::string& name, int64_t value);
   void attribute(const std::string& object, const std::string& name, const std::vector<std::string>& values);
   void attribute(const std::string& object, const std::string& name, std::span<const uint8_t> values);
+  void attribute(const std::string& object, const std::string& name, std::span<const int64_t> values);
+  /// The value that stands for a missing one (CF `_FillValue`), in the variable's own type.
+  void fill_value(const std::string& object, uint8_t value);
+  void fill_value(const std::string& object, uint16_t value);
 
   /// Writes a one-dimensional variable: the scale of the axis named by the last component of `path`.
   void scale(const std::string& path, std::span<const std::string> values, const VariableInfo& info);

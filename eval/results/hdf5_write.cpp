@@ -141,6 +141,20 @@ void Hdf5Writer::attribute(const std::string& object, const std::string& name,
                 values.data());
 }
 
+void Hdf5Writer::attribute(const std::string& object, const std::string& name,
+                           std::span<const int64_t> values) {
+  put_attribute(open(object).get(), name, H5T_NATIVE_INT64, static_cast<int64_t>(values.size()),
+                values.data());
+}
+
+void Hdf5Writer::fill_value(const std::string& object, uint8_t value) {
+  put_attribute(open(object).get(), "_FillValue", H5T_NATIVE_UINT8, 1, &value);
+}
+
+void Hdf5Writer::fill_value(const std::string& object, uint16_t value) {
+  put_attribute(open(object).get(), "_FillValue", H5T_NATIVE_UINT16, 1, &value);
+}
+
 Hdf5Writer::Axes Hdf5Writer::axes(const std::vector<std::string>& scales) const {
   Axes result;
   for (const std::string& scale : scales) {

@@ -49,7 +49,7 @@ void append_mass(std::string& text, const RoutingTrace& trace) {
 
 void append_cells(std::string& text, const Results& results, double alpha) {
   const size_t width = name_width(results.cells);
-  line(text, "\nCells: change against the clean run per token, {:g} % intervals over sequences",
+  line(text, "\nCells: change against the clean run per token, {:g} % intervals over documents",
        100 * (1 - alpha));
   line(text, "  {:<{}}  {:>8}  {:>10}  {:<24}{:>10}{:>9}  {}", "name", width, "mass", "dNLL", "", "KL",
        "flips %", "sites");
@@ -61,10 +61,12 @@ void append_cells(std::string& text, const Results& results, double alpha) {
            width, cell.sites_skipped, cell.sites_absent);
       continue;
     }
-    line(text, "  {:<{}}  {:>8}  {:>10}  {:<24}{:>10}{:>9}  {}", cell.name, width,
-         number(effect.mass, "{:.4f}"), number(effect.delta_nll.value, "{:+.5f}"),
-         interval(effect.delta_nll, "{:+.5f}"), number(effect.kl.value, "{:.5f}"),
-         number(100 * effect.flip_rate.value, "{:.2f}"), site_counts(cell));
+    const Estimate& delta = effect[CellColumn::delta_nll];
+    line(text, "  {:<{}}  {:>8}  {:>10}  {:<24}{:>10}{:>9}  {}{}", cell.name, width,
+         number(effect.mass, "{:.4f}"), number(delta.value, "{:+.5f}"), interval(delta, "{:+.5f}"),
+         number(effect[CellColumn::kl].value, "{:.5f}"),
+         number(100 * effect[CellColumn::flips].value, "{:.2f}"), site_counts(cell),
+         effect.out_of_distribution ? "  out of distribution" : "");
   }
 }
 
@@ -74,11 +76,12 @@ void append_known_answers(std::string& text, const Results& results) {
   for (size_t i = 0; i < results.known_answers.size(); ++i) {
     const KnownAnswer& known_answer = results.known_answers[i];
     const Effect& effect = results.known_answer_effects[i];
-    const double largest = results.known_answer_outcomes[i].largest_change;
+    const double largest = effect.largest_change;
     const char* mark = !known_answer.judged() ? "" : known_answer.passes(largest) ? "  ok" : "  FAILED";
     line(text, "  {:<22}{:>12}{:>12}{:>16}  {}{}", known_answer.name,
-         number(effect.delta_nll.value, "{:+.3g}"), number(effect.kl.value, "{:.3g}"),
-         number(largest, "{:.3g}"), known_answer.expectation, mark);
+         number(effect[CellColumn::delta_nll].value, "{:+.3g}"),
+         number(effect[CellColumn::kl].value, "{:.3g}"), number(largest, "{:.3g}"), known_answer.expectation,
+         mark);
   }
   const bool same = results.provenance.parameters_before == results.provenance.parameters_after;
   line(text, "  parameters before and after: {}", same ? "equal  ok" : "DIFFERENT  FAILED");
@@ -106,11 +109,16 @@ std::string site_counts(const Cell& cell) {
 }
 
 std::string results_report(const Results& results, double alpha, const std::string& path) {
-  const Evaluation& evaluation = results.evaluation;
+  const Sequences& sequences = *results.sequences;
   std::string text;
-  line(text, "Clean run: {:.5f} nats/token {}, perplexity {:.3f}, {} sequences of {} tokens",
+  line(text, "Clean run: {:.5f} nats/token {}, perplexity {:.3f}, {} sequences of {} tokens, {} documents",
        results.clean.value, interval(results.clean, "{:.5f}"), std::exp(results.clean.value),
-       evaluation.sequences, evaluation.seq_len);
+       sequences.size(), sequences.seq_len(), sequences.documents());
+  line(text,
+       "  unigram entropy of these tokens {:.4f} nats: a cell whose loss exceeds it is out of distribution",
+       results.unigram_entropy);
+  if (sequences.documents() < kEnoughDocuments)
+    line(text, "  fewer than {} documents: intervals may be too narrow", kEnoughDocuments);
   if (results.trace && !results.trace->empty()) append_mass(text, *results.trace);
   if (!results.cells.empty()) append_cells(text, results, alpha);
   append_known_answers(text, results);

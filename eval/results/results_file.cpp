@@ -8,11 +8,13 @@
 #include <climits>
 #include <ctime>
 #include <filesystem>
-#include <numeric>
+#include <sstream>
 
 #include "configs/base/error.h"
 #include "configs/base/regular_file.h"
 #include "configs/cli.h"
+#include "eval/measure/clean_routing.h"
+#include "eval/results/unit_file.h"
 
 namespace depthroute {
 namespace {
@@ -20,12 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kLongestEnding = 24;  // ".tmp-4194304" and ".lock", with room to spare
-
-std::vector<int64_t> counting(int64_t n) {
-  std::vector<int64_t> values(static_cast<size_t>(n));
-  std::iota(values.begin(), values.end(), int64_t{0});
-  return values;
-}
 
 std::string utc_now() {
   const std::time_t now = std::time(nullptr);
@@ -73,20 +69,44 @@ void check_output_place(const std::string& path) {
     throw InputError("output {}: the folder {} cannot be written: {}", path, folder, errno_text(errno));
 }
 
-ResultsFile::ResultsFile(const std::string& path, const DepthPlan& plan, int64_t sequences, int64_t seq_len,
+std::optional<StoredMeasurement> stored_measurement(const std::string& path) {
+  if (!exists(path)) return {};
+  const Hdf5Reader file(path);
+  return StoredMeasurement{file.string_attribute("/", "measurement_hash"),
+                           file.string_attribute("/", "measurement")};
+}
+
+std::string first_difference(const std::string& there, const std::string& here) {
+  std::istringstream theirs(there), ours(here);
+  std::string a, b;
+  while (true) {
+    const bool more_there = static_cast<bool>(std::getline(theirs, a)),
+               more_here = static_cast<bool>(std::getline(ours, b));
+    if (!more_there && !more_here) return "of another version";
+    if (!more_there) return fmt::format("{} here", b);
+    if (!more_here) return fmt::format("{} there", a);
+    if (a == b) continue;
+    const size_t value = b.find(": ");
+    return fmt::format("{} there, {} here", a, value == std::string::npos ? b : b.substr(value + 2));
+  }
+}
+
+ResultsFile::ResultsFile(const std::string& path, const DepthPlan& plan, const Sequences& sequences,
                          bool weights)
-    : place_(path),
-      plan_(plan),
-      sequences_(sequences),
-      seq_len_(seq_len),
-      weights_(weights),
-      file_(place_.temporary()) {
-  write_sites();
+    : place_(path), plan_(plan), sequences_(sequences), weights_(weights), file_(place_.temporary()) {
+  file_.group("/site");
+  std::vector<std::string> names;
+  for (int site = 0; site < static_cast<int>(plan_.sites.size()); ++site)
+    names.push_back(plan_.site_name(site));
+  file_.scale("/site/site", names, {"", "site: the place where a sublayer reads its input"});
+  file_.scale("/site/source", counting(plan_.max_sources()),
+              {"1", "position of a source at its site; the last is the current state"});
   file_.group("/sequence");
-  file_.scale("/sequence/sequence", counting(sequences_), {"1", "place of the sequence in the evaluation"});
+  file_.scale("/sequence/sequence", counting(sequences_.size()),
+              {"1", "number of the sequence in the evaluation"});
   file_.group("/clean");
   file_.link("/sequence/sequence", "/clean/sequence");
-  file_.scale("/clean/token", counting(seq_len_),
+  file_.scale("/clean/token", counting(sequences_.seq_len()),
               {"1", "position in the sequence of the token that is read"});
   file_.group("/routing");
   file_.link("/site/site", "/routing/site");
@@ -94,53 +114,89 @@ ResultsFile::ResultsFile(const std::string& path, const DepthPlan& plan, int64_t
   if (!weights) return;
   file_.link("/sequence/sequence", "/routing/sequence");
   file_.link("/clean/token", "/routing/token");
-  file_.create_u16("/routing/weights",
-                   {"/routing/site", "/routing/sequence", "/routing/token", "/routing/source"},
-                   {1, 1, seq_len_, plan_.max_sources()}, {"1", kWeightsLongName});
-  file_.attribute("/routing/weights", "scale_factor", 1.0 / 65535.0);
+  file_.create_u16(
+      "/routing/weights", {"/routing/site", "/routing/sequence", "/routing/token", "/routing/source"},
+      {1, 1, sequences_.seq_len(), plan_.max_sources()},
+      {"1", "weight of a source, clean run; missing where a site has fewer sources or no token counts"});
+  file_.attribute("/routing/weights", "scale_factor", kWeightScale);
+  file_.fill_value("/routing/weights", kWeightFill);
 }
 
-void ResultsFile::write_weights(const BatchRecord& record) {
+void ResultsFile::write_weights(const SequenceRange& batch, const std::vector<uint16_t>& weights) {
   if (!weights_) return;
   file_.write_block(
-      "/routing/weights", record.routing.weights, {0, record.batch.first, 0, 0},
-      {static_cast<int64_t>(plan_.sites.size()), record.batch.size, seq_len_, plan_.max_sources()});
+      "/routing/weights", weights, {0, batch.first, 0, 0},
+      {static_cast<int64_t>(plan_.sites.size()), batch.size, sequences_.seq_len(), plan_.max_sources()});
 }
 
-void ResultsFile::write(const Results& results) {
-  write_root(results);
-  if (results.trace && !results.trace->empty()) write_routing(*results.trace);
+void ResultsFile::write(const Results& results, const EvalConfig& config) {
+  level_ = 1 - config.statistics.alpha;
+  write_root(results, config);
+  write_sites(results.recency_bias);
+  write_segments(config);
+  if (results.trace && !results.trace->empty()) write_routing(results);
   write_clean(results);
   if (!results.cells.empty()) {
     write_cells(results);
     write_cell_effects(results);
+    write_cell_segments(results);
+    write_cell_routing(results);
+    write_token_effects(results);
+    write_grid(results);
     write_plan(results);
   }
   write_known_answers(results);
+  write_claims(config);
 }
 
-void ResultsFile::write_root(const Results& results) {
+void ResultsFile::write_root(const Results& results, const EvalConfig& config) {
   const Provenance& from = results.provenance;
-  file_.attribute("/", "Conventions", std::string("CF-1.10"));
-  file_.attribute("/", "title", std::string("Causal routing ablations of depth routing"));
-  file_.attribute("/", "source", fmt::format("depthroute-eval {}", program_version()));
-  file_.attribute("/", "history", from.command_line);
-  file_.attribute("/", "schema_version", kResultsSchemaVersion);
-  file_.attribute("/", "created", utc_now());
-  file_.attribute("/", "program_version", std::string(program_version()));
-  file_.attribute("/", "git_commit", std::string(program_commit()));
-  file_.attribute("/", "command_line", from.command_line);
-  file_.attribute("/", "config", from.config_yaml);
-  file_.attribute("/", "config_hash", from.config_hash);
-  file_.attribute("/", "checkpoint", from.checkpoint_path);
-  file_.attribute("/", "checkpoint_checksum", from.checkpoint_checksum);
-  file_.attribute("/", "wrapped", static_cast<int64_t>(from.wrapped));
+  const auto text = [&](const char* name, const std::string& value) { file_.attribute("/", name, value); };
+  const auto number = [&](const char* name, int64_t value) { file_.attribute("/", name, value); };
+  text("Conventions", "CF-1.10");
+  text("title", "Causal routing ablations of depth routing");
+  text("source", fmt::format("depthroute-eval {}", program_version()));
+  text("history", from.command_line);
+  number("schema_version", kResultsSchemaVersion);
+  text("created", utc_now());
+  text("program_version", program_version());
+  text("git_commit", program_commit());
+  text("command_line", from.command_line);
+  text("config", from.config_yaml);
+  text("config_hash", from.config_hash);
+  text("measurement", from.measurement);
+  text("measurement_hash", from.measurement_hash);
+  text("analysis_hash", from.analysis_hash);
+  text("claims_hash", from.claims_hash);
+  text("checkpoint", from.checkpoint_path);
+  text("checkpoint_checksum", from.checkpoint_checksum);
+  number("checkpoint_step", from.checkpoint_step);
+  text("variant", results.variant);
+  number("num_layers", plan_.num_layers);
+  number("sublayers_per_block", plan_.sublayers_per_block);
+  number("num_blocks",
+         plan_.sublayers_per_block > 0 ? div_ceil(plan_.num_sublayers(), plan_.sublayers_per_block) : 0);
+  number("wrapped", from.wrapped);
   file_.attribute("/", "data", from.data_paths);
   file_.attribute("/", "data_checksums", from.data_checksums);
-  file_.attribute("/", "tokens_evaluated", sequences_ * seq_len_);
-  file_.attribute("/", "seed", static_cast<int64_t>(from.seed));
-  file_.attribute("/", "device", fmt::format("{}", fmt::join(from.devices, "; ")));
-  file_.attribute("/", "precision", from.precision);
+  text("choose", to_string(config.data.choose));
+  text("split", to_string(config.data.split));
+  file_.attribute("/", "separator", std::span<const int64_t>(config.data.separator));
+  number("documents", sequences_.documents());
+  number("sequences", sequences_.size());
+  int64_t tokens = 0;
+  for (int64_t i = 0; i < sequences_.size(); ++i) tokens += sequences_.tokens(i);
+  number("tokens_evaluated", tokens);
+  number("seq_len", sequences_.seq_len());
+  number("seed", static_cast<int64_t>(config.data.seed));
+  text("device", fmt::format("{}", fmt::join(from.devices, "; ")));
+  text("precision", from.precision);
+  file_.attribute("/", "unigram_entropy", results.unigram_entropy);
+  file_.attribute("/", "confidence_level", level_);
+  number("bootstrap", config.statistics.bootstrap);
+  file_.attribute("/", "alpha", config.statistics.alpha);
+  file_.attribute("/", "margin", config.statistics.margin);
+  number("statistics_seed", static_cast<int64_t>(config.statistics.seed));
 }
 
 void ResultsFile::commit() {

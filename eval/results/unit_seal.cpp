@@ -1,4 +1,4 @@
-#include "eval/results/part_seal.h"
+#include "eval/results/unit_seal.h"
 
 #include <cstring>
 
@@ -9,8 +9,8 @@ namespace depthroute {
 namespace {
 
 std::string seal_over(const MappedFile& file, const std::string& path) {
-  if (file.size() < kSealBytes) throw DataError("{}: is damaged, or not a part of an evaluation", path);
-  std::string seal = fmt::format("{}, XXH3-128 of what follows byte {}: {}\n", kPartKind, kSealBytes,
+  if (file.size() < kSealBytes) throw DataError("{}: is damaged, or not a unit of an evaluation", path);
+  std::string seal = fmt::format("{}, XXH3-128 of what follows byte {}: {}\n", kUnitKind, kSealBytes,
                                  hash_bytes(file.bytes().subspan(kSealBytes)));
   seal.resize(kSealBytes, '\0');
   return seal;
@@ -24,7 +24,7 @@ void check_seal(const std::string& path) {
   const MappedFile file(path);
   const std::string seal = seal_over(file, path);
   if (std::memcmp(file.bytes().data(), seal.data(), seal.size()) != 0)
-    throw DataError("{}: is damaged, or not a part of an evaluation", path);
+    throw DataError("{}: is damaged, or not a unit of an evaluation", path);
 }
 
 }  // namespace depthroute
