@@ -37,6 +37,7 @@ Evaluator::Evaluator(Qwen3& model, Arena& arena) : model_(model) {
   arena.plan(Purpose::batch, &nll_, {n});
   arena.plan(Purpose::batch, &kl_, {n});
   arena.plan(Purpose::batch, &flipped_, {n}, DType::i32);
+  arena.plan(Purpose::batch, &hit_, {n}, DType::i32);
   arena.plan(Purpose::workspace, &workspace_,
              {ops::cross_entropy_compare_workspace(arena.device(), act, n, config.vocab_size)});
 }
@@ -68,7 +69,7 @@ void Evaluator::compare_heads(Stream stream) {
   const int64_t n = rows();
   ops::cross_entropy_compare(stream, clean_hidden_.slice(0, n), model_.final_hidden(), model_.head(),
                              targets_.slice(0, n), nll_.slice(0, n), kl_.slice(0, n), flipped_.slice(0, n),
-                             workspace_);
+                             hit_.slice(0, n), workspace_);
   host_nll_.resize(static_cast<size_t>(n));
   host_kl_.resize(host_nll_.size());
   host_flipped_.resize(host_nll_.size());

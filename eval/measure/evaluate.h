@@ -81,7 +81,7 @@ class Evaluator {
   Qwen3& model_;
   Tensor tokens_, targets_;    // [B,T] i32
   Tensor clean_hidden_;        // [N,D]
-  Tensor nll_, kl_, flipped_;  // [N]
+  Tensor nll_, kl_, flipped_, hit_;  // [N]
   Tensor workspace_;
   SequenceRange batch_;
   int valid_sites_ = 0;  // states of the sites before this one are the clean pass's
