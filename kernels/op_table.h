@@ -14,6 +14,9 @@
   X(cast)                            \
   X(add)                             \
   X(sum)                             \
+  X(select_rows)                     \
+  X(column_sums_workspace)           \
+  X(column_sums)                     \
   X(gemm)                            \
   X(embedding_forward)               \
   X(embedding_backward)              \
@@ -33,6 +36,7 @@
   X(cross_entropy_compare_workspace) \
   X(cross_entropy_compare)           \
   X(routing_forward)                 \
+  X(routing_shares)                  \
   X(routing_backward_workspace)      \
   X(routing_backward)                \
   X(routing_backward_shared)         \

@@ -45,14 +45,18 @@ struct RoutingSite {
   std::span<const float> offset;
   /// [n] on the host; empty means 1.
   std::span<const float> scale;
+  /// [R,n] f32 or undefined, R a divisor of N; forward only. Token t mixes with the weights of row t mod R instead of
+  /// the softmax, which is not computed: query, recency_bias and offset are ignored. A source whose weight is
+  /// exactly 0 is not read. May be `weights` itself.
+  Tensor given;
   float key_eps = 0;
   Tensor norm_weight;  // [D] f32 of the RMSNorm that reads h
   float norm_eps = 0;
 
   // Written by routing_forward for the backward pass and for traces; f32, per token and source.
   Tensor weights;  // [N,n] a
-  Tensor inv_rms;  // [N,n] r (0 where query is undefined)
-  Tensor dots;     // [N,n] c (0 where query is undefined)
+  Tensor inv_rms;  // [N,n] r (0 without query, or with given weights)
+  Tensor dots;     // [N,n] c (0 likewise)
   Tensor rstd;     // [N] inverse RMS of h
 
   // Needed by the backward pass only; undefined means not kept.
@@ -63,8 +67,10 @@ struct RoutingSite {
 
   float offset_of(size_t source) const { return offset.empty() ? 0.0f : offset[source]; }
   float scale_of(size_t source) const { return scale.empty() ? 1.0f : scale[source]; }
-  /// A dropped source may hold anything; nothing reads it.
-  bool drops(size_t source) const { return offset_of(source) == -std::numeric_limits<float>::infinity(); }
+  /// A dropped source may hold anything; nothing reads it. Given weights drop by a weight of 0, token by token.
+  bool drops(size_t source) const {
+    return !given.defined() && offset_of(source) == -std::numeric_limits<float>::infinity();
+  }
 };
 
 /// Gradients of a site's parameters, f32, accumulated; and of its logits.

@@ -79,7 +79,7 @@ float differentiate_row(int64_t vocab, int32_t target, float scale, float* z) {
 }
 
 float negative_log_likelihood(int32_t target, const float* z, double lse) {
-  return target < 0 ? 0.0f : static_cast<float>(lse - static_cast<double>(z[target]));
+  return static_cast<float>(lse - static_cast<double>(z[target]));
 }
 
 // KL(p || q) = sum of p (exp(delta) - 1 - delta) with delta = log q - log p. Equal to the sum of
@@ -157,7 +157,7 @@ int64_t cross_entropy_compare_workspace(Device, DType, int64_t, int64_t vocab_si
 
 void cross_entropy_compare(Stream, const Tensor& clean, const Tensor& hidden, const Tensor& head,
                            const Tensor& targets, const Tensor& nll, const Tensor& kl, const Tensor& flipped,
-                           const Tensor& workspace) {
+                           const Tensor& hit, const Tensor& workspace) {
   const int64_t n = hidden.rows(), d = hidden.cols(), vocab = head.rows();
   const int64_t chunk_rows = compare_rows(vocab);
   const int32_t* const target_of = checked_indices(targets, -1, vocab);
@@ -165,7 +165,7 @@ void cross_entropy_compare(Stream, const Tensor& clean, const Tensor& hidden, co
   const float* const head_rows = head.data<float>();
   float *const logits = workspace.data<float>(), *const other = logits + chunk_rows * vocab;
   float *const nll_of = nll.data<float>(), *const kl_of = kl.data<float>();
-  int32_t* const flipped_of = flipped.data<int32_t>();
+  int32_t *const flipped_of = flipped.data<int32_t>(), *const hit_of = hit.data<int32_t>();
   for (int64_t first = 0; first < n; first += chunk_rows) {
     const int64_t rows = std::min(chunk_rows, n - first);
     sgemm(false, true, rows, vocab, d, clean_rows + first * d, d, head_rows, d, 0.0f, logits, vocab);
@@ -174,13 +174,22 @@ void cross_entropy_compare(Stream, const Tensor& clean, const Tensor& hidden, co
     for (int64_t i = 0; i < rows; ++i) {
       const float* z = logits + i * vocab;
       const float* z_other = other + i * vocab;
+      const int64_t row = first + i;
+      const int32_t target = target_of[row];
+      if (target < 0) {
+        nll_of[row] = kl_of[row] = 0;
+        flipped_of[row] = hit_of[row] = 0;
+        continue;
+      }
       const float top = max_value(vocab, z);
       const float top_other = max_value(vocab, z_other);
       const double lse = log_sum_exp(vocab, z, top);
       const double lse_other = log_sum_exp(vocab, z_other, top_other);
-      nll_of[first + i] = negative_log_likelihood(target_of[first + i], z_other, lse_other);
-      kl_of[first + i] = divergence(vocab, z, lse, z_other, lse_other);
-      flipped_of[first + i] = first_index_of(z, vocab, top) != first_index_of(z_other, vocab, top_other);
+      const int64_t choice = first_index_of(z_other, vocab, top_other);
+      nll_of[row] = negative_log_likelihood(target, z_other, lse_other);
+      kl_of[row] = divergence(vocab, z, lse, z_other, lse_other);
+      flipped_of[row] = first_index_of(z, vocab, top) != choice;
+      hit_of[row] = choice == target;
     }
   }
 }

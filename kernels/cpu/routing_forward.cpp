@@ -78,6 +78,9 @@ void routing_forward(Stream, const RoutingSite& site, const Tensor& add, const T
   const float* const added = add.defined() ? add.data<float>() : nullptr;
   float* const output_rows = output.data<float>();
   float* weights = site.weights.data<float>();
+  // May be `weights`: a token's row is copied onto itself then.
+  const float* const given = site.given.defined() ? site.given.data<float>() : nullptr;
+  const int64_t given_rows = given ? site.given.rows() : 1;
   float* inv_rms = site.inv_rms.data<float>();
   float* dots = site.dots.data<float>();
   float* rstd = site.rstd.data<float>();
@@ -96,15 +99,16 @@ void routing_forward(Stream, const RoutingSite& site, const Tensor& add, const T
       for_columns<4>(0, d, [&]<typename T>(int64_t i) { at<T>(current + i) += load<T>(added + row + i); });
     }
 
+    const float* const fixed = given ? given + token % given_rows * n : nullptr;
     for (int j = 0; j < n; ++j) {
       Statistics s{0, 0};
-      if (args.query && !args.dropped[j])
+      if (args.query && !fixed && !args.dropped[j])
         s = statistics(args, args.row(j, token, d), args.row(j, next, d), d, site.key_eps);
       inv_rms[token * n + j] = s.inv_rms;
       dots[token * n + j] = s.dot;
-      a[j] = s.inv_rms * s.dot + args.bias[j];
+      a[j] = fixed ? fixed[j] : s.inv_rms * s.dot + args.bias[j];
     }
-    softmax(n, a);
+    if (!fixed) softmax(n, a);
 
     Mix mix;
     for (int j = 0; j < n; ++j)

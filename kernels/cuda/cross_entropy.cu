@@ -152,7 +152,8 @@ __device__ __forceinline__ float divergence(float z, float lse, float other, flo
 __global__ void __launch_bounds__(kThreads)
     compare_kernel(LogitRows rows, const float* clean /*[count, stride]*/,
                    const float* other /*[count, stride]*/, const int32_t* targets /*[count]*/,
-                   float* nll /*[count]*/, float* kl /*[count]*/, int32_t* flipped /*[count]*/) {
+                   float* nll /*[count]*/, float* kl /*[count]*/, int32_t* flipped /*[count]*/,
+                   int32_t* hit /*[count]*/) {
   __shared__ float tops[kWarps];
   __shared__ int indices[kWarps];
   __shared__ double sums[kWarps];
@@ -161,6 +162,13 @@ __global__ void __launch_bounds__(kThreads)
   const float* const z_other = other + row * rows.stride;
   const int32_t target = targets[row];
   const int64_t packs = (rows.vocab + kPack - 1) / kPack;
+  if (target == -1) {
+    if (threadIdx.x == 0) {
+      nll[row] = kl[row] = 0;
+      flipped[row] = hit[row] = 0;
+    }
+    return;
+  }
 
   OnlineSum sum, other_sum;
   Top top, other_top;
@@ -178,7 +186,8 @@ __global__ void __launch_bounds__(kThreads)
   const double lse = static_cast<double>(highest) + log(block_total(sum, highest, sums));
   const double other_lse =
       static_cast<double>(other_highest) + log(block_total(other_sum, other_highest, sums));
-  const bool flip = block_argmax(top, tops, indices) != block_argmax(other_top, tops, indices);
+  const int choice = block_argmax(top, tops, indices);
+  const int other_choice = block_argmax(other_top, tops, indices);
 
   const float shift = static_cast<float>(lse - other_lse);
   float terms = 0;
@@ -196,11 +205,10 @@ __global__ void __launch_bounds__(kThreads)
   const double total = block_sum(static_cast<double>(terms), sums);
   if (threadIdx.x != 0) return;
   const bool exists = target >= 0 && target < rows.vocab;
-  nll[row] = target == -1
-                 ? 0.0f
-                 : static_cast<float>(other_lse - static_cast<double>(exists ? z_other[target] : NAN));
+  nll[row] = static_cast<float>(other_lse - static_cast<double>(exists ? z_other[target] : NAN));
   kl[row] = total < 0 ? 0.0f : static_cast<float>(total);  // keeps NaN
-  flipped[row] = flip ? 1 : 0;
+  flipped[row] = choice != other_choice ? 1 : 0;
+  hit[row] = other_choice == target ? 1 : 0;
 }
 
 }  // namespace
@@ -216,9 +224,9 @@ void cross_entropy_rows(cudaStream_t stream, const LogitRows& rows, const float*
 
 void cross_entropy_compare_rows(cudaStream_t stream, const LogitRows& rows, const float* clean,
                                 const float* other, const int32_t* targets, float* nll, float* kl,
-                                int32_t* flipped) {
+                                int32_t* flipped, int32_t* hit) {
   launch(compare_kernel, dim3(narrow<unsigned>(rows.count)), dim3(kThreads), 0, stream, rows, clean, other,
-         targets, nll, kl, flipped);
+         targets, nll, kl, flipped, hit);
 }
 
 }  // namespace depthroute::cuda

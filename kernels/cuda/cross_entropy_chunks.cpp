@@ -85,7 +85,7 @@ int64_t cross_entropy_compare_workspace(Device, DType, int64_t tokens, int64_t v
 
 void cross_entropy_compare(Stream stream, const Tensor& clean, const Tensor& hidden, const Tensor& head,
                            const Tensor& targets, const Tensor& nll, const Tensor& kl, const Tensor& flipped,
-                           const Tensor& workspace) {
+                           const Tensor& hit, const Tensor& workspace) {
   const int64_t n = hidden.rows(), vocab = head.rows(), stride = row_stride(vocab);
   const int64_t largest = largest_chunk(n, 2 * stride * 4);
   float* const logits = workspace.data<float>();
@@ -100,7 +100,8 @@ void cross_entropy_compare(Stream stream, const Tensor& clean, const Tensor& hid
          view(other, rows, vocab, stride, DType::f32));
     cross_entropy_compare_rows(handle(stream), {rows, vocab, stride}, logits, other,
                                targets.data<int32_t>() + first, nll.data<float>() + first,
-                               kl.data<float>() + first, flipped.data<int32_t>() + first);
+                               kl.data<float>() + first, flipped.data<int32_t>() + first,
+                               hit.data<int32_t>() + first);
   }
 }
 

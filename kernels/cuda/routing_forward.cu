@@ -10,6 +10,7 @@
 // together, and the chunk is added to h from registers. The softmax is online: m is the largest logit so far,
 // and h, the sum of exp(logit_j - m) scale_j V_j, is rescaled when a chunk raises m. Each lane keeps the
 // results for sources `lane` and `lane + 32`, so that one pass over lanes at the end gives the weights.
+// With given weights (kGiven) there are no logits, and sources with a weight of 0 are not loaded.
 //
 // Memory traffic per token, in rows of D: n + 2 (sources, mix, output), 2 more with `add`; u and norm_weight
 // stay in L1. At n = 9 that is 13 rows: 26 KB in bf16 at D = 1024, 7.8 ns of an H100's 3.35 TB/s.
@@ -36,7 +37,9 @@ struct ForwardArguments {
   const T* add;                   // [N,D]
   const float *query, *key_norm;  // [D] or nullptr
   const float* recency_bias;      // [1] or nullptr
-  const float* norm_weight;       // [D]
+  const float* given;             // [given_rows,n] or nullptr
+  uint32_t given_rows;
+  const float* norm_weight;  // [D]
   float key_eps, norm_eps;
   float *weights, *inv_rms, *dots;  // [N,n]
   float* rstd;                      // [N]
@@ -49,7 +52,7 @@ struct Kept {
   float logit = -INFINITY, inv_rms = 0, dot = 0;
 };
 
-template <typename T, int kWarps>
+template <typename T, int kWarps, bool kGiven>
 __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void routing_forward_kernel(
     const __grid_constant__ ForwardArguments<T> a, int64_t n_tokens, int d) {
   constexpr int kSources = kWarps == kLargeTeam ? 1 : 4;
@@ -59,6 +62,8 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
   if (token >= n_tokens) return;  // a whole team; teams that share a block have no barriers
   const int64_t row = token * d;
   const int lane = team.thread % kWarp;
+  const float* const given =
+      kGiven ? a.given + static_cast<int64_t>(static_cast<uint32_t>(token) % a.given_rows) * a.n : nullptr;
 
   float h[kTeamPacks][kPack];
 #pragma unroll
@@ -69,11 +74,18 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
   Kept low, high;
 
   for (int first = 0; first < max(a.count, 1); first += kSources) {
+    float factor[kSources];
+    if constexpr (kGiven) {
+#pragma unroll
+      for (int k = 0; k < kSources; ++k)
+        factor[k] = first + k < a.count ? a.scale[first + k] * given[a.place[first + k]] : 0.0f;
+    }
     RawPack<T> raw[kSources][kTeamPacks];
 #pragma unroll
     for (int k = 0; k < kSources; ++k) {
       const int s = first + k;
-      const bool reads = s < a.count && !(first == 0 && a.add && a.is_current[s]);
+      bool reads = s < a.count && !(first == 0 && a.add && a.is_current[s]);
+      if constexpr (kGiven) reads = reads && factor[k] != 0;
       const int64_t from = !reads ? 0 : (a.rows[s] ? static_cast<uint32_t>(token) % a.rows[s] : token) * d;
 #pragma unroll
       for (int i = 0; i < kTeamPacks; ++i) {
@@ -98,53 +110,56 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
       }
     }
 
-    float sums[2 * kSources] = {};  // of squares, then products with u
-    if (a.query) {
+    float rescale = 1;
+    if constexpr (!kGiven) {
+      float sums[2 * kSources] = {};  // of squares, then products with u
+      if (a.query) {
 #pragma unroll
-      for (int i = 0; i < kTeamPacks; ++i) {
-        const Column column = team.column(i, d);
-        if (!column.inside) continue;
-        const Pack query = load_pack(a.query + column.at), key_norm = load_pack(a.key_norm + column.at);
+        for (int i = 0; i < kTeamPacks; ++i) {
+          const Column column = team.column(i, d);
+          if (!column.inside) continue;
+          const Pack query = load_pack(a.query + column.at), key_norm = load_pack(a.key_norm + column.at);
 #pragma unroll
-        for (int k = 0; k < kSources; ++k) {
-          const Pack v = unpack(raw[k][i]);
+          for (int k = 0; k < kSources; ++k) {
+            const Pack v = unpack(raw[k][i]);
 #pragma unroll
-          for (int e = 0; e < kPack; ++e) {
-            sums[k] += v.x[e] * v.x[e];
-            sums[kSources + k] += v.x[e] * (query.x[e] * key_norm.x[e]);
+            for (int e = 0; e < kPack; ++e) {
+              sums[k] += v.x[e] * v.x[e];
+              sums[kSources + k] += v.x[e] * (query.x[e] * key_norm.x[e]);
+            }
           }
         }
+        team.sum_each(sums);
       }
-      team.sum_each(sums);
-    }
 
-    float factor[kSources];
-    float chunk_largest = largest;
+      float chunk_largest = largest;
 #pragma unroll
-    for (int k = 0; k < kSources; ++k) {
-      const int s = first + k;
-      Kept kept;
-      if (s < a.count) {
-        kept.inv_rms = a.query ? rsqrtf(sums[k] / static_cast<float>(d) + a.key_eps) : 0.0f;
-        kept.dot = sums[kSources + k];
-        kept.logit = kept.inv_rms * kept.dot + a.bias[s];
-        if (a.recency_bias && a.place[s] == a.n - 1) kept.logit += a.recency_bias[0];
-        if (a.place[s] % kWarp == lane) (a.place[s] < kWarp ? low : high) = kept;
+      for (int k = 0; k < kSources; ++k) {
+        const int s = first + k;
+        Kept kept;
+        if (s < a.count) {
+          kept.inv_rms = a.query ? rsqrtf(sums[k] / static_cast<float>(d) + a.key_eps) : 0.0f;
+          kept.dot = sums[kSources + k];
+          kept.logit = kept.inv_rms * kept.dot + a.bias[s];
+          if (a.recency_bias && a.place[s] == a.n - 1) kept.logit += a.recency_bias[0];
+          if (a.place[s] % kWarp == lane) (a.place[s] < kWarp ? low : high) = kept;
+        }
+        factor[k] = kept.logit;
+        chunk_largest = fmaxf(chunk_largest, kept.logit);
       }
-      factor[k] = kept.logit;
-      chunk_largest = fmaxf(chunk_largest, kept.logit);
-    }
-    const float rescale = expf(largest - chunk_largest);
-    largest = chunk_largest;
+      rescale = expf(largest - chunk_largest);
+      largest = chunk_largest;
 #pragma unroll
-    for (int k = 0; k < kSources; ++k)
-      factor[k] = first + k < a.count ? a.scale[first + k] * expf(factor[k] - largest) : 0.0f;
+      for (int k = 0; k < kSources; ++k)
+        factor[k] = first + k < a.count ? a.scale[first + k] * expf(factor[k] - largest) : 0.0f;
+    }
 #pragma unroll
     for (int i = 0; i < kTeamPacks; ++i) {
 #pragma unroll
       for (float& x : h[i]) x *= rescale;
 #pragma unroll
       for (int k = 0; k < kSources; ++k) {
+        if (kGiven && factor[k] == 0) continue;  // the sum of state and `add` may be NaN
         const Pack v = unpack(raw[k][i]);
 #pragma unroll
         for (int e = 0; e < kPack; ++e) h[i][e] += factor[k] * v.x[e];
@@ -152,8 +167,16 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
     }
   }
 
-  const float exp_low = expf(low.logit - largest), exp_high = expf(high.logit - largest);
-  const float total = warp_sum(exp_low + exp_high);
+  // Weights times their total.
+  float exp_low, exp_high, total = 1;
+  if constexpr (kGiven) {
+    exp_low = lane < a.n ? given[lane] : 0.0f;
+    exp_high = lane + kWarp < a.n ? given[lane + kWarp] : 0.0f;
+  } else {
+    exp_low = expf(low.logit - largest);
+    exp_high = expf(high.logit - largest);
+    total = warp_sum(exp_low + exp_high);
+  }
   if (team.in_first_warp()) {
     const int64_t at = token * a.n;
     if (lane < a.n) {
@@ -219,6 +242,8 @@ ForwardArguments<T> forward_arguments(const RoutingSite& site, const Tensor& add
   a.query = pointer<float>(site.query);
   a.key_norm = pointer<float>(site.key_norm);
   a.recency_bias = pointer<float>(site.recency_bias);
+  a.given = pointer<float>(site.given);
+  a.given_rows = site.given.defined() ? static_cast<uint32_t>(site.given.rows()) : 1;
   a.norm_weight = pointer<float>(site.norm_weight);
   a.key_eps = site.key_eps;
   a.norm_eps = site.norm_eps;
@@ -240,9 +265,13 @@ void routing_forward(Stream stream, const RoutingSite& site, const Tensor& add, 
   DR_CHECK(site.sources.size() <= kMaxSources && n_tokens < int64_t{1} << 31);
   const TeamLaunch shape = team_launch(d);
   with_activation_type(output.dtype, [&]<typename T>() {
-    const auto kernel = shape.warps == 1             ? routing_forward_kernel<T, 1>
-                        : shape.warps == kMediumTeam ? routing_forward_kernel<T, kMediumTeam>
-                                                     : routing_forward_kernel<T, kLargeTeam>;
+    const auto choose = [&]<bool kGiven>() {
+      return shape.warps == 1             ? routing_forward_kernel<T, 1, kGiven>
+             : shape.warps == kMediumTeam ? routing_forward_kernel<T, kMediumTeam, kGiven>
+                                          : routing_forward_kernel<T, kLargeTeam, kGiven>;
+    };
+    const auto kernel =
+        site.given.defined() ? choose.template operator()<true>() : choose.template operator()<false>();
     launch(kernel, dim3(static_cast<unsigned>(div_ceil(n_tokens, int64_t{shape.tokens}))),
            dim3(static_cast<unsigned>(shape.threads)), shape.shared_bytes, handle(stream),
            forward_arguments<T>(site, add, output), n_tokens, static_cast<int>(d));

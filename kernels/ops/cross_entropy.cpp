@@ -36,7 +36,7 @@ int64_t cross_entropy_compare_workspace(Device device, DType act, int64_t tokens
 
 void cross_entropy_compare(Stream stream, const Tensor& clean, const Tensor& hidden, const Tensor& head,
                            const Tensor& targets, const Tensor& nll, const Tensor& kl, const Tensor& flipped,
-                           const Tensor& workspace) {
+                           const Tensor& hit, const Tensor& workspace) {
   const ProfileScope profile("cross_entropy_compare");
   constexpr const char* kOp = "cross_entropy_compare";
   const int64_t n = hidden.rows();
@@ -50,9 +50,10 @@ void cross_entropy_compare(Stream stream, const Tensor& clean, const Tensor& hid
   require(kOp, "nll", stream, nll, {n});
   require(kOp, "kl", stream, kl, {n});
   require(kOp, "flipped", stream, flipped, {n}, DType::i32);
+  require(kOp, "hit", stream, hit, {n}, DType::i32);
   require_workspace(kOp, stream, workspace, cross_entropy_compare_workspace(stream.device, act, n, vocab));
   op_table(stream.device)
-      .cross_entropy_compare(stream, clean, hidden, head, targets, nll, kl, flipped, workspace);
+      .cross_entropy_compare(stream, clean, hidden, head, targets, nll, kl, flipped, hit, workspace);
 }
 
 }  // namespace depthroute::ops

@@ -12,8 +12,10 @@ struct SiteShape {
   DType act;
 };
 
-/// One unscaled source: the site is the identity, and its mix may be the source itself.
-bool is_identity(const RoutingSite& site) { return site.sources.size() == 1 && site.scale_of(0) == 1.0f; }
+/// One unscaled source with a weight of 1: the site is the identity, and its mix may be the source itself.
+bool is_identity(const RoutingSite& site) {
+  return site.sources.size() == 1 && site.scale_of(0) == 1.0f && !site.given.defined();
+}
 
 void require_mix(const char* op, Stream stream, const RoutingSite& site, const SiteShape& shape) {
   require(op, "mix", stream, site.mix, {shape.n, shape.d}, shape.act);
@@ -22,11 +24,17 @@ void require_mix(const char* op, Stream stream, const RoutingSite& site, const S
     DR_CHECK_MSG(source.pointer != site.mix.pointer, "routing: the mix is not one of several sources");
 }
 
-/// Checks a site; `rows` is any [N,D] tensor of the call that is not a source.
-SiteShape require_site(const char* op, Stream stream, const RoutingSite& site, const Tensor& rows) {
+void require_given(const char* op, Stream stream, const RoutingSite& site, const SiteShape& shape) {
+  DR_CHECK_MSG(site.given.shape.rank() == 2 && site.given.rows() > 0 && shape.n % site.given.rows() == 0,
+               "routing: given weights have N rows, or a divisor of N");
+  require(op, "given", stream, site.given, {site.given.rows(), shape.sources});
+}
+
+/// Checks a site of N tokens; `row` is any tensor [any, D] of the call that has the activations' type.
+SiteShape require_site(const char* op, Stream stream, const RoutingSite& site, int64_t n, const Tensor& row) {
   DR_CHECK_MSG(!site.sources.empty(), "routing: a site has at least one source");
-  const SiteShape shape = {rows.rows(), rows.cols(), static_cast<int64_t>(site.sources.size()),
-                           activation_type(op, "input or output", stream, rows)};
+  const SiteShape shape = {n, row.cols(), static_cast<int64_t>(site.sources.size()),
+                           activation_type(op, "source, input or output", stream, row)};
   for (const Tensor& source : site.sources) {
     DR_CHECK_MSG(source.shape.rank() == 2 && source.rows() > 0 && shape.n % source.rows() == 0,
                  "routing: a source has N rows, or a divisor of N where it is replaced");
@@ -42,6 +50,7 @@ SiteShape require_site(const char* op, Stream stream, const RoutingSite& site, c
                "routing: one offset per source");
   DR_CHECK_MSG(site.scale.empty() || site.scale.size() == site.sources.size(),
                "routing: one scale per source");
+  if (site.given.defined()) require_given(op, stream, site, shape);
   size_t kept = 0;
   for (size_t j = 0; j < site.sources.size(); ++j) kept += site.drops(j) ? 0 : 1;
   DR_CHECK_MSG(kept > 0, "routing: every source of a site is dropped");
@@ -60,9 +69,10 @@ SiteShape require_backward(const char* op, Stream stream, const RoutingSite& sit
                            const RoutingGradients& gradients) {
   require(op, "doutput", stream, doutput, {doutput.rows(), doutput.cols()},
           activation_type(op, "doutput", stream, doutput));
-  const SiteShape shape = require_site(op, stream, site, doutput);
+  const SiteShape shape = require_site(op, stream, site, doutput.rows(), doutput);
   for (const Tensor& source : site.sources)
     DR_CHECK_MSG(source.rows() == shape.n, "routing: replaced sources have no gradients");
+  DR_CHECK_MSG(!site.given.defined(), "routing: given weights have no gradients");
   require_mix(op, stream, site, shape);
   DR_CHECK_MSG(gradients.query.defined() == gradients.key_norm.defined() &&
                    (!gradients.query.defined() || site.query.defined()),
@@ -86,12 +96,24 @@ void routing_forward(Stream stream, const RoutingSite& site, const Tensor& add, 
   constexpr const char* kOp = "routing_forward";
   require(kOp, "output", stream, output, {output.rows(), output.cols()},
           activation_type(kOp, "output", stream, output));
-  const SiteShape shape = require_site(kOp, stream, site, output);
+  const SiteShape shape = require_site(kOp, stream, site, output.rows(), output);
   if (add.defined()) {
     require(kOp, "add", stream, add, {shape.n, shape.d}, shape.act);
     DR_CHECK_MSG(site.sources.back().rows() == shape.n, "routing: nothing is added to a replaced source");
   }
   op_table(stream.device).routing_forward(stream, site, add, output);
+}
+
+void routing_shares(Stream stream, const RoutingSite& site, const Tensor& norms, const Tensor& projections,
+                    const Tensor& cosines) {
+  const ProfileScope profile("routing_shares");
+  constexpr const char* kOp = "routing_shares";
+  DR_CHECK_MSG(!site.sources.empty(), "routing: a site has at least one source");
+  const SiteShape shape = require_site(kOp, stream, site, norms.rows(), site.sources[0]);
+  require(kOp, "norms", stream, norms, {shape.n, shape.sources});
+  require(kOp, "projections", stream, projections, {shape.n, shape.sources});
+  require(kOp, "cosines", stream, cosines, {shape.n, shape.sources});
+  op_table(stream.device).routing_shares(stream, site, norms, projections, cosines);
 }
 
 int64_t routing_backward_workspace(Device device, int64_t hidden_size) {

@@ -132,9 +132,10 @@ void add_cross_entropy(int64_t vocab) {
   add("cross_entropy_compare" + suffix, Unit::flops, 2 * product, [=] {
     return [clean = act({n, d}), hidden = act({n, d}, 0.9), head = act({vocab, d}, 0.05),
             targets = indices(n, vocab), nll = f32({n}), kl = f32({n}), flipped = indices(n, 2),
+            hit = indices(n, 2),
             space = workspace(
                 ops::cross_entropy_compare_workspace(run.target.device, run.target.act, n, vocab))] {
-      ops::cross_entropy_compare(stream(), clean, hidden, head, targets, nll, kl, flipped, space);
+      ops::cross_entropy_compare(stream(), clean, hidden, head, targets, nll, kl, flipped, hit, space);
     };
   });
 }

@@ -209,12 +209,19 @@ TEST(CrossEntropy, ExtremeLogitsAreExactAndNaNReachesTheLoss) {
 }
 
 template <typename Values>
-void compare_with_float64(double distance, Values other /*N(0, distance^2)*/, const CaseOf<Values>& c) {
+void compare_with_float64(double distance, Values other /*N(0, distance^2)*/, CaseOf<Values> c) {
   for (int64_t i = 0; i < other.size(); ++i)
     other[i] = static_cast<float>(other[i]) + static_cast<float>(c.hidden[i]);
+  // Every other target is what one of the two predicts, so that there are hits, and near misses where both differ.
+  for (int64_t i = 0; i < c.n; i += 2) {
+    if (c.targets[i] < 0) continue;
+    const Values& predicts = i % 4 == 0 ? c.hidden : other;
+    c.targets[i] =
+        static_cast<int32_t>(oracle_row(&predicts.doubles()[i * c.d], c.head.doubles(), c.vocab, c.d).top);
+  }
   F32 nll({c.n}), kl({c.n});
-  I32 flipped({c.n});
-  ops::cross_entropy_compare(stream(), c.hidden, other, c.head, c.targets, nll, kl, flipped,
+  I32 flipped({c.n}), hit({c.n});
+  ops::cross_entropy_compare(stream(), c.hidden, other, c.head, c.targets, nll, kl, flipped, hit,
                              c.compare_scratch());
   const std::vector<double> clean64 = c.hidden.doubles(), other64 = other.doubles(), head = c.head.doubles();
   std::vector<double> want_nll(c.n), want_kl(c.n);
@@ -222,9 +229,17 @@ void compare_with_float64(double distance, Values other /*N(0, distance^2)*/, co
   for (int64_t i = 0; i < c.n; ++i) {
     const Row p = oracle_row(&clean64[i * c.d], head, c.vocab, c.d),
               q = oracle_row(&other64[i * c.d], head, c.vocab, c.d);
-    if (c.targets[i] >= 0) want_nll[i] = -q.log_p[c.targets[i]];
+    if (c.targets[i] < 0) {
+      EXPECT_EQ(nll[i], 0.0f);
+      EXPECT_EQ(kl[i], 0.0f);
+      EXPECT_EQ(flipped[i], 0);
+      EXPECT_EQ(hit[i], 0);
+      continue;
+    }
+    want_nll[i] = -q.log_p[c.targets[i]];
     for (int64_t v = 0; v < c.vocab; ++v) want_kl[i] += std::exp(p.log_p[v]) * (p.log_p[v] - q.log_p[v]);
     EXPECT_EQ(flipped[i], p.top != q.top) << i;
+    EXPECT_EQ(hit[i], q.top == c.targets[i]) << i;
     EXPECT_GE(kl[i], 0.0f);
     flips += flipped[i];
   }
@@ -255,8 +270,8 @@ TEST(CrossEntropyCompare, EqualInputsGiveExactlyZero) {
   const Case c(kN, 33, 1009, 2.0);
   const F32 copy = c.hidden;
   F32 nll({kN}), kl({kN}), plain({kN});
-  I32 flipped({kN});
-  ops::cross_entropy_compare(stream(), c.hidden, copy, c.head, c.targets, nll, kl, flipped,
+  I32 flipped({kN}), hit({kN});
+  ops::cross_entropy_compare(stream(), c.hidden, copy, c.head, c.targets, nll, kl, flipped, hit,
                              c.compare_scratch());
   EXPECT_TRUE(kl == F32({kN}, 0.0f));
   EXPECT_TRUE(flipped == I32({kN}, 0));
@@ -267,24 +282,26 @@ TEST(CrossEntropyCompare, EqualInputsGiveExactlyZero) {
 TEST(CrossEntropyCompare, TheLowestIndexWinsTies) {
   const int64_t d = width(2);
   F32 clean({1, d}, 0.0f), other({1, d}, 0.0f), head({3, d}, 0.0f), nll({1}), kl({1});
-  I32 flipped({1});
+  I32 flipped({1}), hit({1});
   // Classes 1 and 2 tie in `clean`; class 2 leads by a hair in `other`.
   head[1 * d + 0] = head[2 * d + 0] = 1.0f;
   head[2 * d + 1] = 1e-3f;
   clean[0] = other[0] = 1.0f;
   const F32 scratch = compare_scratch(1, 3);
-  ops::cross_entropy_compare(stream(), clean, other, head, I32({1}, 0), nll, kl, flipped, scratch);
+  ops::cross_entropy_compare(stream(), clean, other, head, I32({1}, 1), nll, kl, flipped, hit, scratch);
   EXPECT_EQ(flipped[0], 0);
+  EXPECT_EQ(hit[0], 1);
   other[1] = 1.0f;
-  ops::cross_entropy_compare(stream(), clean, other, head, I32({1}, 0), nll, kl, flipped, scratch);
+  ops::cross_entropy_compare(stream(), clean, other, head, I32({1}, 1), nll, kl, flipped, hit, scratch);
   EXPECT_EQ(flipped[0], 1);
+  EXPECT_EQ(hit[0], 0);
 }
 
 TEST(CrossEntropyCompare, NaNReachesBothOutcomes) {
   const int64_t d = width(1);
   F32 clean({1, d}, 1.0f), other({1, d}), head = random_f32({40, d}, 1), nll({1}), kl({1});
-  I32 flipped({1});
-  ops::cross_entropy_compare(stream(), clean, other, head, I32({1}, 0), nll, kl, flipped,
+  I32 flipped({1}), hit({1});
+  ops::cross_entropy_compare(stream(), clean, other, head, I32({1}, 0), nll, kl, flipped, hit,
                              compare_scratch(1, 40));
   EXPECT_TRUE(std::isnan(nll[0]));
   EXPECT_TRUE(std::isnan(kl[0]));

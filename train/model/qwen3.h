@@ -19,17 +19,9 @@
 #include "kernels/ops/ops.h"
 #include "train/model/depth_plan.h"
 #include "train/model/parameters.h"
+#include "train/model/site_intervention.h"
 
 namespace depthroute {
-
-/// What an intervention may set at a site (eval/SPEC.md §2); the default is the clean run. Same kernels
-/// either way.
-struct SiteIntervention {
-  std::vector<float> offset;  // [n] added to the logits, -inf drops the source; empty: 0
-  std::vector<float> scale;   // [n] factor of a_j V_j, not renormalized; empty: 1
-  /// false: ignores pseudo-query, key norm and recency bias; the logits are the offsets alone.
-  bool learned_logits = true;
-};
 
 /// The weights and dots a site kept in the last forward pass.
 struct SiteTrace {
@@ -47,6 +39,9 @@ struct Qwen3Options {
   bool deterministic = false;  // concerns library attention on cuda; everything else always is
   /// Elements of the parameter block, if more than layout.block_size(): padding for the optimizer's shards.
   int64_t block_size = 0;
+  /// Plans scratch for interventions that replace contents, give weights or choose tokens
+  /// (SiteIntervention::needs_scratch()).
+  bool interventions = false;
 };
 
 /// backward() calls this after each layer, the last one first: the gradients in [begin,
@@ -81,7 +76,7 @@ class Qwen3 {
   /// tokens left (a pass from site s changes only states after S_s): after one clean pass, run a grid of
   /// ablations in descending order of their first changed site, and each starts from the clean run's own
   /// states. `first_site` may be up to num_sublayers() (the final read alone). Interventions are for
-  /// evaluation: backward() may follow clean passes only.
+  /// evaluation: backward() may follow clean passes only. Afterwards, trace(site).weights are those in force.
   void forward(Stream stream, const Tensor& tokens, std::span<const SiteIntervention> interventions = {},
                int first_site = 0);
 
@@ -94,6 +89,10 @@ class Qwen3 {
   Tensor final_hidden() const;  // [B'*T, D]: input of the output head, after the final norm
   Tensor head() const;          // [V, D]
   SiteTrace trace(int site) const;
+  /// Computes the shares of a site's sources in its clean read (ops::routing_shares); each [B'*T, n]. Follows a
+  /// clean pass; the states must still be that pass's.
+  void read_shares(Stream stream, int site, const Tensor& norms, const Tensor& projections,
+                   const Tensor& cosines) const;
   Tensor state(int index) const;  // S_index, complete
 
   /// Matrix-product FLOPs per token of one forward+backward at this sequence length (6 per weight that
@@ -129,6 +128,7 @@ class Qwen3 {
   void plan_memory(Arena& arena);
   void plan_activations(Arena& arena);
   void plan_backward(Arena& arena);
+  void plan_scratch(Arena& arena);
   /// `matrices` and `others` are the blocks that matrices and all other parameters are views of.
   void bind_weights(const Tensor& matrices, const Tensor& others, std::vector<LayerWeights>& layers,
                     std::vector<ReadWeights>& reads) const;
@@ -150,6 +150,14 @@ class Qwen3 {
   void fill_read(int index, const SiteIntervention* intervention, Mix mix, Read& read) const;
   void read_forward(Stream stream, int index, const SiteIntervention* intervention, bool state_complete,
                     const Tensor& output);
+  /// A read under an intervention that needs_scratch(). `add`: still to be added to S_index, or undefined.
+  void read_with_contents(Stream stream, int index, const SiteIntervention& intervention, const Tensor& add,
+                          const Tensor& output);
+  /// Reads complete states under `intervention`, but for its tokens.
+  void intervened_read(Stream stream, int index, const SiteIntervention& intervention, const SiteTrace& trace,
+                       const Tensor& output);
+  /// A view [N,n] of scratch for a site with n sources.
+  Tensor site_columns(const Tensor& scratch, int index) const;
   void read_backward(Stream stream, int index);
   void group_backward(Stream stream, const SiteGroup& sites);
   void attention_projections(Stream stream, int layer);
@@ -184,6 +192,11 @@ class Qwen3 {
   Tensor rope_, final_hidden_, nll_, tokens_;   // [T,K], [N,D], [N], [N] i32
   Tensor act_, dact_, dqkv_, dq_, dk_, dattn_;  // scratch of one sublayer
   Tensor workspace_;
+  /// Of one intervened read: its output [N,D] and its trace, [N * plan.max_sources()] where a site's is [N,n].
+  struct {
+    Tensor output;
+    SiteTrace trace;
+  } scratch_;
 
   bool bound_ = false;
   std::vector<LayerWeights> weights_, weight_gradients_;

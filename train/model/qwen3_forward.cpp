@@ -38,15 +38,25 @@ void Qwen3::fill_read(int index, const SiteIntervention* intervention, Mix mix, 
 
 void Qwen3::read_forward(Stream stream, int index, const SiteIntervention* intervention, bool state_complete,
                          const Tensor& output) {
+  // S_s holds f_{s-1} so far; S_{s-1} is still to be added, unless the state restarted there.
+  const bool adds = index > 0 && !plan_.sites[index - 1].restart && !state_complete;
+  const Tensor add = adds ? rows(states_[index - 1]) : Tensor{};
+  if (intervention && intervention->needs_scratch())
+    return read_with_contents(stream, index, *intervention, add, output);
   Read read;
   // If there is no room for all mixes, only the last read's is kept, where the backward pass starts; the
   // others are computed again.
   const bool keep =
       keeps_norms() || (options_.training && (state_complete || index == plan_.num_sublayers()));
   fill_read(index, intervention, keep ? Mix::keep : Mix::leave, read);
-  // S_s holds f_{s-1} so far; S_{s-1} is still to be added, unless the state restarted there.
-  const bool adds = index > 0 && !plan_.sites[index - 1].restart && !state_complete;
-  ops::routing_forward(stream, read.site, adds ? rows(states_[index - 1]) : Tensor{}, output);
+  ops::routing_forward(stream, read.site, add, output);
+}
+
+void Qwen3::read_shares(Stream stream, int site, const Tensor& norms, const Tensor& projections,
+                        const Tensor& cosines) const {
+  Read read;
+  fill_read(site, nullptr, Mix::leave, read);
+  ops::routing_shares(stream, read.site, norms, projections, cosines);
 }
 
 void Qwen3::attention_projections(Stream stream, int layer) {

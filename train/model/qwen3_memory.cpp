@@ -54,6 +54,7 @@ void Qwen3::plan_memory(Arena& arena) {
   arena.plan(Purpose::batch, &nll_, {n});
   arena.plan(Purpose::batch, &tokens_, {n}, DType::i32);
   arena.plan(Purpose::workspace, &act_, {n, config_.intermediate_size}, act);
+  if (options_.interventions) plan_scratch(arena);
 
   const Device device = arena.device();
   int64_t floats = std::max(ops::attention_workspace(device, act, attention_shape(options_.micro_batch)),
