@@ -23,6 +23,8 @@ struct Engine {
   /// Takes the memory and reads the parameters. SystemError without enough memory, DataError for damaged
   /// tensors.
   void load(const EvalInput& input);
+  /// Takes the means over the calibration split, if anything needs them.
+  void calibrate(const EvalInput& input);
   std::string parameters() const;  // parameters_checksum()
 };
 

@@ -33,19 +33,29 @@ ModelConfig wrapped_config(const ModelConfig& plain, const WrapConfig& wrap) {
   return config;
 }
 
-bool needs_calibration(const std::vector<Cell>& cells) {
+bool needs_calibration(const DepthPlan& plan, std::span<const SiteChange> changes) {
+  ContentNeeds needs;
+  needs.add(plan, changes);
+  return needs.calibration();
+}
+
+bool any_needs_calibration(const DepthPlan& plan, const std::vector<Cell>& cells) {
   for (const Cell& cell : cells)
-    for (const SiteChange& change : cell.site_changes)
-      if (change.needs_calibration()) return true;
+    if (cell.runs() && needs_calibration(plan, cell.site_changes)) return true;
   return false;
 }
 
-/// Donors that cells replace sources by: documents of every sequence, for check_donors().
-std::vector<std::vector<int64_t>> documents_of(const Sequences& sequences) {
+/// Checks every batch for donors.
+void check_batches(const Sequences& sequences, const BatchRange& batches, int64_t donors) {
   std::vector<std::vector<int64_t>> documents(static_cast<size_t>(sequences.size()));
   for (const Segment& segment : sequences.segments()) documents[segment.sequence].push_back(segment.document);
-  for (auto& list : documents) std::sort(list.begin(), list.end());
-  return documents;
+  for (int64_t i = 0; i < batches.count; ++i) {
+    const SequenceRange range = batches.at(i);
+    std::vector<BatchSequence> batch;
+    for (int64_t s = range.first; s < range.first + range.size; ++s)
+      batch.push_back({s, sequences.length(s), documents[s], {}});
+    check_donors(batch, donors);
+  }
 }
 
 }  // namespace
@@ -101,8 +111,9 @@ std::string config_hash(const EvalConfig& config) {
   return hash_text(to_yaml(same));
 }
 
-Comparisons make_comparisons(const std::vector<Cell>& cells, const std::vector<KnownAnswer>& known_answers,
-                             const std::string& donors, const std::string& calibration) {
+Comparisons make_comparisons(const DepthPlan& plan, const std::vector<Cell>& cells,
+                             const std::vector<KnownAnswer>& known_answers, const std::string& donors,
+                             const std::string& calibration) {
   Comparisons all;
   std::map<std::string, int> index;  // by what is done
   const auto add = [&](Comparison comparison, const std::string& what) {
@@ -118,11 +129,9 @@ Comparisons make_comparisons(const std::vector<Cell>& cells, const std::vector<K
   };
   const auto text = [&](std::span<const SiteChange> changes, int first_site) {
     std::string what = fmt::format("from site {}\n{}", first_site, canonical_text(changes));
-    for (const SiteChange& change : changes) {
-      if (change.uses_donors()) return what + donors;
-      if (change.needs_calibration()) return what + calibration;
-    }
-    return what;
+    ContentNeeds needs;
+    needs.add(plan, changes);
+    return what + (needs.donors() ? donors : "") + (needs.calibration() ? calibration : "");
   };
   for (const Cell& cell : cells)
     all.of_cell.push_back(cell.runs() ? add({cell.name, "", cell.first_site, cell.site_changes, cell.repeats,
@@ -146,26 +155,24 @@ EvalInput::EvalInput(const EvalConfig& eval_config, const std::string& folder)
                                             config.data.sequences)),
       plan(make_depth_plan(model.config)),
       cells(resolve_cells(config.grids, config.cells, plan, config.resample)) {
-  const bool calibrates = needs_calibration(cells);
+  const bool calibrates = any_needs_calibration(plan, cells);
   if (calibrates)
     calibration = std::make_unique<Sequences>(*tokens, config.data, config.splits, Split::calibration,
                                               config.splits.calibration_sequences);
   known_answers = make_known_answers(plan, model.recency_bias, {.fp32 = true, .calibrated = calibrates});
   const SplitsConfig& splits = config.splits;
   comparisons = make_comparisons(
-      cells, known_answers, fmt::format("donors {} seed {}\n", config.resample.donors, config.resample.seed),
+      plan, cells, known_answers,
+      fmt::format("donors {} seed {}\n", config.resample.donors, config.resample.seed),
       fmt::format("calibration {} of {}:{}:{} seed {}\n", splits.calibration_sequences, splits.calibration,
                   splits.exploration, splits.confirmation, config.data.seed));
-  if (donors() > 0) {
-    const auto documents = documents_of(*sequences);
-    const BatchRange all = batches();
-    for (int64_t i = 0; i < all.count; ++i) {
-      const SequenceRange batch = all.at(i);
-      check_donors(
-          std::span(documents).subspan(static_cast<size_t>(batch.first), static_cast<size_t>(batch.size)),
-          batch.first, config.resample.donors);
-    }
-  }
+  if (donors() > 0) check_batches(*sequences, batches(), donors());
+}
+
+ContentNeeds EvalInput::needs() const {
+  ContentNeeds needs;
+  for (const Comparison& comparison : comparisons.list) needs.add(plan, comparison.changes);
+  return needs;
 }
 
 int64_t EvalInput::donors() const {

@@ -50,10 +50,11 @@ struct Comparisons {
   std::vector<int> of_cell;          // index; -1 where a cell does not run
   std::vector<int> of_known_answer;  // index
 };
-/// Views of `cells` and `known_answers`. `context` is what hashes depend on beside what is done: how donors and
-/// calibration sequences are chosen.
-Comparisons make_comparisons(const std::vector<Cell>& cells, const std::vector<KnownAnswer>& known_answers,
-                             const std::string& donors, const std::string& calibration);
+/// Views of `cells` and `known_answers`. `donors` and `calibration` say how these are chosen: part of the hashes
+/// of what needs them.
+Comparisons make_comparisons(const DepthPlan& plan, const std::vector<Cell>& cells,
+                             const std::vector<KnownAnswer>& known_answers, const std::string& donors,
+                             const std::string& calibration);
 
 class EvalInput {
  public:
@@ -76,6 +77,7 @@ class EvalInput {
   int64_t donors() const;  // 0 if no cell needs any
   bool stores_weights() const;
   CleanOptions clean_options() const { return {stores_weights(), config.routing.edge_estimates}; }
+  ContentNeeds needs() const;
   UnitLayout layout() const;
   /// Hashes the model and the tokens, which takes a while. Knows nothing of the device.
   Provenance provenance(const CommandLine& command) const;

@@ -23,7 +23,14 @@ void fetch(Stream stream, const Tensor& tensor, std::vector<float>& to) {
 
 }  // namespace
 
-Evaluator::Evaluator(Qwen3& model, Arena& arena) : model_(model) {
+bool Comparison::uses_donors() const {
+  for (const SiteChange& change : changes)
+    if (change.uses_donors()) return true;
+  return false;
+}
+
+Evaluator::Evaluator(Qwen3& model, const ContentNeeds& needs, const ResampleConfig& resample, Arena& arena)
+    : model_(model), contents_(model, needs, resample, arena) {
   const int64_t b = model.options().micro_batch, t = model.options().seq_len, n = b * t;
   const ModelConfig& config = model.config();
   arena.plan(Purpose::batch, &tokens_, {b, t}, DType::i32);
@@ -68,6 +75,37 @@ void Evaluator::load(Stream stream) {
   synchronize(stream);
 }
 
+/// The part of a batch that contents depend on.
+void Evaluator::snapshot(Stream stream) {
+  std::vector<std::vector<int64_t>> documents(static_cast<size_t>(batch_.size)), starts = documents;
+  for (const Segment& segment : segments()) {
+    const size_t place = static_cast<size_t>(segment.sequence - batch_.first);
+    documents[place].push_back(segment.document);
+    const int64_t start = segment.document - sequences_->first_token(segment.sequence);
+    if (start >= 0) starts[place].push_back(start);
+  }
+  std::vector<BatchSequence> batch;
+  for (int64_t i = 0; i < batch_.size; ++i)
+    batch.push_back({batch_.first + i, sequences_->length(batch_.first + i), documents[i], starts[i]});
+  contents_.snapshot(stream, batch);
+}
+
+void Evaluator::calibrate(Stream stream, const Sequences& calibration) {
+  int64_t next = 0;
+  const int64_t t = model_.options().seq_len;
+  std::vector<int32_t> targets(static_cast<size_t>(t));
+  contents_.calibrate(stream, [&](CalibrationBatch& batch) {
+    const int64_t size = std::min(model_.options().micro_batch, calibration.size() - next);
+    batch.tokens.resize(static_cast<size_t>(size * t));
+    batch.lengths.clear();
+    for (int64_t i = 0; i < size; ++i, ++next) {
+      calibration.read(next, std::span(batch.tokens).subspan(i * t, t), targets);
+      batch.lengths.push_back(calibration.length(next));
+    }
+    return size > 0;
+  });
+}
+
 void Evaluator::compare_heads(Stream stream) {
   const int64_t n = rows();
   ops::cross_entropy_compare(stream, clean_hidden_.slice(0, n), model_.final_hidden(), model_.head(),
@@ -99,6 +137,7 @@ void Evaluator::start(Stream stream, const Sequences& sequences, const SequenceR
   const DepthPlan& plan = model_.plan();
   clean_weight_sums_.assign(plan.sites.size() * static_cast<size_t>(plan.max_sources()), kNan);
   sum_weights(stream, 0, clean_weight_sums_);
+  snapshot(stream);
   valid_sites_ = static_cast<int>(plan.sites.size());
 }
 
@@ -124,7 +163,38 @@ CleanValues Evaluator::clean(Stream stream, const CleanOptions& options, std::ve
     for (int k = 0; k < 3; ++k) fetch(stream, views[k], shares[k]);
     routing.add_site(site, a, {shares[0], shares[1], shares[2]});
   }
+  if (options.edge_estimates && plan.sites.front().routed)
+    estimate_edges(stream, values[CleanColumn::edge_estimate]);
   return values;
+}
+
+/// Masking source k moves its logit to -inf. To first order in its weight the loss changes by -(dL/dlogit_k) /
+/// (1 - a_k), since dL/dlogit_k = a_k (dL/da_k - sum_j a_j dL/da_j) and the others share a_k in proportion.
+void Evaluator::estimate_edges(Stream stream, std::vector<double>& sums) {
+  constexpr double kLeast = 1e-6;  // where nothing else has weight, nothing of first order is known
+  model_.backward(stream, targets_.slice(0, rows()), 1.0f);
+  const DepthPlan& plan = model_.plan();
+  const int64_t sites = static_cast<int64_t>(plan.sites.size()), widest = plan.max_sources();
+  const int64_t t = model_.options().seq_len;
+  sums.assign(segments().size() * static_cast<size_t>(sites * widest), kNan);
+  std::vector<float> a, dlogit;
+  for (int64_t site = 0; site < sites; ++site) {
+    const int64_t n = plan.sites[site].num_sources();
+    if (n < 2) continue;
+    fetch(stream, model_.trace(static_cast<int>(site)).weights, a);
+    fetch(stream, model_.logit_gradients(static_cast<int>(site)), dlogit);
+    int64_t place = 0;
+    for (const Segment& segment : segments()) {
+      const int64_t begin = (segment.sequence - batch_.first) * t + segment.first_token;
+      double* const own = sums.data() + (place++ * sites + site) * widest;
+      std::fill(own, own + n, 0.0);
+      for (int64_t row = begin; row < begin + segment.tokens; ++row)
+        for (int64_t j = 0; j < n; ++j) {
+          const double rest = 1.0 - static_cast<double>(a[row * n + j]);
+          if (rest > kLeast) own[j] -= static_cast<double>(dlogit[row * n + j]) / rest;
+        }
+    }
+  }
 }
 
 void Evaluator::sum_weights(Stream stream, int first_site, std::vector<double>& sums) {
@@ -145,15 +215,9 @@ void Evaluator::sum_weights(Stream stream, int first_site, std::vector<double>& 
       sums[site * widest + j] = fetched[site * widest + j];
 }
 
-Outcome Evaluator::compare(Stream stream, const Comparison& comparison) {
-  DR_CHECK(sequences_ && comparison.first_site <= valid_sites_);
-  valid_sites_ = comparison.first_site;
-  model_.forward(stream, tokens_.slice(0, batch_.size), comparison.site_interventions, comparison.first_site);
-  compare_heads(stream);
-
+void Evaluator::add_sums(Outcome& outcome, double& largest_change) const {
   const int64_t t = model_.options().seq_len;
-  Outcome outcome;
-  double largest_change = 0;
+  size_t at = 0;
   for (const Segment& segment : segments()) {
     const int64_t begin = (segment.sequence - batch_.first) * t + segment.first_token;
     double delta_sum = 0, abs_sum = 0, kl_sum = 0, flips = 0, hit_change = 0;
@@ -167,21 +231,53 @@ Outcome Evaluator::compare(Stream stream, const Comparison& comparison) {
       hit_change += host_hit_[row] - clean_hit_[row];
       largest_change = largest_of(largest_change, largest_of(std::abs(delta), std::abs(kl)));
     }
-    outcome[CellColumn::delta_nll].push_back(delta_sum);
-    outcome[CellColumn::abs_delta_nll].push_back(abs_sum);
-    outcome[CellColumn::kl].push_back(kl_sum);
-    outcome[CellColumn::flips].push_back(flips);
-    outcome[CellColumn::hit_change].push_back(hit_change);
+    outcome[CellColumn::delta_nll][at] += delta_sum;
+    outcome[CellColumn::abs_delta_nll][at] += abs_sum;
+    outcome[CellColumn::kl][at] += kl_sum;
+    outcome[CellColumn::flips][at] += flips;
+    outcome[CellColumn::hit_change][at] += hit_change;
+    ++at;
   }
-  outcome[CellColumn::largest_change] = {largest_change};
-  outcome[CellColumn::weight] = clean_weight_sums_;
-  sum_weights(stream, comparison.first_site, outcome[CellColumn::weight]);
-  if (comparison.per_token)
+}
+
+Outcome Evaluator::compare(Stream stream, const Comparison& comparison) {
+  DR_CHECK(sequences_ && comparison.first_site <= valid_sites_);
+  Outcome outcome;
+  for (const CellColumn sums : {CellColumn::delta_nll, CellColumn::abs_delta_nll, CellColumn::kl,
+                                CellColumn::flips, CellColumn::hit_change})
+    outcome[sums].assign(segments().size(), 0.0);
+  outcome[CellColumn::weight].assign(clean_weight_sums_.size(), 0.0);
+  if (comparison.per_token) outcome[CellColumn::token_delta_nll].assign(host_targets_.size(), 0.0);
+  double largest_change = 0, before = 0;
+  const auto total = [&] {
+    const std::vector<double>& sums = outcome[CellColumn::delta_nll];
+    return std::accumulate(sums.begin(), sums.end(), 0.0);
+  };
+  for (int64_t repeat = 0; repeat < comparison.repeats; ++repeat) {
+    valid_sites_ = comparison.first_site;
+    const std::vector<SiteIntervention> interventions = contents_.resolve(stream, comparison.changes, repeat);
+    model_.forward(stream, tokens_.slice(0, batch_.size), interventions, comparison.first_site);
+    compare_heads(stream);
+    add_sums(outcome, largest_change);
+    if (comparison.uses_donors()) {
+      outcome[CellColumn::donor_delta_nll].push_back(total() - before);
+      before = total();
+    }
+    std::vector<double> weights = clean_weight_sums_;
+    sum_weights(stream, comparison.first_site, weights);
+    for (size_t i = 0; i < weights.size(); ++i) outcome[CellColumn::weight][i] += weights[i];
+    if (!comparison.per_token) continue;
     for (size_t row = 0; row < host_targets_.size(); ++row)
-      outcome[CellColumn::token_delta_nll].push_back(host_targets_[row] < 0
-                                                         ? kNan
-                                                         : static_cast<double>(host_nll_[row]) -
-                                                               static_cast<double>(clean_nll_[row]));
+      outcome[CellColumn::token_delta_nll][row] +=
+          host_targets_[row] < 0 ? kNan
+                                 : static_cast<double>(host_nll_[row]) - static_cast<double>(clean_nll_[row]);
+  }
+  if (comparison.repeats > 1)
+    for (const CellColumn mean :
+         {CellColumn::delta_nll, CellColumn::abs_delta_nll, CellColumn::kl, CellColumn::flips,
+          CellColumn::hit_change, CellColumn::weight, CellColumn::token_delta_nll})
+      for (double& value : outcome[mean]) value /= static_cast<double>(comparison.repeats);
+  outcome[CellColumn::largest_change] = {largest_change};
   return outcome;
 }
 

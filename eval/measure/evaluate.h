@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "eval/cells/site_change.h"
 #include "eval/measure/columns.h"
+#include "eval/measure/contents.h"
 #include "eval/sequences/sequences.h"
 #include "kernels/arena.h"
 #include "train/model/qwen3.h"
@@ -40,11 +42,14 @@ struct CleanOptions {
 
 class Evaluator {
  public:
-  /// Plans its own tensors in the arena the model was planned in; allocate() it before start().
-  Evaluator(Qwen3& model, Arena& arena);
+  /// Plans its own tensors in the arena the model was planned in; allocate() it before start(). Compares with
+  /// changes whose contents `needs` lists; the model needs Qwen3Options::interventions if there are any.
+  Evaluator(Qwen3& model, const ContentNeeds& needs, const ResampleConfig& resample, Arena& arena);
   Evaluator(const Evaluator&) = delete;
   Evaluator& operator=(const Evaluator&) = delete;
 
+  /// Takes the means that contents need over the calibration data. Before the first start().
+  void calibrate(Stream stream, const Sequences& calibration);
   /// Runs the clean pass over a batch of at most micro_batch sequences. The model's trace() is theirs from
   /// then on. `sequences` must live until the last compare().
   void start(Stream stream, const Sequences& sequences, const SequenceRange& batch);
@@ -65,6 +70,10 @@ class Evaluator {
 
  private:
   void load(Stream stream);
+  void snapshot(Stream stream);
+  /// Adds the sums of the last pass to an outcome's columns.
+  void add_sums(Outcome& outcome, double& largest_change) const;
+  void estimate_edges(Stream stream, std::vector<double>& sums);
   /// Compares the model's last forward pass with the clean one, into the host buffers.
   void compare_heads(Stream stream);
   /// Adds up each site's weights over the tokens that count, from `first_site` on, into sums [site, source].
@@ -73,6 +82,7 @@ class Evaluator {
   std::span<const Segment> segments() const { return sequences_->segments_of(batch_.first, batch_.size); }
 
   Qwen3& model_;
+  Contents contents_;
   const Sequences* sequences_ = nullptr;
   Tensor tokens_, targets_, counts_;  // [B,T] i32, [N] i32, [N] i32: 1 where the target counts
   Tensor clean_hidden_;               // [N,D]

@@ -10,8 +10,11 @@
 
 #include "configs/base/random.h"
 #include "data/tokens/token_stream.h"
+#include "eval/cells/known_answers.h"
 #include "eval/input.h"
+#include "eval/measure/routing_trace.h"
 #include "eval/measure/work_plan.h"
+#include "eval/sequences/sequences.h"
 #include "tests/kernels/host_tensor.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
@@ -34,10 +37,29 @@ struct EvalSession {
   std::unique_ptr<Qwen3> model;
   std::unique_ptr<Evaluator> evaluator;
 
-  explicit EvalSession(const EvalConfig& eval_config);
+  /// `needs`: contents of the changes it will be run with.
+  explicit EvalSession(const EvalConfig& eval_config, const ContentNeeds& needs = {});
+  /// Measures the first so many windows of `tokens`.
   Evaluation run(const TokenStream& tokens, int64_t sequences, const std::vector<Comparison>& comparisons,
                  RoutingTrace* trace = nullptr);
+  Evaluation run(const Sequences& sequences, const std::vector<Comparison>& comparisons,
+                 RoutingTrace* trace = nullptr);
+  /// The first windows, as run() measures them.
+  Sequences windows(const TokenStream& tokens, int64_t sequences) const;
 };
+
+/// Comparisons of the cells that run, and of known answers; views of both.
+std::vector<Comparison> comparisons_of(const std::vector<Cell>& cells);
+std::vector<Comparison> comparisons_of(const std::vector<KnownAnswer>& known_answers);
+/// What they need.
+ContentNeeds needs_of(const DepthPlan& plan, const std::vector<Comparison>& comparisons);
+
+/// Puts the units of a measurement together in the order of batches, as the results do.
+Evaluation assemble(const Sequences& sequences, const BatchRange& batches, size_t comparisons,
+                    const std::vector<UnitRecord>& units, RoutingTrace* trace = nullptr);
+
+/// Equal, NaN for NaN.
+bool same_bits(const std::vector<double>& a, const std::vector<double>& b);
 
 /// A configuration for `model` with no cells; micro-batches of `micro_batch` windows of 7 tokens.
 EvalConfig session_config(const std::string& model, int64_t micro_batch = 2);

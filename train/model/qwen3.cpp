@@ -12,6 +12,7 @@ static_assert(kMaxSources <= ops::kMaxSources,
 Qwen3::Qwen3(const ModelConfig& config, const Qwen3Options& options, Arena& arena)
     : config_(config), plan_(make_depth_plan(config)), layout_(config, plan_), options_(options) {
   DR_CHECK(options.micro_batch > 0 && options.seq_len > 0);
+  DR_CHECK(options.training || !options.logit_gradients);
   const std::string problem =
       ops::unsupported(arena.device(), config.hidden_size, config.intermediate_size, config.head_dim);
   if (!problem.empty()) throw ConfigError("model.{}", problem);
@@ -48,6 +49,11 @@ Tensor Qwen3::state(int index) const { return rows(states_.at(index)); }
 
 Tensor Qwen3::head() const {
   return layout_.view(matrices(), config_.tie_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+}
+
+Tensor Qwen3::logit_gradients(int site) const {
+  const Tensor& full = logit_gradients_.at(site);
+  return full.defined() ? rows(full) : Tensor{};
 }
 
 SiteTrace Qwen3::trace(int site) const {

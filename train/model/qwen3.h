@@ -36,7 +36,8 @@ struct Qwen3Options {
   /// dtype of states, activations and working weights ("act"): f32 or, on cuda, bf16.
   DType activations = DType::f32;
   Recompute recompute = Recompute::none;
-  bool deterministic = false;  // concerns library attention on cuda; everything else always is
+  bool logit_gradients = false;  // backward() also keeps the gradient of every site's logits; training only
+  bool deterministic = false;    // concerns library attention on cuda; everything else always is
   /// Elements of the parameter block, if more than layout.block_size(): padding for the optimizer's shards.
   int64_t block_size = 0;
   /// Plans scratch for interventions that replace contents, give weights or choose tokens
@@ -94,6 +95,9 @@ class Qwen3 {
   void read_shares(Stream stream, int site, const Tensor& norms, const Tensor& projections,
                    const Tensor& cosines) const;
   Tensor state(int index) const;  // S_index, complete
+  /// [B'*T, n] f32: grad_scale * d sum(nll) / d logit of the last backward(), with options().logit_gradients. A
+  /// site with one source has none: undefined.
+  Tensor logit_gradients(int site) const;
 
   /// Matrix-product FLOPs per token of one forward+backward at this sequence length (6 per weight that
   /// multiplies, plus causal attention 6 T H K per layer); embeddings and element-wise work are not counted.
@@ -189,6 +193,7 @@ class Qwen3 {
   std::vector<SiteTrace> traces_;               // one per read
   std::vector<Tensor> mixes_;                   // [N,D] per read that keeps one, or per index in a group
   std::vector<Tensor> projections_, dinputs_;   // [N] and [N,D] per index in a group
+  std::vector<Tensor> logit_gradients_;         // [N,n] per read, with logit_gradients
   Tensor rope_, final_hidden_, nll_, tokens_;   // [T,K], [N,D], [N], [N] i32
   Tensor act_, dact_, dqkv_, dq_, dk_, dattn_;  // scratch of one sublayer
   Tensor workspace_;

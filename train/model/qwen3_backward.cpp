@@ -26,7 +26,7 @@ void Qwen3::group_backward(Stream stream, const SiteGroup& sites) {
     filled[i] = reads[i].site;
     doutputs[i] = rows(dinputs_[i]);
     const ReadWeights& g = read_gradients_[sites.first + i];
-    gradients[i] = {g.query, g.key_norm, g.recency_bias, g.norm, {}};
+    gradients[i] = {g.query, g.key_norm, g.recency_bias, g.norm, logit_gradients(sites.first + i)};
   }
   const Site& site = reads_[sites.first];
   const size_t shared = site.sources.size() - 1, count = static_cast<size_t>(sites.count);

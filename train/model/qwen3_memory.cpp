@@ -101,6 +101,11 @@ void Qwen3::plan_backward(Arena& arena) {
   for (Tensor& projection : projections_) arena.plan(Purpose::routing, &projection, {n});
   for (Tensor& dinput : dinputs_) arena.plan(Purpose::workspace, &dinput, {n, d}, act);
 
+  logit_gradients_.resize(reads_.size());
+  for (size_t i = 0; i < reads_.size(); ++i)
+    if (options_.logit_gradients && reads_[i].num_sources() > 1)
+      arena.plan(Purpose::routing, &logit_gradients_[i], {n, reads_[i].num_sources()});
+
   state_gradients_.resize(plan_.num_gradient_slots);
   for (Tensor& gradient : state_gradients_) arena.plan(Purpose::state_gradients, &gradient, {n, d}, act);
   arena.plan(Purpose::workspace, &dact_, {n, f}, act);
