@@ -25,7 +25,8 @@ struct Comparison {
   std::span<const SiteChange> changes;  // one per site of the plan, or none: clean
   int64_t repeats = 1;                  // passes it takes: one per donor
   uint64_t donor_seed = 0;              // of the choice of donors
-  bool per_token = false;               // keeps the change of every token
+  bool per_token = false;  // keeps the change of every token
+  bool uses_donors() const;
 };
 
 /// Sequences [first, first + size) of the evaluation.
