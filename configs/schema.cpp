@@ -13,6 +13,10 @@ namespace {
 /// Whether a field that an entry may leave out has no value.
 struct IsAbsent {
   bool operator()(std::optional<double>* value) const { return !*value; }
+  bool operator()(std::optional<int64_t>* value) const { return !*value; }
+  bool operator()(const Word& value) const { return value.get().empty(); }
+  bool operator()(const TokenOrList& tokens) const { return tokens.values->empty(); }
+  bool operator()(std::vector<std::string>* values) const { return values->empty(); }
   bool operator()(std::vector<int64_t>* values) const { return values->empty(); }
   bool operator()(const Words& values) const { return values.get().empty(); }
   bool operator()(const Sources& sources) const {
@@ -58,6 +62,12 @@ Key& Key::below(double high) {
 }
 Key& Key::must_be_given() {
   required = true;
+  return *this;
+}
+Key& Key::must_be_given_unless(const std::string& sibling, bool is_given) {
+  required = true;
+  unless = sibling;
+  omitted = is_given;
   return *this;
 }
 Key& Key::not_empty() {

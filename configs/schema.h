@@ -40,6 +40,10 @@ struct Words {
 struct ScalarOrList {
   std::vector<double>* values;
 };
+/// One token, or the tokens of a sequence; none if empty.
+struct TokenOrList {
+  std::vector<int64_t>* values;
+};
 /// A list of families, or a list of positions.
 struct Sources {
   Words families;
@@ -58,13 +62,19 @@ struct EntryList {
   std::function<Schema()> append;
   std::function<Schema()> blank;  // for the reference
 };
-using Field = std::variant<int64_t*, uint64_t*, double*, std::optional<double>*, bool*, std::string*,
-                           std::optional<std::string>*, Word, Words, std::vector<std::string>*,
-                           std::vector<int64_t>*, ScalarOrList, Sources, Group, EntryList>;
+using Field =
+    std::variant<int64_t*, std::optional<int64_t>*, uint64_t*, double*, std::optional<double>*, bool*,
+                 std::string*, std::optional<std::string>*, Word, Words, std::vector<std::string>*,
+                 std::vector<int64_t>*, ScalarOrList, TokenOrList, Sources, Group, EntryList>;
 
 template <Term Enum>
 Word word(Enum* field) {
   return {[field] { return std::string(to_string(*field)); },
+          [field](const std::string& name) { *field = *parse<Enum>(name); }};
+}
+template <Term Enum>
+Word word(std::optional<Enum>* field) {  // "" without a value
+  return {[field] { return *field ? std::string(to_string(**field)) : std::string(); },
           [field](const std::string& name) { *field = *parse<Enum>(name); }};
 }
 template <Term Enum>
@@ -95,21 +105,23 @@ struct Key {
   std::string help;
   Range range = {};
   std::vector<std::string> choices = {};
-  std::vector<std::string> planned = {};  // words the format knows and this version cannot do
   bool required = false;
-  bool nonempty = false;  // lists
-  bool null_ok = false;   // null: as if the key were not given
-  bool is_null = false;   // print null: another key decides
-  bool omitted = false;   // without a value, so not printed
+  std::string unless = {};  // a sibling that stands for the required key if it is given
+  bool nonempty = false;    // lists
+  bool null_ok = false;     // null: as if the key were not given
+  bool is_null = false;     // print null: another key decides
+  bool omitted = false;     // without a value, so not printed
 
   Key& at_least(double low);
   Key& above(double low);
   Key& at_most(double high);
   Key& below(double high);
   Key& must_be_given();
+  /// Either this key or `sibling`, which has a value if `is_given`.
+  Key& must_be_given_unless(const std::string& sibling, bool is_given);
   Key& not_empty();
   Key& nullable(bool prints_null);
-  /// A list or number that an entry may leave out. If given, a list must not be empty.
+  /// A list, number or word that may be left out. If given, a list must not be empty.
   Key& may_be_absent();
 };
 
@@ -119,6 +131,10 @@ class Schema {
   /// A word of terms.h, or a list of them: the choices are its names.
   template <Term Enum>
   Key& key(std::string path, Enum* field, std::string help) {
+    return with_names<Enum>(key(std::move(path), Field(word(field)), std::move(help)));
+  }
+  template <Term Enum>
+  Key& key(std::string path, std::optional<Enum>* field, std::string help) {
     return with_names<Enum>(key(std::move(path), Field(word(field)), std::move(help)));
   }
   template <Term Enum>
@@ -169,7 +185,6 @@ class Schema {
   template <Term Enum>
   static Key& with_names(Key& key) {
     key.choices = names<Enum>();
-    key.planned = planned_names<Enum>();
     return key;
   }
 
@@ -202,9 +217,8 @@ Given read_fields(const Schema& schema, const YamlDocument& document);
 /// Checks what no single key can tell. ConfigError for values that are impossible together.
 void check_together(const TrainConfig& config, const Given& given);
 void check_together(const EvalConfig& config, const Given& given);
-/// The part of it about entries of `grids` and `cells`; `path` is the entry's: "cells[2]".
-void check_grid(const GridConfig& grid, const std::string& path, const Given& given);
-void check_cell(const CellConfig& cell, const std::string& path, const Given& given);
+/// The part of it about entries of `grids` and `cells`, one by one and against the rest of the configuration.
+void check_entries(const EvalConfig& config, const Given& given);
 
 std::string to_yaml(const Schema& schema);
 std::vector<std::pair<std::string, std::string>> flatten(const Schema& schema);

@@ -19,6 +19,9 @@ std::string flow_list(const std::vector<T>& values, Print print) {
 
 struct PrintValue {
   std::string operator()(const int64_t* value) const { return fmt::format("{}", *value); }
+  std::string operator()(const std::optional<int64_t>* value) const {
+    return *value ? fmt::format("{}", **value) : "null";
+  }
   std::string operator()(const uint64_t* value) const { return fmt::format("{}", *value); }
   std::string operator()(const double* value) const { return yaml_number(*value); }
   std::string operator()(const std::optional<double>* value) const {
@@ -40,6 +43,9 @@ struct PrintValue {
   std::string operator()(const ScalarOrList& field) const {
     return field.values->size() == 1 ? yaml_number(field.values->front())
                                      : flow_list(*field.values, yaml_number);
+  }
+  std::string operator()(const TokenOrList& field) const {
+    return field.values->size() == 1 ? fmt::format("{}", field.values->front()) : (*this)(field.values);
   }
   std::string operator()(const Sources& field) const {
     return field.positions->empty() ? (*this)(field.families) : (*this)(field.positions);
@@ -144,6 +150,7 @@ void reference_into(std::string& table, const Schema& schema, const std::string&
 
 struct TypeName {
   std::string operator()(const int64_t*) const { return "integer"; }
+  std::string operator()(const std::optional<int64_t>*) const { return "integer"; }
   std::string operator()(const uint64_t*) const { return "integer"; }
   std::string operator()(const double*) const { return "number"; }
   std::string operator()(const std::optional<double>*) const { return "number"; }
@@ -155,6 +162,7 @@ struct TypeName {
   std::string operator()(const std::vector<std::string>*) const { return "list of text"; }
   std::string operator()(const std::vector<int64_t>*) const { return "list of integers"; }
   std::string operator()(const ScalarOrList&) const { return "number or list of numbers"; }
+  std::string operator()(const TokenOrList&) const { return "integer or list of integers"; }
   std::string operator()(const Sources&) const { return "list of families or positions"; }
   std::string operator()(const Group&) const { return "section"; }
   std::string operator()(const EntryList&) const { return "list of maps"; }

@@ -40,7 +40,8 @@ class FieldReader {
 
   void check_required(const Schema& schema, const std::string& base) const {
     for (const Key& key : schema.keys())
-      if (key.required && !given_.has(base + key.path))
+      if (key.required && !given_.has(base + key.path) &&
+          (key.unless.empty() || !given_.has(base + key.unless)))
         given_.fail({base + key.path},
                     fmt::format("required key '{}{}' is missing ({})", base, key.path, key.help));
   }
@@ -107,13 +108,7 @@ class FieldReader {
     const bool other = parse_number(node.text) || parse_boolean(node.text);
     if (!node.quoted && other) fail_type(node, path, "text", "; put it in quotes if it is meant");
     if (key.choices.empty()) return node.text;
-    const auto has = [&](const std::vector<std::string>& names) {
-      return std::find(names.begin(), names.end(), node.text) != names.end();
-    };
-    if (has(key.planned))
-      document_.fail(node.mark, fmt::format("{} = {} is not available in this version; available: {}", path,
-                                            node.text, fmt::join(key.choices, ", ")));
-    if (has(key.choices)) return node.text;
+    if (std::find(key.choices.begin(), key.choices.end(), node.text) != key.choices.end()) return node.text;
     fail_type(node, path, fmt::format("one of {}", fmt::join(key.choices, ", ")));
   }
 
@@ -151,6 +146,10 @@ class FieldReader {
   }
 
   void read(const Key& key, const YamlNode& node, const std::string& path, int64_t* field) const {
+    *field = integer(key, node, path);
+  }
+  void read(const Key& key, const YamlNode& node, const std::string& path,
+            std::optional<int64_t>* field) const {
     *field = integer(key, node, path);
   }
   void read(const Key& key, const YamlNode& node, const std::string& path, uint64_t* field) const {
@@ -201,6 +200,17 @@ class FieldReader {
     field.values->clear();
     for (const YamlNode& item : node.items)
       field.values->push_back(number(key, item, item_path(path, field.values->size())));
+  }
+  // A sequence of tokens may hold one twice.
+  void read(const Key& key, const YamlNode& node, const std::string& path, const TokenOrList& field) const {
+    if (node.kind == YamlNode::Kind::scalar) {
+      *field.values = {integer(key, node, path)};
+      return;
+    }
+    check_list(key, node, path);
+    field.values->clear();
+    for (const YamlNode& item : node.items)
+      field.values->push_back(integer(key, item, item_path(path, field.values->size())));
   }
   void read(const Key& key, const YamlNode& node, const std::string& path, const Sources& field) const {
     check_list(key, node, path);

@@ -13,8 +13,8 @@
 
 namespace depthroute {
 
-/// Specialise with `kAll`, the names of the values in order. Optional members: `kParsed`, how many of them a
-/// configuration may use (default: all), and `kPlanned`, words this version recognises but cannot do yet.
+/// Specialise with `kAll`, the names of the values in order. Optional member: `kParsed`, how many of them a
+/// configuration may use (default: all).
 template <typename Enum>
 struct Names;
 
@@ -54,20 +54,85 @@ struct Names<Band> {
 };
 
 /// What a cell does at each of its sites.
-enum class Intervention : uint8_t { mask, only, zero, uniform, schedule, bias };
+enum class Intervention : uint8_t {
+  mask,
+  only,
+  zero,
+  uniform,
+  schedule,
+  bias,
+  mean,
+  resample,
+  freeze,
+  hold,
+  permute
+};
 template <>
 struct Names<Intervention> {
-  static constexpr std::array kAll = {"mask", "only", "zero", "uniform", "schedule", "bias"};
-  static constexpr std::array kPlanned = {"mean", "resample", "freeze"};
+  static constexpr std::array kAll = {"mask", "only",     "zero",   "uniform", "schedule", "bias",
+                                      "mean", "resample", "freeze", "hold",    "permute"};
 };
 /// True if the intervention sets every weight of a site, so that there are no sources to choose.
 constexpr bool acts_on_all_sources(Intervention intervention) {
-  return intervention == Intervention::uniform || intervention == Intervention::schedule;
+  return intervention == Intervention::uniform || intervention == Intervention::schedule ||
+         intervention == Intervention::freeze || intervention == Intervention::hold;
 }
 /// True if the intervention needs a number: the offset of `bias`, the recency bias of `schedule`.
 constexpr bool takes_value(Intervention intervention) {
   return intervention == Intervention::bias || intervention == Intervention::schedule;
 }
+
+/// True if the intervention puts other contents in the place of its sources.
+constexpr bool replaces_content(Intervention intervention) {
+  return intervention == Intervention::mean || intervention == Intervention::resample ||
+         intervention == Intervention::permute;
+}
+/// True if the intervention needs means over the calibration split.
+constexpr bool needs_calibration(Intervention intervention) {
+  return intervention == Intervention::mean || intervention == Intervention::freeze;
+}
+
+/// What of a source is replaced: what the site's keys see, what its values mix, or both.
+enum class Replace : uint8_t { both, values, keys };
+template <>
+struct Names<Replace> {
+  static constexpr std::array kAll = {"both", "values", "keys"};
+};
+
+/// What a calibration mean is taken over: all tokens, or those at the same position of their sequence.
+enum class Average : uint8_t { all, position };
+template <>
+struct Names<Average> {
+  static constexpr std::array kAll = {"all", "position"};
+};
+
+/// The tokens whose reads an intervention changes.
+enum class TokenFilter : uint8_t { all, position_0, not_position_0, document_start };
+template <>
+struct Names<TokenFilter> {
+  static constexpr std::array kAll = {"all", "position_0", "not_position_0", "document_start"};
+};
+
+/// Which sequences of the data are measured.
+enum class Choose : uint8_t { first, spaced, shuffled, documents };
+template <>
+struct Names<Choose> {
+  static constexpr std::array kAll = {"first", "spaced", "shuffled", "documents"};
+};
+
+/// The part of the data that is measured. All but `all` are disjoint by document.
+enum class Split : uint8_t { all, calibration, exploration, confirmation };
+template <>
+struct Names<Split> {
+  static constexpr std::array kAll = {"all", "calibration", "exploration", "confirmation"};
+};
+
+/// What a claim is about: the mean change of the loss, or the mean KL divergence from the clean run.
+enum class ClaimMeasure : uint8_t { delta_nll, kl };
+template <>
+struct Names<ClaimMeasure> {
+  static constexpr std::array kAll = {"delta_nll", "kl"};
+};
 
 /// Which (site, source) edges a grid visits one by one.
 enum class EdgeChoice : uint8_t { none, all };
@@ -148,15 +213,6 @@ std::vector<std::string> names() {
   std::vector<std::string> all;
   for (const Enum value : values<Enum>()) all.emplace_back(to_string(value));
   return all;
-}
-
-/// Names the format knows and this version cannot do.
-template <Term Enum>
-std::vector<std::string> planned_names() {
-  if constexpr (requires { Names<Enum>::kPlanned; })
-    return {Names<Enum>::kPlanned.begin(), Names<Enum>::kPlanned.end()};
-  else
-    return {};
 }
 
 /// The value of this name; nothing if a configuration may not use it.

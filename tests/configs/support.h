@@ -73,22 +73,34 @@ inline bool is_eval(const std::filesystem::path& preset) {
   return preset.filename().string().rfind("eval-", 0) == 0;
 }
 
-/// Uses every key of an eval configuration: wrap, a grid, edges, cells by family and by position.
+/// Uses every key of an eval configuration: wrap, grids, edges, cells by family and by position, a union.
 inline const std::string kEveryEvalKey = R"(output: out.h5
 device: cpu
 precision: fp32
 micro_batch: 3
 model: {from: m, wrap: {recency_bias: [30, 20.5], sublayers_per_block: 4}}
-data: {shards: [a.bin, "b c.bin"], seq_len: 32, sequences: 7}
-routing: {weights: all}
+data: {shards: [a.bin, "b c.bin"], seq_len: 32, sequences: 7, choose: documents, seed: 4, separator: [5, 5],
+       split: exploration}
+splits: {calibration: 0.25, exploration: 0.5, confirmation: 0.25, calibration_sequences: 3}
+routing: {weights: all, edge_estimates: true}
+resample: {donors: 2, seed: 8}
 grids:
   - {families: [older], sublayers: [attn, final], bands: [mid], interventions: [mask, bias], value: -2.5,
      distinct: true}
-  - {edges: all, sublayers: [mlp], interventions: [zero]}
+  - {edges: all, sublayers: [mlp], bands: [early], layers: [1], interventions: [zero], tokens: not_position_0}
+  - {families: [older], sublayers: [attn], layers: [2], interventions: [mean, resample], replace: keys,
+     average: position}
 cells:
   - {name: a, sources: [0, 2], layers: [3], bands: [late], sublayers: [mlp], intervention: bias, value: 2.0}
   - {name: b, sources: [current], sublayers: [attn], intervention: only, distinct: true}
   - {name: c, sublayers: [final], intervention: schedule, value: 30}
+  - {name: d, sources: [recent, current], sublayers: [attn], intervention: permute, replace: both,
+     tokens: document_start, first_token: 1, last_token: 30}
+  - {name: e, sublayers: [attn], intervention: freeze, average: all}
+  - {name: f, union: [a, d], per_token: true}
+claims:
+  - {name: g, cell: a, exceeds: b, measure: kl, margin: 0.125, negative: true}
+  - {name: h, cell: c}
 statistics: {bootstrap: 200, alpha: 0.1, margin: 0.02, seed: 9}
 )";
 

@@ -63,5 +63,34 @@ TEST(CrossCheck, Eval) {
   EXPECT_EQ(error("{}\n# wrapped with the defaults"), "");
 }
 
+TEST(CrossCheck, Sample) {
+  const auto error = [](const std::string& text) { return eval_error(kEval + text); };
+  EXPECT_EQ(eval_error(kEval, {"data.choose=documents"}),
+            "--set data.choose=documents: data.choose: documents needs data.separator, which says where they "
+            "end");
+  EXPECT_EQ(eval_error(kEval, {"data.choose=documents", "data.separator=0"}), "");
+  EXPECT_EQ(eval_error(kEval, {"data.separator=null"}), "");
+  EXPECT_EQ(error("splits: {calibration: 0.3,\n  exploration: 0.4}"),
+            "eval.yaml:4: the shares of splits sum to 1.1; make it 1: calibration 0.3, exploration 0.4, "
+            "confirmation 0.4");
+  EXPECT_EQ(error("splits: {calibration: 0.1, exploration: 0.7, confirmation: 0.2}"), "");
+  EXPECT_EQ(
+      eval_error(kEval + "splits: {calibration: 0, exploration: 0, confirmation: 1}\n",
+                 {"data.split=exploration"}),
+      "--set data.split=exploration: data.split: exploration is empty: splits.exploration is 0; give it "
+      "a share");
+}
+
+TEST(CrossCheck, ASeparatorIsATokenOrASequence) {
+  const auto separator = [](const std::string& value) {
+    return parse_eval_config(kEval, "eval.yaml", {"data.separator=" + value}).data.separator;
+  };
+  EXPECT_EQ(separator("151643"), std::vector<int64_t>{151643});
+  EXPECT_EQ(separator("[198, 198]"), (std::vector<int64_t>{198, 198}));
+  EXPECT_TRUE(separator("null").empty());
+  EXPECT_EQ(eval_error(kEval, {"data.separator=[]"}),
+            "--set data.separator=[]: data.separator must not be an empty list");
+}
+
 }  // namespace
 }  // namespace depthroute::test

@@ -72,6 +72,7 @@ std::vector<std::string> wrong_values(const Key& key) {
   if (type == "list of text") add({"a", "\"a\"", "[1]", "[null]", "[true]", "[{a: 1}]"});
   if (type == "list of integers") add({"1", "[a]", "[1.0]", "[\"1\"]", "[1, 1]", "[-1]"});
   if (type == "number or list of numbers") add({"a", "[a]", "[nan]", "[]", "\"1\""});
+  if (type == "integer or list of integers") add({"a", "[a]", "[1.0]", "[]", "\"1\"", "-1", "[3, -1]"});
   if (type == "list of families or positions") add({"1", "current", "[1, current]", "[1.5]", "[-1]", "[]"});
   if (type == "list of maps") add({"1", "[1]", "[null]"});
   if (!key.choices.empty() && type != "list of families or positions")
@@ -99,7 +100,7 @@ TEST(Schema, EveryWrongTypeIsNamed) {
   EvalConfig eval;
   expect_wrong_types_named(describe(eval), "",
                            [](const std::string& argument) { return eval_error(kEveryEvalKey, {argument}); });
-  for (const std::string list : {"grids", "cells"})
+  for (const std::string list : {"grids", "cells", "claims"})
     expect_wrong_types_named(
         std::get<EntryList>(describe(eval).find(list)->field).blank(), list + ".0.",
         [](const std::string& argument) { return eval_error(kEveryEvalKey, {argument}); });

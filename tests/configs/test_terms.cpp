@@ -9,9 +9,9 @@ namespace {
 
 template <typename Enum>
 class Terms : public testing::Test {};
-using AllTerms =
-    testing::Types<Variant, Sublayer, Family, Band, Intervention, EdgeChoice, RoutingWeights, Recompute,
-                   DataOrder, LearningRateDecay, DeviceChoice, Precision, CollectiveBackend>;
+using AllTerms = testing::Types<Variant, Sublayer, Family, Band, Intervention, Replace, Average, TokenFilter,
+                                Choose, Split, ClaimMeasure, EdgeChoice, RoutingWeights, Recompute, DataOrder,
+                                LearningRateDecay, DeviceChoice, Precision, CollectiveBackend>;
 TYPED_TEST_SUITE(Terms, AllTerms);
 
 TYPED_TEST(Terms, NamesAndValuesAreOneToOne) {
@@ -32,12 +32,6 @@ TEST(Term, TheFinalSitesBandHasANameThatNoConfigurationCanUse) {
   EXPECT_STREQ(to_string(Band::none), "none");
   EXPECT_FALSE(parse<Band>("none"));
   EXPECT_EQ(names<Band>(), (std::vector<std::string>{"early", "mid", "late"}));
-}
-
-TEST(Term, PlannedInterventionsAreNoneOfThisVersion) {
-  for (const std::string& planned : planned_names<Intervention>())
-    EXPECT_FALSE(parse<Intervention>(planned)) << planned;
-  EXPECT_TRUE(planned_names<Family>().empty());
 }
 
 TEST(Term, UnknownNamesAreRefusedWithTheKnownOnes) {
