@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "eval/cells/grid.h"
+#include "eval/cells/cell.h"
+#include "train/model/depth_plan.h"
 
 namespace depthroute {
 
@@ -15,9 +16,24 @@ struct SourceChoice {
   bool contains(const Site& site, int source) const;
 };
 
-/// Fills first_site, site_interventions, edges and counts of the cell; intervention, value and distinct must
-/// be set.
-void apply_to_sites(Cell& cell, const DepthPlan& plan, const std::vector<int>& sites,
+/// An intervention with its options.
+struct Action {
+  Intervention intervention = Intervention::mask;
+  double value = 0;  // bias: the offset; schedule: the recency bias
+  bool distinct = false;
+  Replaced replaced = Replaced::both;  // mean, resample, permute
+  Average average = Average::all;      // mean, freeze
+  TokenRange tokens;
+};
+
+/// Returns what an action sets at one site; chosen[j] says whether source j is targeted.
+SiteChange site_change(const Action& action, const Site& site, const std::vector<bool>& chosen);
+
+/// Fills what a cell says of its action, and its first_site, site_changes, edges and counts.
+void apply_to_sites(Cell& cell, const Action& action, const DepthPlan& plan, const std::vector<int>& sites,
                     const SourceChoice& choice);
+
+/// Whether a touched source has an untouched copy at its site.
+bool has_untouched_copy(const Site& site, const std::vector<bool>& touched);
 
 }  // namespace depthroute
