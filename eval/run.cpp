@@ -271,7 +271,7 @@ int merge_parts(const CommandLine& command, const EvalInput& input, int64_t coun
   const Provenance from = input.provenance(command);
   if (!replace) check_replacement(input, from);
   UnitStore store(input.config.output, from.measurement_hash, input.layout());
-  store.scan();
+  store.scan(UnitStore::Damaged::refuse);
   if (const std::vector<int64_t> missing = incomplete_parts(input, store, count); !missing.empty())
     throw DataError("{}: {} of {} parts are missing or incomplete: {}; measure each with --part K/{}",
                     store.folder(), missing.size(), count, fmt::join(missing, ", "), count);

@@ -60,7 +60,7 @@ UnitStore::UnitStore(const std::string& output, const std::string& measurement_h
 
 void UnitStore::make_folder() const { make_folder_of(folder_ + "/unit"); }
 
-void UnitStore::scan() {
+void UnitStore::scan(Damaged damaged) {
   found_.clear();
   for (const std::string& path : unit_paths(folder_)) {
     const RegularFile readable(path);
@@ -69,6 +69,8 @@ void UnitStore::scan() {
     } catch (const AccessError&) {
       throw;
     } catch (const DataError& error) {
+      if (damaged == Damaged::refuse)
+        throw DataError("{}; remove it, and measure what is missing then", error.what());
       print_text(stderr, fmt::format("{}; measured again\n", error.what()));
     }
   }

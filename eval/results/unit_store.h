@@ -39,9 +39,11 @@ class UnitStore {
   UnitStore(const std::string& output, const std::string& measurement_hash, UnitLayout layout);
 
   const std::string& folder() const { return folder_; }
-  /// Looks at every unit there is. A damaged one is named on stderr and counts as not measured; one that cannot
-  /// be read (permissions, a failing disk) may be whole: AccessError.
-  void scan();
+  /// Looks at every unit there is. A damaged one is named on stderr and counts as not measured, or is refused
+  /// with a DataError that says what to do; one that cannot be read (permissions, a failing disk) may be whole:
+  /// AccessError.
+  enum class Damaged : uint8_t { measure_again, refuse };
+  void scan(Damaged damaged = Damaged::measure_again);
   /// What no unit holds of `batches`, in their order.
   std::vector<Missing> missing(const BatchRange& batches) const;
   bool empty() const { return found_.empty(); }

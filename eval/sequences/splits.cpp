@@ -41,7 +41,7 @@ std::array<int64_t, kSplits.size()> deal(int64_t blocks, const SplitsConfig& sha
   int64_t dealt = 0;
   for (size_t i = 0; i < counts.size(); ++i) {
     sum += share[i];
-    const int64_t until = std::min(blocks, std::llround(sum * static_cast<double>(blocks)));
+    const int64_t until = std::min<int64_t>(blocks, std::llround(sum * static_cast<double>(blocks)));
     counts[i] = until - dealt;
     dealt = until;
   }

@@ -14,7 +14,7 @@
 #include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/model/model_folder.h"
-#include "eval/results/part.h"
+#include "eval/results/unit_store.h"
 #include "tests/eval/eval_program.h"
 
 namespace depthroute {
@@ -110,7 +110,7 @@ TEST_F(EvalInput, AnOutputThatCannotBecomeAFileIsRefusedAtTheStart) {
   ASSERT_EQ(mkfifo((models_ / "fifo").c_str(), 0600), 0);
   fs::create_symlink("loop", models_ / "loop");
   fs::create_directory(models_ / "folder");
-  write_file_atomically(models_ / "part.parts", "");
+  write_file_atomically(models_ / "part.units", "");
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"", "output must not be empty"},
       {".", "is a folder"},
@@ -138,11 +138,11 @@ TEST_F(EvalInput, AnOutputThatCannotBecomeAFileIsRefusedAtTheStart) {
     SCOPED_TRACE(arguments);
     expect_refused(text, cases[i].second, arguments);
   }
-  expect_refused(text, "part.parts is not a folder", "--set output=" + (models_ / "part") + " --part 0/2");
+  expect_refused(text, "part.units is not a folder", "--set output=" + (models_ / "part") + " --part 0/2");
   std::vector<std::string> left;
   for (const auto& entry : fs::directory_iterator(models_.path())) left.push_back(entry.path().filename());
   std::sort(left.begin(), left.end());
-  EXPECT_EQ(left, (std::vector<std::string>{"fifo", "folder", "loop", "part.parts"}));
+  EXPECT_EQ(left, (std::vector<std::string>{"fifo", "folder", "loop", "part.units"}));
 }
 
 TEST_F(EvalInput, AFileOfTheUsersIsNeverTakenForALock) {
@@ -152,12 +152,15 @@ TEST_F(EvalInput, AFileOfTheUsersIsNeverTakenForALock) {
   EXPECT_EQ(read_file(lock), "dependencies");
 }
 
-TEST_F(EvalInput, APartThatCannotBeReadIsNeitherDamagedNorMeasuredAgain) {
+TEST_F(EvalInput, AUnitThatCannotBeReadIsNeitherDamagedNorMeasuredAgain) {
   const std::string obeying = obeying_permissions();
   if (obeying == kNothingObeys) GTEST_SKIP() << "run by root, and setpriv cannot take its privileges away";
   const std::string text = config_text("kimi");
   for (const char* part : {"0/2", "1/2"}) ASSERT_EQ(run(text, std::string("--part ") + part).status, 0);
-  const std::string path = part_path(results(), {1, 2}), whole = read_file(path);
+  std::string path;  // the last unit, of part 1
+  for (const auto& entry : fs::recursive_directory_iterator(units_folder(results())))
+    if (entry.path().extension() == ".h5") path = std::max(path, entry.path().string());
+  const std::string whole = read_file(path);
   const auto refused = [&](const std::string& said, const std::string& arguments) {
     const Ran ran = run_shell(obeying, text, arguments);
     EXPECT_EQ(ran.status, 2) << ran.err;

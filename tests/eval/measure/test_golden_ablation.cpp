@@ -39,7 +39,10 @@ TEST_P(GoldenAblation, EveryCell) {
     EXPECT_EQ(cell.sites_ablated, expected.integer_attribute(path, "sites_ablated")) << cell.name;
     EXPECT_EQ(cell.sites_skipped, expected.integer_attribute(path, "sites_skipped")) << cell.name;
     ran += cell.runs();
-    model.forward(tested->stream, batch.input_tensor(), cell.site_interventions);
+    std::vector<SiteIntervention> interventions;
+    for (const SiteChange& change : cell.site_changes)
+      interventions.push_back({change.offset, change.scale, change.learned_logits, {}, {}, {}});
+    model.forward(tested->stream, batch.input_tensor(), interventions);
     model.loss(tested->stream, batch.target_tensor());
     const std::vector<double> nll = expected.doubles(path);
     double mean = 0, expected_mean = 0;

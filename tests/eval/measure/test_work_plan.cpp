@@ -86,7 +86,9 @@ TEST(WorkPlan, EverythingOnceInOrderAndEvenly) {
             EXPECT_TRUE(unit.starts || unit.batch == batch);
             EXPECT_TRUE(unit.starts || !unit.clean);
             batch = unit.batch;
-            if (unit.clean) EXPECT_TRUE(clean.insert(unit.batch).second);
+            if (unit.clean) {
+              EXPECT_TRUE(clean.insert(unit.batch).second);
+            }
             double cost = unit.starts ? 1 : 0;
             for (const int index : unit.comparisons) {
               EXPECT_TRUE(seen.insert({unit.batch, index}).second);

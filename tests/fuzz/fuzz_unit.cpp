@@ -1,4 +1,4 @@
-// Any bytes as a part of an evaluation: its seal holds if and only if it is the checksum of all that follows.
+// Any bytes as a unit of an evaluation: its seal holds if and only if it is the checksum of all that follows.
 // What is sealed is given to HDF5's library, which no fuzzer's bytes ever are: only the check before it is
 // tried here.
 #include <algorithm>
@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "data/files.h"
-#include "eval/results/part_seal.h"
+#include "eval/results/unit_seal.h"
 #include "tests/fuzz/memory_file.h"
 #include "tests/fuzz/scratch_folder.h"
 
@@ -18,7 +18,7 @@ using depthroute::kSealBytes;
 
 /// Written out, not taken from the writer.
 std::string sealed(std::string_view content) {
-  std::string seal = "depthroute-eval part, XXH3-128 of what follows byte 512: " +
+  std::string seal = "depthroute-eval unit, XXH3-128 of what follows byte 512: " +
                      depthroute::hash_bytes(std::as_bytes(std::span(content))) + "\n";
   seal.resize(512, '\0');
   return seal.append(content);
