@@ -45,9 +45,9 @@ struct RoutingSite {
   std::span<const float> offset;
   /// [n] on the host; empty means 1.
   std::span<const float> scale;
-  /// [R,n] f32 or undefined, R a divisor of N; forward only. Token t mixes with the weights of row t mod R instead of
-  /// the softmax, which is not computed: query, recency_bias and offset are ignored. A source whose weight is
-  /// exactly 0 is not read. May be `weights` itself.
+  /// [R,n] f32 or undefined, R a divisor of N; forward only. Token t mixes with the weights of row t mod R
+  /// instead of the softmax, which is not computed: query, recency_bias and offset are ignored. A source
+  /// whose weight is exactly 0 is not read. May be `weights` itself.
   Tensor given;
   float key_eps = 0;
   Tensor norm_weight;  // [D] f32 of the RMSNorm that reads h
@@ -67,7 +67,7 @@ struct RoutingSite {
 
   float offset_of(size_t source) const { return offset.empty() ? 0.0f : offset[source]; }
   float scale_of(size_t source) const { return scale.empty() ? 1.0f : scale[source]; }
-  /// A dropped source may hold anything; nothing reads it. Given weights drop by a weight of 0, token by token.
+  /// A dropped source may hold anything; nothing reads it. Where weights are given, offsets drop nothing.
   bool drops(size_t source) const {
     return !given.defined() && offset_of(source) == -std::numeric_limits<float>::infinity();
   }

@@ -1,5 +1,5 @@
-// Sums over the rows of a matrix, column by column, in float64. Threads share the matrix by pieces: a block of
-// columns and, where the columns are few, a chunk of the rows. Both follow from the matrix's size alone.
+// Sums over the rows of a matrix, column by column, in float64. Threads share the matrix by pieces: a block
+// of columns and, where the columns are few, a chunk of the rows. Both follow from the matrix's size alone.
 #include <algorithm>
 #include <array>
 

@@ -1,5 +1,5 @@
-// What each source contributes to a site's mix h, in one pass over the sources: a segment of h is formed while
-// the sources' columns are in the first-level cache, and multiplied with each of them.
+// What each source contributes to a site's mix h, in one pass over the sources: a segment of h is formed
+// while the sources' columns are in the first-level cache, and multiplied with each of them.
 #include <algorithm>
 #include <array>
 #include <cmath>

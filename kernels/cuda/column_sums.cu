@@ -1,6 +1,6 @@
-// Sums over the rows of a matrix, column by column, in float64. A block takes 32 columns and a chunk of the rows;
-// the chunks' sums are rows of float64 in the workspace, which the same kernel adds up. Matrices of many columns
-// have one chunk, and need no workspace. What is a chunk follows from the matrix's size alone.
+// Sums over the rows of a matrix, column by column, in float64. A block takes 32 columns and a chunk of the
+// rows; the chunks' sums are rows of float64 in the workspace, which the same kernel adds up. A matrix of
+// many columns is one chunk and needs no workspace. The chunks follow from the matrix's size alone.
 #include <algorithm>
 #include <cstdint>
 

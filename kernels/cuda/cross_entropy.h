@@ -23,8 +23,8 @@ void cross_entropy_rows(cudaStream_t, const LogitRows&, const float* logits, con
                         float scale, float* nll, DType gradient_type, void* gradient);
 
 /// For each row, with p from `clean` and p' from `other`:
-/// nll of p', kl = KL(p || p'), flipped = different argmax, hit = argmax p' is the target. All are 0 if the target is
-/// -1; if it is not a class, nll is NaN.
+/// nll of p', kl = KL(p || p'), flipped = different argmax, hit = argmax p' is the target. All are 0 if the
+/// target is -1; if it is not a class, nll is NaN.
 void cross_entropy_compare_rows(cudaStream_t, const LogitRows&, const float* clean, const float* other,
                                 const int32_t* targets, float* nll, float* kl, int32_t* flipped,
                                 int32_t* hit);

@@ -37,14 +37,14 @@ struct ForwardArguments {
   const T* add;                   // [N,D]
   const float *query, *key_norm;  // [D] or nullptr
   const float* recency_bias;      // [1] or nullptr
-  const float* given;             // [given_rows,n] or nullptr
-  uint32_t given_rows;
-  const float* norm_weight;  // [D]
+  const float* norm_weight;       // [D]
   float key_eps, norm_eps;
   float *weights, *inv_rms, *dots;  // [N,n]
   float* rstd;                      // [N]
   T* mix;                           // [N,D] or nullptr
   T* output;                        // [N,D]
+  const float* given;               // [given_rows,n] or nullptr
+  uint32_t given_rows;
 };
 
 /// What a lane keeps of a source.

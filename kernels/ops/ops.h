@@ -46,8 +46,8 @@ void select_rows(Stream, const Tensor& mask /*[N] i32*/, const Tensor& from /*[N
                  const Tensor& to /*[N,C]*/);
 /// Floats of scratch for column_sums, for any number of rows.
 int64_t column_sums_workspace(Device, int64_t columns);
-/// sums[c] += the sum over t of x[t, c], in float64 in an order that depends on N and C alone. Rows where mask[t]
-/// == 0 are not read. x is act, or f32 whatever the activations are.
+/// sums[c] += the sum over t of x[t, c], in float64 in an order that depends on N and C alone. Rows where
+/// mask[t] == 0 are not read. x is act, or f32 whatever the activations are.
 void column_sums(Stream, const Tensor& x /*[N,C]*/, const Tensor& mask /*[N] i32 or undefined: every row*/,
                  const Tensor& sums /*[C] f64 +=*/, const Tensor& workspace);
 
@@ -116,8 +116,9 @@ void cross_entropy(Stream, const Tensor& hidden /*[N,D]*/, const Tensor& head /*
                    const Tensor& dhead /*[V,D] f32 += or undefined*/, const Tensor& workspace);
 int64_t cross_entropy_compare_workspace(Device, DType act, int64_t tokens, int64_t vocab_size);  // floats
 /// Compares two hidden states through the same head: p from `clean`, p' from `hidden`.
-/// kl[i] = KL(p || p') >= 0 in nats, nll[i] that of p', flipped[i] = argmax p != argmax p', hit[i] = argmax p' ==
-/// target[i] (lowest index wins ties). Equal inputs give kl and flipped exactly 0. All four are 0 for target -1.
+/// kl[i] = KL(p || p') >= 0 in nats, nll[i] that of p', flipped[i] = argmax p != argmax p', hit[i] =
+/// argmax p' == target[i] (lowest index wins ties). Equal inputs give kl and flipped exactly 0. All four are
+/// 0 for target -1.
 void cross_entropy_compare(Stream, const Tensor& clean /*[N,D]*/, const Tensor& hidden /*[N,D]*/,
                            const Tensor& head, const Tensor& targets, const Tensor& nll /*[N] =*/,
                            const Tensor& kl /*[N] =*/, const Tensor& flipped /*[N] i32 =*/,
@@ -129,15 +130,15 @@ void cross_entropy_compare(Stream, const Tensor& clean /*[N,D]*/, const Tensor& 
 //   logit_j = r_j c_j + offset_j + [j = n-1] recency_bias;  a = softmax(logit);  h = sum_j scale_j a_j V_j
 //   output = RMSNorm(h; norm_weight, norm_eps)
 // The same tensor may be a source twice. An offset of -inf drops a source (never all of a site's). One source
-// without offsets is the identity, and its logit's gradient is exactly 0. With site.given, a[t] is its row t mod
-// R, bit for bit, r = c = 0, and there is no backward pass.
+// without offsets is the identity, and its logit's gradient is exactly 0. With site.given, a[t] is its row
+// t mod R, bit for bit, r = c = 0, and there is no backward pass.
 /// `add` [N,D] or undefined: added to the last source, in place, before anything is read.
 void routing_forward(Stream, const RoutingSite&, const Tensor& add, const Tensor& output /*[N,D] =*/);
-/// What each source contributes to a read: call it after routing_forward of the same site, before a source changes.
-/// With x_j = scale_j a_j V_j from site.weights, and h = sum_j x_j:
-///   norms_j = |x_j| / sum_i |x_i|;  projections_j = x_j . h / |h|^2 (they add up to 1);  cosines_j = V_j . V_{n-1} /
-///   (|V_j| |V_{n-1}|), 1 for the last source itself
-/// 0 where the denominator is 0, and all three for sources that are not read: dropped, or given a weight of 0.
+/// What each source contributes to a read, after routing_forward of the same site and before a source
+/// changes. With x_j = scale_j a_j V_j from site.weights, and h = sum_j x_j:
+///   norms_j = |x_j| / sum_i |x_i|;  projections_j = x_j . h / |h|^2 (over j they add up to 1);
+///   cosines_j = V_j . V_{n-1} / (|V_j| |V_{n-1}|), exactly 1 for the last source
+/// 0 where a denominator is 0. All 0 for a source that is not read: dropped, or given a weight of 0.
 void routing_shares(Stream, const RoutingSite&, const Tensor& norms /*[N,n] =*/,
                     const Tensor& projections /*[N,n] =*/, const Tensor& cosines /*[N,n] =*/);
 

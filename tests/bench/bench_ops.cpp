@@ -92,6 +92,20 @@ void add_memory() {
       [=] { return [x = act({size}), y = act({size})] { ops::add(stream(), x, y); }; });
   add("sum", Unit::bytes, 4 * elements,
       [=] { return [x = f32({size}), total = f64()] { ops::sum(stream(), x, total); }; });
+  // About half of the rows: read and written.
+  const int64_t columns = 1024, rows = size / columns;
+  add("select_rows", Unit::bytes, run.e * elements, [=] {
+    return [mask = indices(rows, 2), x = act({rows, columns}), y = act({rows, columns})] {
+      ops::select_rows(stream(), mask, x, y);
+    };
+  });
+  for (const int64_t width : {int64_t{9}, columns, size / 8})
+    add(fmt::format("column_sums/C:{}", width), Unit::bytes, run.e * elements, [=] {
+      return [x = act({size / width, width}), sums = f64(width),
+              scratch = workspace(ops::column_sums_workspace(run.target.device, width))] {
+        ops::column_sums(stream(), x, {}, sums, scratch);
+      };
+    });
   add("sum_of_squares", Unit::bytes, 4 * elements, [=] {
     return [x = f32({size}), total = f64(),
             scratch = workspace(ops::sum_of_squares_workspace(run.target.device))] {

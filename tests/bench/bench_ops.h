@@ -23,9 +23,9 @@ inline OwnedTensor act(Shape shape, double scale = 1.0) {
   return make_tensor(run.target, shape, scale, run.target.act);
 }
 inline OwnedTensor f32(Shape shape, double scale = 1.0) { return make_tensor(run.target, shape, scale); }
-inline OwnedTensor f64() {  // one 0
-  OwnedTensor memory = f32({2}, 0.0);
-  memory.view = Tensor{memory.view.pointer, {1}, DType::f64, run.target.device};
+inline OwnedTensor f64(int64_t count = 1) {  // zeros
+  OwnedTensor memory = f32({2 * count}, 0.0);
+  memory.view = Tensor{memory.view.pointer, {count}, DType::f64, run.target.device};
   return memory;
 }
 inline OwnedTensor indices(int64_t n, int64_t below) { return make_indices(run.target, n, below); }

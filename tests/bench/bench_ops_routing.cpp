@@ -76,6 +76,17 @@ void add_site(int64_t d, int64_t n) {
       ops::routing_forward(stream(), o->sites[0], o->addend, o->outputs[0]);
     };
   });
+  // n sources, the second time from the cache.
+  add("routing_shares" + suffix, Unit::bytes, static_cast<double>(n) * pass, [=] {
+    struct Shares {
+      Routing routing;
+      OwnedTensor norms, projections, cosines;
+    };
+    const auto table = [=] { return f32({run.rows, n}); };
+    return [o = std::make_shared<Shares>(Routing(d, n, 1, false), table(), table(), table())] {
+      ops::routing_shares(stream(), o->routing.sites[0], o->norms, o->projections, o->cosines);
+    };
+  });
   // doutput, the mix and the current state; its gradient read and written.
   add("routing_backward" + suffix, Unit::bytes, 5 * pass, [=] {
     return [o = std::make_shared<Routing>(d, n, 1, true)] {

@@ -2,6 +2,7 @@
 set(DEPTHROUTE_OP_TESTS
   test_adamw
   test_attention
+  test_column_sums
   test_cross_entropy
   test_embedding
   test_gemm
@@ -10,5 +11,8 @@ set(DEPTHROUTE_OP_TESTS
   test_rms_norm
   test_routing
   test_routing_bf16
+  test_routing_given
   test_routing_properties
+  test_routing_shares
+  test_select_rows
   test_swiglu)

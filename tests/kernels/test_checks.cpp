@@ -65,5 +65,29 @@ TEST(OpChecksDeathTest, RoutingRefusesASiteWithNothingLeft) {
   EXPECT_DEATH(ops::routing_forward(kCpu, site, {}, output), "every source");
 }
 
+TEST(OpChecksDeathTest, GivenWeightsHaveARowForEveryTokenAndNoGradient) {
+  const F32 source({6, 3}, 1.0f), norm_weight({3}, 1.0f), doutput({6, 3}, 1.0f);
+  F32 weights({6, 1}), inv_rms({6, 1}), dots({6, 1}), rstd({6}), output({6, 3}), mix({6, 3}), projection({6});
+  F32 dcurrent({6, 3}), dnorm_weight({3});
+  const std::vector<Tensor> sources = {source};
+  ops::RoutingSite site{.sources = sources,
+                        .norm_weight = norm_weight,
+                        .weights = weights,
+                        .inv_rms = inv_rms,
+                        .dots = dots,
+                        .rstd = rstd,
+                        .mix = mix,
+                        .projection = projection};
+  const F32 four({4, 1}, 1.0f), two_sources({6, 2}, 1.0f), given({3, 1}, 1.0f);
+  site.given = four;
+  EXPECT_DEATH(ops::routing_forward(kCpu, site, {}, output), "a divisor of N");
+  site.given = two_sources;
+  EXPECT_DEATH(ops::routing_forward(kCpu, site, {}, output), "given is \\[6, 2\\].*must be \\[6, 1\\]");
+  site.given = given;
+  const F32 scratch = test::workspace(ops::routing_backward_workspace(Device::cpu, 3));
+  EXPECT_DEATH(ops::routing_backward(kCpu, site, doutput, dcurrent, {.norm_weight = dnorm_weight}, scratch),
+               "given weights have no gradients");
+}
+
 }  // namespace
 }  // namespace depthroute

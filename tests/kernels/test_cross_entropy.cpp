@@ -212,7 +212,7 @@ template <typename Values>
 void compare_with_float64(double distance, Values other /*N(0, distance^2)*/, CaseOf<Values> c) {
   for (int64_t i = 0; i < other.size(); ++i)
     other[i] = static_cast<float>(other[i]) + static_cast<float>(c.hidden[i]);
-  // Every other target is what one of the two predicts, so that there are hits, and near misses where both differ.
+  // Every other target is what one of the two predicts, so that there are hits, and misses where they differ.
   for (int64_t i = 0; i < c.n; i += 2) {
     if (c.targets[i] < 0) continue;
     const Values& predicts = i % 4 == 0 ? c.hidden : other;
@@ -305,6 +305,14 @@ TEST(CrossEntropyCompare, NaNReachesBothOutcomes) {
                              compare_scratch(1, 40));
   EXPECT_TRUE(std::isnan(nll[0]));
   EXPECT_TRUE(std::isnan(kl[0]));
+  EXPECT_EQ(hit[0], 0);
+  // ... but not those of a token that does not count.
+  ops::cross_entropy_compare(stream(), clean, other, head, I32({1}, -1), nll, kl, flipped, hit,
+                             compare_scratch(1, 40));
+  EXPECT_EQ(nll[0], 0.0f);
+  EXPECT_EQ(kl[0], 0.0f);
+  EXPECT_EQ(flipped[0], 0);
+  EXPECT_EQ(hit[0], 0);
 }
 
 }  // namespace
