@@ -3,15 +3,25 @@
 #include "train/model/weights.h"
 
 namespace depthroute {
+namespace {
+
+ContentNeeds content_needs(const EvalInput& input) {
+  ContentNeeds needs;
+  for (const Comparison& comparison : input.comparisons()) needs.add(input.plan, comparison.site_changes);
+  return needs;
+}
+
+}  // namespace
 
 Engine::Engine(const EvalInput& input, Device device)
     : arena(device),
       model(input.model.config,
             {.micro_batch = input.micro_batch(),
              .seq_len = input.config.data.seq_len,
-             .activations = working_type(device, input.config.precision)},
+             .activations = working_type(device, input.config.precision),
+             .interventions = true},
             arena),
-      evaluator(model, arena) {}
+      evaluator(model, arena, content_needs(input), input.config.resample) {}
 
 void Engine::check(const EvalInput& input) const {
   if (input.model.wrapped()) {

@@ -93,9 +93,9 @@ EvalInput::EvalInput(const EvalConfig& eval_config, const std::string& folder)
 std::vector<Comparison> EvalInput::comparisons() const {
   std::vector<Comparison> list;
   for (const Cell& cell : cells)
-    if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.site_interventions});
+    if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.site_changes});
   for (const KnownAnswer& known_answer : known_answers)
-    list.push_back({known_answer.name, known_answer.first_site, known_answer.site_interventions});
+    list.push_back({known_answer.name, known_answer.first_site, known_answer.site_changes});
   return list;
 }
 

@@ -27,7 +27,8 @@ void Outcome::append(const Outcome& next) {
   largest_change = largest(largest_change, next.largest_change);
 }
 
-Evaluator::Evaluator(Qwen3& model, Arena& arena) : model_(model) {
+Evaluator::Evaluator(Qwen3& model, Arena& arena, const ContentNeeds& needs, const ResampleConfig& resample)
+    : model_(model), contents_(model, needs, resample, arena) {
   const int64_t b = model.options().micro_batch, t = model.options().seq_len, n = b * t;
   const ModelConfig& config = model.config();
   arena.plan(Purpose::batch, &tokens_, {b, t}, DType::i32);
@@ -85,6 +86,12 @@ void Evaluator::start(Stream stream, const TokenStream& tokens, const SequenceRa
   batch_ = batch;
   load(stream, tokens);
   model_.forward(stream, tokens_.slice(0, batch.size));
+  std::vector<int64_t> numbers(static_cast<size_t>(batch.size));
+  std::iota(numbers.begin(), numbers.end(), batch.first);
+  std::vector<BatchSequence> sequences;
+  for (const int64_t& number : numbers)  // every sequence is a document of its own
+    sequences.push_back({number, model_.options().seq_len, {&number, 1}, {}});
+  contents_.snapshot(stream, sequences);
   ops::copy(stream, model_.final_hidden(), clean_hidden_.slice(0, rows()));
   // The clean loss comes from the op the cells use, so that an unchanged state gives exactly 0.
   compare_heads(stream);
@@ -95,7 +102,8 @@ void Evaluator::start(Stream stream, const TokenStream& tokens, const SequenceRa
 Outcome Evaluator::compare(Stream stream, const Comparison& comparison) {
   DR_CHECK(comparison.first_site <= valid_sites_);
   valid_sites_ = comparison.first_site;
-  model_.forward(stream, tokens_.slice(0, batch_.size), comparison.site_interventions, comparison.first_site);
+  const auto interventions = contents_.resolve(stream, comparison.site_changes, 0);
+  model_.forward(stream, tokens_.slice(0, batch_.size), interventions, comparison.first_site);
   compare_heads(stream);
 
   const int64_t t = model_.options().seq_len;

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "data/tokens/token_stream.h"
+#include "eval/cells/site_change.h"
+#include "eval/measure/contents.h"
 #include "kernels/arena.h"
 #include "train/model/qwen3.h"
 
@@ -17,8 +19,8 @@ namespace depthroute {
 /// One thing to compare with the clean run.
 struct Comparison {
   std::string name;
-  int first_site = 0;                                    // no intervention touches a site before it
-  std::span<const SiteIntervention> site_interventions;  // one per site of the plan, or none: clean
+  int first_site = 0;                        // no change touches a site before it
+  std::span<const SiteChange> site_changes;  // one per site of the plan
 };
 
 /// What a comparison changes against the clean run: same tokens, same kernels, same batch. Sums over each
@@ -54,7 +56,8 @@ struct SequenceRange {
 class Evaluator {
  public:
   /// Plans its own tensors in the arena the model was planned in; allocate() it before start().
-  Evaluator(Qwen3& model, Arena& arena);
+  /// `needs`: what the comparisons will need, of contents that are there without calibration.
+  Evaluator(Qwen3& model, Arena& arena, const ContentNeeds& needs = {}, const ResampleConfig& resample = {});
   Evaluator(const Evaluator&) = delete;
   Evaluator& operator=(const Evaluator&) = delete;
 
@@ -79,8 +82,9 @@ class Evaluator {
   int64_t rows() const { return batch_.size * model_.options().seq_len; }
 
   Qwen3& model_;
-  Tensor tokens_, targets_;    // [B,T] i32
-  Tensor clean_hidden_;        // [N,D]
+  Contents contents_;
+  Tensor tokens_, targets_;          // [B,T] i32
+  Tensor clean_hidden_;              // [N,D]
   Tensor nll_, kl_, flipped_, hit_;  // [N]
   Tensor workspace_;
   SequenceRange batch_;

@@ -157,8 +157,7 @@ void ResultsFile::write_cells(const Results& results) {
   text("family", "source family or positions", [](const Cell& cell) { return cell.family; });
   text("sublayer", "kind of sublayer", [](const Cell& cell) { return cell.sublayer; });
   text("band", "depth band or layers", [](const Cell& cell) { return cell.band; });
-  text("intervention", "what is done",
-       [](const Cell& cell) { return std::string(to_string(cell.intervention)); });
+  text("intervention", "what is done", [](const Cell& cell) { return cell.intervention_name(); });
   text("status", "measured, or not_run where no site is ablated",
        [](const Cell& cell) { return std::string(cell.runs() ? "measured" : "not_run"); });
   flag("status_code", "status as a number", "not_run measured", [](const Cell& cell) { return cell.runs(); });

@@ -26,9 +26,13 @@ EvalConfig session_config(const std::string& model, int64_t micro_batch) {
 
 EvalSession::EvalSession(const EvalConfig& eval_config)
     : config(eval_config), source(open_eval_model(eval_config, eval_config.model.from)) {
-  const Qwen3Options options{.micro_batch = config.micro_batch, .seq_len = config.data.seq_len};
+  const Qwen3Options options{
+      .micro_batch = config.micro_batch, .seq_len = config.data.seq_len, .interventions = true};
   model = std::make_unique<Qwen3>(source.config, options, arena);
-  evaluator = std::make_unique<Evaluator>(*model, arena);
+  ContentNeeds needs;
+  for (const KnownAnswer& known_answer : make_known_answers(model->plan(), source.recency_bias))
+    needs.add(model->plan(), known_answer.site_changes);
+  evaluator = std::make_unique<Evaluator>(*model, arena, needs);
   arena.allocate();
   load_eval_model(stream, source, *model);
 }

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "eval/cells/grid.h"
+#include "eval/measure/contents.h"
 #include "eval/results/hdf5.h"
 #include "tests/eval/eval_fixture.h"
 #include "tests/tolerances.h"
@@ -33,13 +34,15 @@ TEST_P(GoldenAblation, EveryCell) {
   Qwen3& model = tested->model;
   const auto cells = resolve_cells({whole_grid()}, {}, model.plan());
   ASSERT_EQ(cells.size(), 48u);
+  Contents contents(model, {}, {}, tested->arena);
   int ran = 0;
   for (const Cell& cell : cells) {
     const std::string path = "/ablation/" + cell.name;
     EXPECT_EQ(cell.sites_ablated, expected.integer_attribute(path, "sites_ablated")) << cell.name;
     EXPECT_EQ(cell.sites_skipped, expected.integer_attribute(path, "sites_skipped")) << cell.name;
     ran += cell.runs();
-    model.forward(tested->stream, batch.input_tensor(), cell.site_interventions);
+    model.forward(tested->stream, batch.input_tensor(),
+                  contents.resolve(tested->stream, cell.site_changes, 0));
     model.loss(tested->stream, batch.target_tensor());
     const std::vector<double> nll = expected.doubles(path);
     double mean = 0, expected_mean = 0;

@@ -151,9 +151,9 @@ void collect(World& world, const TokenStream& tokens, const std::string& model, 
   const auto known_answers = make_known_answers(session.model->plan(), {});
   std::vector<Comparison> list;
   for (const Cell& cell : cells)
-    if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.site_interventions});
+    if (cell.runs()) list.push_back({cell.name, cell.first_site, cell.site_changes});
   for (const KnownAnswer& known_answer : known_answers)
-    list.push_back({known_answer.name, known_answer.first_site, known_answer.site_interventions});
+    list.push_back({known_answer.name, known_answer.first_site, known_answer.site_changes});
   Evaluation evaluation;
   evaluation.seq_len = 7;
   evaluation.outcomes.resize(list.size());

@@ -64,7 +64,7 @@ TEST(Wrapper, ScheduleControlIsZeroForItsOwnBias) {
   const auto known_answers = make_known_answers(session.model->plan(), session.source.recency_bias);
   std::vector<Comparison> list;
   for (const KnownAnswer& known_answer : known_answers)
-    list.push_back({known_answer.name, known_answer.first_site, known_answer.site_interventions});
+    list.push_back({known_answer.name, known_answer.first_site, known_answer.site_changes});
   const Evaluation evaluation = session.run(*tokens.stream, 4, list);
   ASSERT_EQ(known_answers.back().name, "schedule");
   EXPECT_EQ(evaluation.outcomes.back().largest_change, 0.0);
@@ -86,8 +86,8 @@ TEST(Wrapper, KeepingOnlyTheCurrentStateIsAScheduleWithALargeBias) {
   schedule.value = 60;
   const auto cells = resolve_cells({}, {only, schedule}, session.model->plan());
   const Evaluation evaluation = session.run(*tokens.stream, 6,
-                                            {{"only", cells[0].first_site, cells[0].site_interventions},
-                                             {"schedule", cells[1].first_site, cells[1].site_interventions}});
+                                            {{"only", cells[0].first_site, cells[0].site_changes},
+                                             {"schedule", cells[1].first_site, cells[1].site_changes}});
   for (size_t s = 0; s < 6; ++s)
     EXPECT_NEAR(evaluation.outcomes[0].delta_nll[s], evaluation.outcomes[1].delta_nll[s],
                 7 * tolerance::kGoldenLoss);

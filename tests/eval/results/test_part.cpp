@@ -25,7 +25,7 @@ class Part : public testing::Test {
     const auto known_answers = make_known_answers(session_.model->plan(), {});
     std::vector<Comparison> list;
     for (const KnownAnswer& known_answer : known_answers)
-      list.push_back({known_answer.name, known_answer.first_site, known_answer.site_interventions});
+      list.push_back({known_answer.name, known_answer.first_site, known_answer.site_changes});
     measure(*make_single_world(), *session_.evaluator, session_.stream,
             {tokens, BatchRange::all(5, 2).part(1, 2), list, true},
             [&](BatchRecord&& record) { records_.push_back(std::move(record)); });
