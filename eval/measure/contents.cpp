@@ -90,7 +90,6 @@ void check_donors(std::span<const BatchSequence> batch, int64_t donors) {
 
 Contents::Contents(Qwen3& model, const ContentNeeds& needs, const ResampleConfig& resample, Arena& arena)
     : model_(model), needs_(needs), resample_(resample) {
-  DR_CHECK(model.options().interventions);
   const int64_t n = model.options().micro_batch * seq_len(), d = model.config().hidden_size;
   const DType act = model.options().activations;
   if (needs_.calibration()) plan_means(arena);

@@ -64,8 +64,8 @@ using CalibrationBatches = std::function<bool(CalibrationBatch&)>;
 
 class Contents {
  public:
-  /// Plans its tensors in the arena the model was planned in. The model must have Qwen3Options::interventions
-  /// and outlive this.
+  /// Plans its tensors in the arena the model was planned in. The model outlives this; it must have
+  /// Qwen3Options::interventions if anything but offsets and scales is to be resolved.
   Contents(Qwen3& model, const ContentNeeds& needs, const ResampleConfig& resample, Arena& arena);
   Contents(const Contents&) = delete;
   Contents& operator=(const Contents&) = delete;

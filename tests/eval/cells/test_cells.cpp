@@ -2,49 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <string>
 
 #include "configs/base/error.h"
-#include "eval/cells/grid.h"
+#include "tests/eval/cells/cells_fixture.h"
 
 namespace depthroute {
 namespace {
-
-constexpr float kDropped = -std::numeric_limits<float>::infinity();
-
-DepthPlan plan_of(Variant variant, int64_t layers = 6, int64_t block = 4) {
-  ModelConfig config;
-  config.num_layers = layers;
-  config.residual.variant = variant;
-  config.residual.sublayers_per_block = block;
-  return make_depth_plan(config);
-}
-
-GridConfig grid(std::vector<Intervention> interventions) {
-  GridConfig config;
-  config.families = values<Family>();
-  config.sublayers = {Sublayer::attn, Sublayer::mlp};
-  config.bands = values<Band>();
-  config.interventions = std::move(interventions);
-  return config;
-}
-
-CellConfig single(Intervention intervention, std::vector<int64_t> positions, std::vector<int64_t> layers,
-                  std::vector<Sublayer> sublayers) {
-  CellConfig config;
-  config.name = "cell";
-  config.intervention = intervention;
-  config.source_positions = std::move(positions);
-  config.layers = std::move(layers);
-  config.sublayers = std::move(sublayers);
-  return config;
-}
-
-Cell resolve_one(const CellConfig& config, const DepthPlan& plan) {
-  return resolve_cells({}, {config}, plan).at(0);
-}
 
 TEST(Cells, GridIsTheProductOfItsLists) {
   const auto cells = resolve_cells({grid({Intervention::mask, Intervention::zero, Intervention::only})}, {},
@@ -68,7 +32,7 @@ TEST(Cells, EverySiteOfAGridIsCountedOnce) {
         EXPECT_EQ(cell.sites_ablated + cell.sites_skipped + cell.sites_absent, sites) << cell.name;
         int controlled = 0, first = static_cast<int>(plan.sites.size());
         for (int site = static_cast<int>(plan.sites.size()) - 1; site >= 0; --site) {
-          const SiteIntervention& intervention = cell.site_interventions.at(site);
+          const SiteChange& intervention = cell.site_changes.at(site);
           if (intervention.offset.empty() && intervention.scale.empty()) continue;
           ++controlled;
           first = site;
@@ -144,7 +108,7 @@ TEST(Cells, InterventionsAreOffsetsAndScales) {
   const int site = 11, n = plan.sites[site].num_sources();  // layers.5.mlp
   ASSERT_EQ(n, 4);
   const auto intervention = [&](CellConfig config) {
-    return resolve_one(config, plan).site_interventions.at(site);
+    return resolve_one(config, plan).site_changes.at(site);
   };
   EXPECT_EQ(intervention(single(Intervention::mask, {1}, {5}, {Sublayer::mlp})).offset,
             (std::vector<float>{0, kDropped, 0, 0}));
@@ -172,11 +136,11 @@ TEST(Cells, DistinctTouchesEveryCopy) {
   config.layers = {4};
   const Cell raw = resolve_one(config, plan);
   EXPECT_EQ(raw.sites_duplicate, 1);
-  EXPECT_EQ(raw.site_interventions[8].offset, (std::vector<float>{0, 0, 0, kDropped}));
+  EXPECT_EQ(raw.site_changes[8].offset, (std::vector<float>{0, 0, 0, kDropped}));
   config.distinct = true;
   const Cell distinct = resolve_one(config, plan);
   EXPECT_EQ(distinct.sites_duplicate, 0);
-  EXPECT_EQ(distinct.site_interventions[8].offset, (std::vector<float>{0, 0, kDropped, kDropped}));
+  EXPECT_EQ(distinct.site_changes[8].offset, (std::vector<float>{0, 0, kDropped, kDropped}));
   // At the first site both sources are the embedding: nothing would be left.
   config.layers = {0};
   config.source_positions = {0};
@@ -187,8 +151,7 @@ TEST(Cells, DistinctTouchesEveryCopy) {
   config.intervention = Intervention::only;
   config.layers = {4};
   config.source_positions = {2};
-  EXPECT_EQ(resolve_one(config, plan).site_interventions[8].offset,
-            (std::vector<float>{kDropped, kDropped, 0, 0}));
+  EXPECT_EQ(resolve_one(config, plan).site_changes[8].offset, (std::vector<float>{kDropped, kDropped, 0, 0}));
 }
 
 TEST(Cells, TheFinalSiteIsTakenByNameOnly) {
@@ -198,7 +161,7 @@ TEST(Cells, TheFinalSiteIsTakenByNameOnly) {
   const auto cells = resolve_cells({config}, {}, plan);
   int finals = 0;
   for (const Cell& cell : cells) {
-    const bool touches = !cell.site_interventions.back().offset.empty();
+    const bool touches = !cell.site_changes.back().offset.empty();
     EXPECT_EQ(touches, cell.sublayer == "final") << cell.name;
     finals += cell.sublayer == "final";
   }
@@ -239,6 +202,57 @@ TEST(Cells, WhatThePlanDoesNotHaveIsRefusedByName) {
   EXPECT_NO_THROW(resolve_cells({}, {single(Intervention::mask, {0}, {1}, {Sublayer::mlp})}, plan));
   const std::vector<CellConfig> twice(2, single(Intervention::mask, {0}, {1}, {Sublayer::mlp}));
   EXPECT_THROW(resolve_cells({}, twice, plan), ConfigError);
+}
+
+TEST(Cells, OptionsOfAGridAreInTheNames) {
+  GridConfig config = grid({Intervention::mean, Intervention::mask});
+  config.replace = Replace::values;
+  config.average = Average::position;
+  config.tokens = TokenFilter::position_0;
+  const auto cells = resolve_cells({config, grid({Intervention::mean})}, {}, plan_of(Variant::cumulative));
+  EXPECT_EQ(cells[0].name, "mean/embedding/attn/early/values/position/position_0");
+  EXPECT_EQ(cells[1].name, "mask/embedding/attn/early/position_0");
+}
+
+TEST(Cells, LayersOfAGridAddUpWithBands) {
+  const DepthPlan plan = plan_of(Variant::reset, 6, 4);
+  GridConfig config = grid({Intervention::mask});
+  config.families = {Family::embedding};
+  config.sublayers = {Sublayer::mlp};
+  config.bands = {Band::late};
+  config.layers = {1};
+  const auto cells = resolve_cells({config}, {}, plan);
+  ASSERT_EQ(cells.size(), 2u);
+  EXPECT_EQ(cells[0].name, "mask/embedding/mlp/late");
+  EXPECT_EQ(cells[1].name, "mask/embedding/mlp/layers.1");
+  EXPECT_EQ(cells[1].band, "layers 1");
+  EXPECT_EQ(cells[1].sources, (std::vector<Edge>{{3, 0}}));
+  config.layers = {6};
+  EXPECT_THROW(resolve_cells({config}, {}, plan), ConfigError);
+}
+
+TEST(Cells, EdgesAreLimitedByLayersAndBands) {
+  const DepthPlan plan = plan_of(Variant::reset, 6, 4);
+  GridConfig config;
+  config.edges = EdgeChoice::all;
+  config.interventions = {Intervention::mask};
+  const auto all = resolve_cells({config}, {}, plan);
+  config.layers = {0};
+  config.bands = {Band::late};
+  config.sublayers = {Sublayer::mlp};
+  std::vector<std::string> expected, names;
+  for (const Cell& cell : all)
+    if (cell.sublayer == "mlp" && (plan.sites[cell.site].layer == 0 || cell.band == "late"))
+      expected.push_back(cell.name);
+  for (const Cell& cell : resolve_cells({config}, {}, plan)) {
+    names.push_back(cell.name);
+    EXPECT_EQ(cell.sources, (std::vector<Edge>{{cell.site, cell.source}}));
+  }
+  EXPECT_EQ(names, expected);
+  EXPECT_GT(names.size(), 0u);
+  // The final site is in no layer.
+  config.sublayers.clear();
+  for (const Cell& cell : resolve_cells({config}, {}, plan)) EXPECT_NE(cell.sublayer, "final");
 }
 
 }  // namespace

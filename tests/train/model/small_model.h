@@ -29,18 +29,20 @@ inline Batch random_batch(int64_t batch, int64_t seq_len, int64_t vocab, uint64_
 /// Weights of a model that has something to say: matrices with a standard deviation of 0.2 (states that
 /// restart would be nearly zero otherwise), and queries, key norms and biases moved off their start so that
 /// routing depends on content.
-inline void randomize(TestModel& model, uint64_t seed) {
-  initialize_parameters(model.model.layout(), seed, 0.3, model.model.parameters());
-  for (const Parameter& p : model.model.layout().all()) {
-    std::vector<float> values = test::host_values(model.parameter(p.name));
+inline void randomize(const Qwen3& model, uint64_t seed) {
+  initialize_parameters(model.layout(), seed, 0.3, model.parameters());
+  for (const Parameter& p : model.layout().all()) {
+    const Tensor parameter = model.layout().view(model.parameters(), p.name);
+    std::vector<float> values = test::host_values(parameter);
     for (int64_t i = 0; i < p.numel(); ++i) {
       if (p.init == Init::normal)
         values[i] *= 10;
       else
         values[i] += static_cast<float>(0.3 * random_normal_pair(stream_key(seed, p.name), i).first);
     }
-    test::set_values(model.parameter(p.name), values);
+    test::set_values(parameter, values);
   }
 }
+inline void randomize(TestModel& model, uint64_t seed) { randomize(model.model, seed); }
 
 }  // namespace depthroute
