@@ -1,0 +1,75 @@
+// The sequences that an evaluation measures on (eval/SPEC.md, "Sample"): which tokens each holds, and which
+// document each of its targets belongs to.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "configs/eval_config.h"
+#include "data/tokens/token_stream.h"
+#include "eval/sequences/splits.h"
+
+namespace depthroute {
+
+/// The targets of one sequence that belong to one document.
+struct Segment {
+  int64_t document = 0;     // stream position of the document's first token
+  int64_t sequence = 0;     // counted from 0
+  int64_t first_token = 0;  // position in the sequence of the first of its targets
+  int64_t tokens = 0;       // targets, >= 1; they follow each other
+  bool operator==(const Segment&) const = default;
+};
+
+class Sequences {
+ public:
+  /// Chooses `count` sequences of `split`, as data.choose says, in stream order. data.split and data.sequences
+  /// are not read but for messages. Reads the stream around the chosen windows, and for `documents` all of the
+  /// split. The stream must outlive this object and stay where it is. ConfigError if the split holds fewer.
+  Sequences(const TokenStream& stream, const EvalDataConfig& data, const SplitsConfig& splits, Split split,
+            int64_t count);
+
+  int64_t size() const { return static_cast<int64_t>(first_tokens_.size()); }
+  int64_t seq_len() const { return seq_len_; }
+  /// By sequence, then position.
+  const std::vector<Segment>& segments() const { return segments_; }
+  /// Those of the sequences [first_sequence, first_sequence + count).
+  std::span<const Segment> segments_of(int64_t first_sequence, int64_t count) const;
+  /// Stream position of its first input.
+  int64_t first_token(int64_t sequence) const { return first_tokens_[static_cast<size_t>(sequence)]; }
+  /// Targets that count: the first this many.
+  int64_t tokens(int64_t sequence) const { return lengths_[static_cast<size_t>(sequence)]; }
+  /// Inputs that are real; the rest is padding. Each has a target that counts.
+  int64_t length(int64_t sequence) const { return lengths_[static_cast<size_t>(sequence)]; }
+  /// Fills `tokens` and `targets`, of seq_len each; padding is token 0, target -1. DataError for tokens outside
+  /// the vocabulary.
+  void read(int64_t sequence, std::span<int32_t> tokens, std::span<int32_t> targets) const;
+  /// Fills `starts`, of seq_len: 1 where the input is the first token of a document, 0 elsewhere.
+  void document_starts(int64_t sequence, std::span<int32_t> starts) const;
+  /// Different documents among the segments.
+  int64_t documents() const { return documents_; }
+  /// With data.choose: documents, those longer than seq_len + 1 tokens, of which the rest is not measured.
+  int64_t documents_cut() const { return documents_cut_; }
+  /// Hash of all of the above: the same for the same choice from the same stream. Says nothing about the tokens.
+  std::string fingerprint() const;
+
+ private:
+  void choose_windows(const std::vector<Block>& blocks, const EvalDataConfig& data, Split split,
+                      int64_t count);
+  void choose_documents(const std::vector<Block>& blocks, const EvalDataConfig& data, Split split,
+                        int64_t count);
+  /// Appends the segments of the windows of all blocks.
+  void find_segments(const std::vector<Block>& blocks, const EvalDataConfig& data);
+  void append(int64_t first_token, int64_t length);
+
+  const TokenStream* stream_;
+  int64_t seq_len_;
+  std::vector<int64_t> first_tokens_, lengths_;  // of each sequence
+  std::vector<bool> begins_document_;            // with its first input
+  std::vector<Segment> segments_;
+  std::vector<int64_t> first_segments_;  // of each sequence, and the end
+  int64_t documents_ = 0, documents_cut_ = 0;
+};
+
+}  // namespace depthroute

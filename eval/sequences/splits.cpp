@@ -1,0 +1,81 @@
+#include "eval/sequences/splits.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "configs/base/error.h"
+#include "configs/base/random.h"
+#include "data/tokens/sampler.h"
+#include "eval/sequences/documents.h"
+
+namespace depthroute {
+namespace {
+
+constexpr int64_t kWindowsPerBlock = 8;
+constexpr int64_t kMostBlocks = 1024;
+constexpr std::array kSplits = {Split::calibration, Split::exploration, Split::confirmation};
+
+std::vector<Block> cut(const TokenStream& stream, const EvalDataConfig& data) {
+  const int64_t tokens = stream.num_tokens(), windows = stream.num_samples(data.seq_len);
+  int64_t count = std::clamp<int64_t>(windows / kWindowsPerBlock, 1, kMostBlocks);
+  count = std::max(count, std::min<int64_t>(windows, std::size(kSplits)));
+  std::vector<Block> blocks;
+  int64_t begin = 0;
+  for (int64_t i = 1; i <= count; ++i) {
+    int64_t end = tokens / count * i + tokens % count * i / count;
+    if (end <= begin) continue;  // the cut before it was moved beyond it
+    if (!data.separator.empty() && end < tokens)
+      end = Documents(stream, data.separator).first_start(begin, end, tokens);
+    blocks.push_back({begin, end});
+    begin = end;
+  }
+  return blocks;
+}
+
+/// How many of `blocks` blocks each split gets: by its share, rounded, but at least one if it has a share.
+std::array<int64_t, kSplits.size()> deal(int64_t blocks, const SplitsConfig& shares) {
+  const std::array share = {shares.calibration, shares.exploration, shares.confirmation};
+  std::array<int64_t, kSplits.size()> counts{};
+  double sum = 0;
+  int64_t dealt = 0;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    sum += share[i];
+    const int64_t until = std::min<int64_t>(blocks, std::llround(sum * static_cast<double>(blocks)));
+    counts[i] = until - dealt;
+    dealt = until;
+  }
+  for (size_t i = 0; i < counts.size(); ++i) {
+    if (share[i] == 0 || counts[i] > 0) continue;
+    --*std::max_element(counts.begin(), counts.end());
+    ++counts[i];
+  }
+  return counts;
+}
+
+}  // namespace
+
+std::vector<Block> blocks_of(const TokenStream& stream, const EvalDataConfig& data,
+                             const SplitsConfig& shares, Split split) {
+  if (split == Split::all) return {{0, stream.num_tokens()}};
+  const std::vector<Block> all = cut(stream, data);
+  const int64_t count = static_cast<int64_t>(all.size());
+  const int64_t wanted = (shares.calibration > 0) + (shares.exploration > 0) + (shares.confirmation > 0);
+  if (count < wanted)
+    throw ConfigError(
+        "data.split is {}, but data.shards can be cut into {} {} for {} splits: they hold {} windows of seq_len "
+        "{}{}; give more data, or set data.split: all",
+        to_string(split), count, count == 1 ? "block" : "blocks", wanted, stream.num_samples(data.seq_len),
+        data.seq_len, data.separator.empty() ? "" : " and too few documents that end with data.separator");
+  const auto counts = deal(count, shares);
+  int64_t rank = 0;
+  for (size_t i = 0; kSplits[i] != split; ++i) rank += counts[i];
+  const int64_t end = rank + counts[static_cast<size_t>(split) - 1];
+  const Sampler order(count, DataOrder::shuffled, stream_key(data.seed, "splits"));
+  std::vector<Block> blocks;
+  for (; rank < end; ++rank) blocks.push_back(all[static_cast<size_t>(order.sample(rank))]);
+  std::sort(blocks.begin(), blocks.end(), [](const Block& a, const Block& b) { return a.begin < b.begin; });
+  return blocks;
+}
+
+}  // namespace depthroute
