@@ -109,6 +109,7 @@ void Hdf5Writer::put_attribute(hid_t object, const std::string& name, hid_t type
       check(H5Acreate2(object, name.c_str(), type, space.get(), H5P_DEFAULT, H5P_DEFAULT),
             "create attribute " + name),
       H5Aclose);
+  if (length == 0) return;
   check(H5Awrite(created.get(), type, values), "write attribute " + name);
 }
 

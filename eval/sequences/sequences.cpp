@@ -87,6 +87,7 @@ void Sequences::find_segments(const std::vector<Block>& blocks, const EvalDataCo
     for (int64_t i = 0; i < size(); ++i) {
       first_segments_.push_back(i);
       segments_.push_back({first_token(i), i, 0, seq_len_});
+      begins_document_.push_back(true);
     }
     return;
   }
@@ -94,20 +95,21 @@ void Sequences::find_segments(const std::vector<Block>& blocks, const EvalDataCo
   auto block = blocks.begin();
   int64_t document = block->begin, floor = document;  // the document of the position `floor`
   for (int64_t i = 0; i < size(); ++i) {
-    const int64_t first_target = first_token(i) + 1, end = first_target + lengths_[static_cast<size_t>(i)];
+    const int64_t first_target = first_token(i) + 1, end = first_target + length(i);
     while (first_target >= block->end) {
       ++block;
       document = floor = block->begin;
     }
-    document = documents.start_of(first_target, document, floor);
+    document = documents.start_of(first_token(i), document, floor);
+    begins_document_.push_back(document == first_token(i));
     first_segments_.push_back(static_cast<int64_t>(segments_.size()));
     Segment segment = {document, i, 0, 0};
     const auto close = [&](int64_t until) {
       segment.tokens = until - first_target - segment.first_token;
       segments_.push_back(segment);
     };
-    documents.for_each_start(document, first_target + 1, end, [&](int64_t start) {
-      close(start);
+    documents.for_each_start(document, first_target, end, [&](int64_t start) {
+      if (start > first_target) close(start);
       segment = {start, i, start - first_target, 0};
       return true;
     });
@@ -157,6 +159,7 @@ void Sequences::choose_documents(const std::vector<Block>& blocks, const EvalDat
     documents_cut_ += targets > seq_len_;
     first_segments_.push_back(size());
     segments_.push_back({document.begin, size(), 0, std::min(targets, seq_len_)});
+    begins_document_.push_back(true);
     append(document.begin, std::min(targets, seq_len_));
   }
 }
@@ -176,6 +179,16 @@ void Sequences::read(int64_t sequence, std::span<int32_t> tokens, std::span<int3
   stream_->read(first_token(sequence) + 1, targets.first(real));
   std::fill(tokens.begin() + real, tokens.end(), 0);
   std::fill(targets.begin() + real, targets.end(), -1);
+}
+
+void Sequences::document_starts(int64_t sequence, std::span<int32_t> starts) const {
+  DR_CHECK(std::ssize(starts) == seq_len_);
+  std::fill(starts.begin(), starts.end(), 0);
+  starts[0] = begins_document_[static_cast<size_t>(sequence)];
+  for (const Segment& segment : segments_of(sequence, 1)) {
+    const int64_t input = segment.document - first_token(sequence);  // the last target is no input
+    if (input > 0 && input < seq_len_) starts[static_cast<size_t>(input)] = 1;
+  }
 }
 
 std::string Sequences::fingerprint() const {

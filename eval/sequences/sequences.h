@@ -45,6 +45,8 @@ class Sequences {
   /// Fills `tokens` and `targets`, of seq_len each; padding is token 0, target -1. DataError for tokens outside
   /// the vocabulary.
   void read(int64_t sequence, std::span<int32_t> tokens, std::span<int32_t> targets) const;
+  /// Fills `starts`, of seq_len: 1 where the input is the first token of a document, 0 elsewhere.
+  void document_starts(int64_t sequence, std::span<int32_t> starts) const;
   /// Different documents among the segments.
   int64_t documents() const { return documents_; }
   /// With data.choose: documents, those longer than seq_len + 1 tokens, of which the rest is not measured.
@@ -64,6 +66,7 @@ class Sequences {
   const TokenStream* stream_;
   int64_t seq_len_;
   std::vector<int64_t> first_tokens_, lengths_;  // of each sequence
+  std::vector<bool> begins_document_;            // with its first input
   std::vector<Segment> segments_;
   std::vector<int64_t> first_segments_;  // of each sequence, and the end
   int64_t documents_ = 0, documents_cut_ = 0;
