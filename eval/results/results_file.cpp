@@ -77,18 +77,26 @@ std::optional<StoredMeasurement> stored_measurement(const std::string& path) {
 }
 
 std::string first_difference(const std::string& there, const std::string& here) {
-  std::istringstream theirs(there), ours(here);
-  std::string a, b;
-  while (true) {
-    const bool more_there = static_cast<bool>(std::getline(theirs, a)),
-               more_here = static_cast<bool>(std::getline(ours, b));
-    if (!more_there && !more_here) return "of another version";
-    if (!more_there) return fmt::format("{} here", b);
-    if (!more_here) return fmt::format("{} there", a);
-    if (a == b) continue;
-    const size_t value = b.find(": ");
-    return fmt::format("{} there, {} here", a, value == std::string::npos ? b : b.substr(value + 2));
-  }
+  const auto read = [](const std::string& text) {
+    std::vector<std::pair<std::string, std::string>> lines;
+    std::istringstream stream(text);
+    for (std::string line; std::getline(stream, line);) {
+      const size_t end = std::min(line.find(": "), line.size());
+      lines.emplace_back(line.substr(0, end), line.substr(std::min(end + 2, line.size())));
+    }
+    return lines;
+  };
+  const auto find = [](const auto& lines, const std::string& key) -> std::string {
+    for (const auto& [name, value] : lines)
+      if (name == key) return value;
+    return "none";
+  };
+  const auto theirs = read(there), ours = read(here);
+  for (const auto* lines : {&theirs, &ours})
+    for (const auto& [key, value] : *lines)
+      if (find(theirs, key) != find(ours, key))
+        return fmt::format("{}: {} there, {} here", key, find(theirs, key), find(ours, key));
+  return "of another version";
 }
 
 ResultsFile::ResultsFile(const std::string& path, const DepthPlan& plan, const Sequences& sequences,

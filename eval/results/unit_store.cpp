@@ -136,10 +136,11 @@ void UnitStore::add_to(Provenance& provenance, const BatchRange& batches) const 
   std::set<std::string> paths;
   for (int64_t i = 0; i < batches.count; ++i) {
     const Batch* const there = find(batches.number(i));
-    DR_CHECK(there);
-    paths.insert(there->clean);
+    if (!there) continue;
+    if (!there->clean.empty()) paths.insert(there->clean);
     for (const Comparison& comparison : layout_.comparisons)
-      paths.insert(there->comparisons.at(comparison.hash).path);
+      if (const auto found = there->comparisons.find(comparison.hash); found != there->comparisons.end())
+        paths.insert(found->second.path);
   }
   for (const std::string& path : paths) UnitReader(path).add_to(provenance);
 }

@@ -50,7 +50,7 @@ class UnitStore {
   /// Writes what a unit measured. Any rank may; the folder must exist (make_folder()).
   void write(const UnitRecord& record, const Provenance& from) const;
   void make_folder() const;
-  /// Adds what the units of `batches` know to `provenance`. DataError if they disagree.
+  /// Adds to `provenance` what the units there are of `batches` know. DataError if they disagree.
   void add_to(Provenance& provenance, const BatchRange& batches) const;
   /// Reads a batch that nothing is missing of, with an outcome per comparison.
   UnitRecord read(int64_t batch) const;

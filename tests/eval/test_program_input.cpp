@@ -181,8 +181,8 @@ TEST_F(EvalInput, AUnitThatCannotBeReadIsNeitherDamagedNorMeasuredAgain) {
   refused("is a folder, not a file", "--part 1/2");
   fs::remove(path);
   fs::create_symlink(path, path);
-  refused("cannot be accessed", "--part 1/2");
-  refused("cannot be accessed", "--merge 2");
+  refused("cannot open", "--part 1/2");
+  refused("cannot open", "--merge 2");
   fs::remove(path);
   fs::rename(folder_ / "whole", path);
   EXPECT_EQ(run(text, "--merge 2").status, 0);
