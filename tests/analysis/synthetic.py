@@ -23,7 +23,7 @@ DEFAULTS = dict(
     sums=None, edge_effects=None, cells=None)
 CLAIMS = [dict(name="older-late-attn", cell="mask/older/attn/late", exceeds="mask/recent/attn/late", margin=0.005),
           dict(name="embedding-early-mlp", cell="mask/embedding/mlp/early", margin=0.1),
-          dict(name="recent-early-mlp", cell="mask/recent/mlp/early", exceeds="mask/embedding/mlp/early", measure="kl"),
+          dict(name="recent-mid-mlp", cell="mask/recent/mlp/mid", exceeds="mask/embedding/mlp/mid", measure="kl"),
           dict(name="older-early-attn", cell="mask/older/attn/early")]
 
 
@@ -90,6 +90,8 @@ def write(path, **options):
             groups.cell(root, file)
             groups.grid(root, file)
             groups.plan(root, file)
+            groups.cell_routing(root, file)
+            groups.token_effect(root, file)
         if file.claims:
             groups.claims(root, file)
     return file

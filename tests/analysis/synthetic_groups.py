@@ -67,15 +67,13 @@ def routing(root, file):
     group.variable("mean", missing_beyond(plan, mean), both, "mean weight")
     spread = file.weight / file.tokens[:, None, None] - mean
     group.variable("std", missing_beyond(plan, spread.std(0)), both, "standard deviation of the weight over tokens")
-    group.variable("entropy", -np.sum(np.where(mean > 0, mean * np.log(np.maximum(mean, 1e-300)), 0), 1), ["site"], "entropy", "nats")
+    entropy = -np.sum(mean * np.log(np.where(mean > 0, mean, 1)), 1)
+    group.variable("entropy", entropy, ["site"], "entropy of the weights", "nats")
     shares = {"norm_share": 0.9 * file.weight + 0.1 * file.weight[:, :, ::-1], "projection_share": 1.1 * file.weight - 0.02,
               "cosine": 0.5 * np.ones_like(file.weight) * file.tokens[:, None, None]}
     for name, sums in shares.items():
         group.variable(name, missing_beyond(plan, sums.sum(0) / total), both, name.replace("_", " "))
-    coefficient = [[sum(mean[s, j] for j, state in enumerate(states) if plan.contains(state, output))
-                    if output <= min(s, 2 * plan.layers) else np.nan for output in range(len(plan.outputs))]
-                   for s, states in enumerate(plan.states)]
-    group.variable("coefficient", coefficient, ["site", "output"], "coefficient of the sublayer output in what the site reads")
+    group.variable("coefficient", coefficients(plan, mean), ["site", "output"], "coefficient of the output in what the site reads")
     mass = [[[family_mass(plan, mean, family, sublayer, band) for band in BANDS]
              for sublayer in SUBLAYERS + ["final"] * ("final" in plan.sublayer)] for family in FAMILIES]
     group.variable("family_mass", mass, ["family", "sublayer", "band"], "mean weight of the family over all sites")
@@ -85,6 +83,13 @@ def routing(root, file):
     if file.estimates:
         sums = 0.7 * file.edge_effects * file.tokens[:, None, None]
         group.variable("edge_estimate_by_segment", missing_beyond(plan, sums), three, "first-order estimate of mask", SUM)
+
+
+def coefficients(plan, mean):
+    """The sum of the weights of the sources whose state contains the output, [site, output]; NaN for later outputs."""
+    return [[sum(mean[s, j] for j, state in enumerate(states) if plan.contains(state, output))
+             if output <= min(s, 2 * plan.layers) else np.nan for output in range(len(plan.outputs))]
+            for s, states in enumerate(plan.states)]
 
 
 def family_mass(plan, mean, family, sublayer, band):
@@ -156,6 +161,34 @@ def cell(root, file):
     for name, sums in file.sums_by.items():
         units = "1" if name in ("flips", "hits") else SUM
         group.variable(f"{name}_by_segment", sums, ["cell", "segment"], f"sum of {name} over the segment", units, coordinates=COORDINATES)
+
+
+def cell_routing(root, file):
+    """Mean weights and coefficients under each cell; a group of its own because `site` and `source` are variables of /cell."""
+    group = start(root, file, "cell_routing", "cell", "site", "source", "output")
+    mean = file.weight.sum(0) / file.tokens.sum()
+    under = np.repeat(mean[None], len(file.cells), 0)
+    for c, cell in enumerate(file.cells):
+        if cell.intervention == "mask":
+            under[c][np.array(cell.flags) == 1] = 0
+    under /= under.sum(2, keepdims=True)
+    present = np.stack([missing_beyond(file.plan, weight) for weight in under])
+    group.variable("weight_mean", present, ["cell", "site", "source"], "mean weight under the cell")
+    group.variable("coefficient", [coefficients(file.plan, weight) for weight in under], ["cell", "site", "output"],
+                   "coefficient under the cell")
+
+
+def token_effect(root, file):
+    """delta_nll of every token of the first cell that ran: its sum over a segment spread evenly."""
+    first = next(index for index, cell in enumerate(file.cells) if cell.measured)
+    group = start(root, file, "token_effect", "sequence", "token")
+    group.axis("token_cell", [file.cells[first].name], "name of the cell")
+    effect = np.full((1, *file.nll.shape), np.nan, np.float32)
+    segment = file.segment
+    for sequence, start_at, tokens, total in zip(segment["sequence"], segment["first_token"], segment["tokens"],
+                                                 file.sums_by["delta_nll"][first]):
+        effect[0, sequence, start_at:start_at + tokens] = total / tokens
+    group.variable("delta_nll", effect, ["token_cell", "sequence", "token"], "change of the token's NLL", NATS)
 
 
 def cell_mass(file):

@@ -1,7 +1,8 @@
 """Outcomes of a made-up evaluation: documents over windows, routing weights, effects with planted answers. By segment, seeded."""
 import numpy as np
 
-# What masking a family costs, nats per token. `recent` in early MLPs has the largest mass and no effect (see mass_logits).
+# What masking a family costs, nats per token. `embedding` in middle MLPs has the largest mass and no effect
+# (weights below): the dissociation.
 PLANTED = {("embedding", "mlp", "early"): 0.9, ("current", "attn", "early"): 0.05, ("current", "mlp", "early"): 0.08,
            ("older", "attn", "late"): 0.06, ("recent", "attn", "late"): 0.02, ("recent", "mlp", "mid"): 0.03}
 SIZE_OF = {"mask": 1.0, "mean": 0.8, "resample": 1.2}
@@ -33,8 +34,8 @@ def weights(plan, segment, seed, wrapped=None):
         logits[-1] = wrapped if wrapped is not None else rng.normal(0.5, 0.5)
         if wrapped is None:
             logits[:-1] = rng.normal(0, 0.7, n - 1)
-            if plan.sublayer[s] == "mlp" and plan.band[s] == "early" and n > 2:
-                logits[n - 2] = 2.5  # heavy and without a role
+            if plan.sublayer[s] == "mlp" and plan.band[s] == "mid":
+                logits[0] = 3.0
         noise = 0 if wrapped is not None else rng.normal(0, 0.3, (count, n))
         a = np.exp(logits + noise) * np.ones((count, 1))
         result[:, s, :n] = a / a.sum(1, keepdims=True) * segment["tokens"][:, None]
