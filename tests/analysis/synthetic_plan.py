@@ -71,8 +71,8 @@ class Cell:
         self.ablated, self.skipped, self.absent, self.duplicate = [], 0, 0, 0
         sourceless = family == "all" and site == ""
         for s, states in enumerate(plan.states):
-            if sublayer not in ("all", plan.sublayer[s]) or band not in ("all", plan.band[s]) or site not in (
-                    "", plan.names[s]):
+            places = ("all", plan.band[s], f"layers {plan.layer[s]}")
+            if sublayer not in ("all", plan.sublayer[s]) or band not in places or site not in ("", plan.names[s]):
                 continue
             chosen = [
                 j for j in range(len(states))
@@ -99,6 +99,14 @@ class Cell:
     @property
     def measured(self):
         return bool(self.ablated)
+
+
+def make_layer_cells(plan):
+    """A grid of families by single layer."""
+    return [
+        Cell(plan, f"mask/{family}/{sublayer}/layers.{layer}", "mask", family, sublayer, f"layers {layer}")
+        for family in FAMILIES for sublayer in SUBLAYERS for layer in range(plan.layers)
+    ]
 
 
 def make_cells(plan, grids=("mask", "mean", "resample"), edges=True, more=True):

@@ -4,6 +4,7 @@ from scipy import stats
 
 import support
 import synthetic
+from synthetic_plan import Plan, make_cells, make_layer_cells
 from analysis.associations import BANDS, PREDICTORS, SUBLAYERS, Associations
 from analysis.bootstrap import Draws
 from analysis.cells import Options
@@ -110,6 +111,20 @@ class OfFiles(support.InFolder):
         self.assertGreater(
             found.rank["spearman"][1, SUBLAYERS.index("all"),
                                    PREDICTORS.index("edge_estimate")], 0.5)
+
+    def test_families_by_layer_are_a_grid_of_their_own(self):
+        plan = Plan()
+        cells = make_layer_cells(plan) + make_cells(plan, ("mask",), edges=True, more=True)
+        results, found = self.measure(cells=cells)
+        self.assertEqual(list(found.grids), ["mask/families", "mask/layers", "mask/edges"])
+        measured = [number for number, cell in enumerate(cells[:48]) if cell.measured]
+        np.testing.assert_array_equal(found.grids["mask/layers"], measured)
+        edges = [number for number, cell in enumerate(cells) if cell.site and cell.measured]
+        np.testing.assert_array_equal(found.grids["mask/edges"], edges)
+        table, row = found.dissociation, 1
+        self.assertEqual(table["most_causal"][row, SUBLAYERS.index("mlp"), BANDS.index("all")],
+                         "mask/embedding/mlp/layers.0")
+        self.assertTrue(np.isnan(table["probability"][row, :, :3]).all())
 
     def test_files_without_grids_or_estimates(self):
         _, found = self.measure(grids=(), edges=False, more=True, claims=[])

@@ -1,5 +1,7 @@
 """What a source's mass, shares and coefficients have to do with its effect: rank correlations, dissociation,
 edge estimates."""
+import re
+
 import numpy as np
 
 from .bootstrap import Draws, replicates, studentise
@@ -15,18 +17,21 @@ MOST_MISSES = 20
 
 
 def find_grids(results):
-    """{"mask/families": indices of measured cells with a mass, "mask/edges": ...}, where there are three or
-    more."""
+    """{"mask/families": indices of cells, "mask/layers": ..., "mask/edges": ...}, where three or more were measured and
+    have a mass. Families by band, families by single layer, single sources; plain cells only, by their names."""
     grids = {}
     for intervention, index in results.grids.items():
-        grids[f"{intervention}/families"] = np.unique(index[index >= 0])
-    if results.names:
-        cell = results.cell
-        edges = (cell["site"] != "") & (cell["source"] >= 0) & (cell["distinct"] == 0)
-        for intervention in dict.fromkeys(cell["intervention"][edges]):
-            grids[f"{intervention}/edges"] = np.flatnonzero(edges & (cell["intervention"] == intervention))
-    usable = results.measured & np.isfinite(results.cell["mass"]) if results.names else None
-    grids = {name: cells[usable[cells]] for name, cells in grids.items()}
+        grids[f"{intervention}/families"] = np.unique(index[index >= 0]).tolist()
+    for number, name in enumerate(results.names):
+        cell = {key: results.cell[key][number] for key in ("intervention", "family", "sublayer", "site", "source")}
+        if re.fullmatch("{intervention}/{family}/{sublayer}/layers\\.[0-9]+".format(**cell), name):
+            grids.setdefault(f"{cell['intervention']}/layers", []).append(number)
+        elif name == "{intervention}/{site}/{source}".format(**cell):
+            grids.setdefault(f"{cell['intervention']}/edges", []).append(number)
+    if not grids:
+        return {}
+    usable = results.measured & np.isfinite(results.cell["mass"])
+    grids = {name: np.array(cells)[usable[cells]] for name, cells in grids.items() if cells}
     return {name: cells for name, cells in grids.items() if len(cells) >= FEWEST_CELLS}
 
 
@@ -73,7 +78,7 @@ class Associations:
         return result
 
     def _measure(self, row, name, cells):
-        many = name.endswith("/edges")
+        many = not name.endswith("/families")
         draws = Draws(len(self.documents), self.options.rank_draws, self.options.seed) if many else self.draws
         self.rank["draws"][row] = draws.draws
         effects = self.documents.sum(self.results.sums["delta_nll"][cells].T)
