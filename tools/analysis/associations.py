@@ -21,7 +21,8 @@ def find_grids(results):
     have a mass. Families by band, families by single layer, single sources; plain cells only, by their names."""
     grids = {}
     for intervention, index in results.grids.items():
-        grids[f"{intervention}/families"] = np.unique(index[index >= 0]).tolist()
+        cells = np.unique(index[index >= 0])
+        grids[f"{intervention}/families"] = [cell for cell in cells if results.cell["family"][cell] != "all"]
     for number, name in enumerate(results.names):
         cell = {key: results.cell[key][number] for key in ("intervention", "family", "sublayer", "site", "source")}
         if re.fullmatch("{intervention}/{family}/{sublayer}/layers\\.[0-9]+".format(**cell), name):
