@@ -72,7 +72,8 @@ class Cell:
         sourceless = family == "all" and site == ""
         for s, states in enumerate(plan.states):
             places = ("all", plan.band[s], f"layers {plan.layer[s]}")
-            if sublayer not in ("all", plan.sublayer[s]) or band not in places or site not in ("", plan.names[s]):
+            own = sublayer in ("all", plan.sublayer[s]) and band in places and site in ("", plan.names[s])
+            if not own:
                 continue
             chosen = [
                 j for j in range(len(states))

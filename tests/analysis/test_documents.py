@@ -50,7 +50,8 @@ class OfDocuments(support.InFolder):
 
     def test_coefficients_of_several_sources_are_averaged_not_added(self):
         numbers, results, documents = self.read(documents=30, layers=12, blocks=6)
-        stored = synthetic.groups.coefficients(numbers.plan, results.shares["weight"].sum(0) / results.tokens.sum())
+        mean = results.shares["weight"].sum(0) / results.tokens.sum()
+        stored = synthetic.groups.coefficients(numbers.plan, mean)
         cell = results.index("mask/older/mlp/late")
         sites, sources = np.nonzero(results.flags[cell] == 1)
         self.assertGreater(len(sites), len(set(sites)))

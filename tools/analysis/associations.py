@@ -17,14 +17,16 @@ MOST_MISSES = 20
 
 
 def find_grids(results):
-    """{"mask/families": indices of cells, "mask/layers": ..., "mask/edges": ...}, where three or more were measured and
-    have a mass. Families by band, families by single layer, single sources; plain cells only, by their names."""
+    """{"mask/families": indices of cells, "mask/layers": ..., "mask/edges": ...}, where three or more were
+    measured and have a mass. Families by band, families by single layer, single sources; plain cells only,
+    by their names."""
     grids = {}
     for intervention, index in results.grids.items():
         cells = np.unique(index[index >= 0])
         grids[f"{intervention}/families"] = [cell for cell in cells if results.cell["family"][cell] != "all"]
     for number, name in enumerate(results.names):
-        cell = {key: results.cell[key][number] for key in ("intervention", "family", "sublayer", "site", "source")}
+        keys = ("intervention", "family", "sublayer", "site", "source")
+        cell = {key: results.cell[key][number] for key in keys}
         if re.fullmatch("{intervention}/{family}/{sublayer}/layers\\.[0-9]+".format(**cell), name):
             grids.setdefault(f"{cell['intervention']}/layers", []).append(number)
         elif name == "{intervention}/{site}/{source}".format(**cell):

@@ -15,9 +15,9 @@ MAIN = """
     effects are for 80 % power."""
 RANKS = """
     Rank correlations (Spearman's ρ, Kendall's τ-b) of routing mass and related quantities with ΔNLL have
-    percentile intervals that recompute both sides in every draw ({draws:,} draws over families
-    by band, {rank_draws:,} over single layers and edges); the probability of dissociation is the share of draws in which the source of
-    the largest mass is not that of the largest ΔNLL."""
+    percentile intervals that recompute both sides in every draw ({draws:,} draws over families by band,
+    {rank_draws:,} over single layers and edges); the probability of dissociation is the share of draws in
+    which the source of the largest mass is not that of the largest ΔNLL."""
 CLAIMS = """
     Claims were fixed in the configuration and judged on the confirmation split only, whose documents are in
     no other split: a claim holds if the lower end of its {level} interval, simultaneous over the model's
