@@ -1,0 +1,90 @@
+"""What a read is made of, before and under an intervention: the coefficient of every sublayer's output in it."""
+import numpy as np
+from matplotlib.lines import Line2D
+
+from . import markup, numbers, plot
+
+KEY = "coefficients"
+MOST = 4
+
+
+def figure(subject):
+    results = subject.results
+    if "cell/coefficient" not in results or "routing/coefficient" not in results:
+        return None
+    before, under = np.asarray(results["routing/coefficient"]), np.asarray(results["cell/coefficient"])
+    chosen = [(cell, site) for cell in choose(subject) if (site := changed_site(results, before, under, cell)) is not None]
+    if not chosen:
+        return None
+    panels = [plot.Panel(draw=lambda place, cell=cell, site=site: draw(place, results, before, under, cell, site), width=440, height=300,
+                         label=f"Coefficients at {results.names('site')[site]} under {results.cells[cell]}") for cell, site in chosen]
+    return plot.Figure(key=KEY, title="What a read is made of", caption=caption(results, before, under, chosen),
+                       paths=["/routing/coefficient", "/cell/coefficient"], panels=panels,
+                       table=table(results, before, under, chosen),
+                       notes=["The coefficient of an output is the sum of the weights of all sources that contain it. Masking moves weight, "
+                              "so it can raise outputs that were hardly read before: such a cell shows the cost of both changes together. "
+                              "Each panel shows the site of its cell where the coefficients change most."])
+
+
+def choose(subject):
+    """The embedding masked in the first place where it is, then the cells with the largest effects."""
+    results, effect = subject.results, np.abs(subject.findings.effect)
+    families, interventions = results.cell_strings("family"), results.cell_strings("intervention")
+    measured = [cell for cell in range(len(effect)) if np.isfinite(effect[cell])]
+    first = [cell for cell in measured if families[cell] == "embedding" and interventions[cell] == "mask"]
+    first = sorted(first, key=lambda cell: -effect[cell])[:1]
+    largest = sorted((cell for cell in measured if interventions[cell] == "mask"), key=lambda cell: -effect[cell])
+    return list(dict.fromkeys(first + largest))[:MOST]
+
+
+def changed_site(results, before, under, cell):
+    """The site, among those the cell touches, with the largest change of any coefficient; none if nothing changes."""
+    change = np.abs(under[cell] - before)
+    change[~np.isfinite(change)] = 0
+    if "plan/sources" in results:
+        touched = (np.asarray(results["plan/sources"])[cell] == 1).any(axis=1)
+        change[~touched] = 0
+    site = int(change.max(axis=1).argmax())
+    return site if change[site].max() > 0 else None
+
+
+def shown(before, under, cell, site):
+    return np.flatnonzero(np.isfinite(before[site]) & np.isfinite(under[cell, site]))
+
+
+def caption(results, before, under, chosen):
+    cell, site = chosen[0]
+    outputs = shown(before, under, cell, site)
+    output = outputs[np.argmax(np.abs(under[cell, site, outputs] - before[site, outputs]))]
+    return (f"Under {results.cells[cell]}, at {results.names('site')[site]}, the coefficient of {results.names('output')[output]} goes from "
+            f"{numbers.plain(before[site, output])} to {numbers.plain(under[cell, site, output])}.")
+
+
+def draw(figure, results, before, under, cell, site):
+    axes = figure.subplots()
+    outputs = shown(before, under, cell, site)
+    place = np.arange(len(outputs))
+    old, new = before[site, outputs], under[cell, site, outputs]
+    axes.vlines(place, np.minimum(old, new), np.maximum(old, new), color=plot.COLOURS["faint"], linewidth=1)
+    axes.plot(place, old, "o", color=plot.COLOURS["ink"], markerfacecolor="none", markersize=6.5)
+    axes.plot(place, new, "o", color=plot.COLOURS["plus"], markersize=5)
+    every = max(1, int(np.ceil(len(outputs) / 14)))
+    names = [results.names("output")[output].replace("layers.", "") for output in outputs]
+    axes.set_xticks(place[::every], names[::every], rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_ylim(bottom=min(0, np.min(old), np.min(new)) - 0.04)
+    axes.set_xlim(-0.6, len(outputs) - 0.4)
+    axes.set_title(f"{results.cells[cell]}\nat {results.names('site')[site]}", fontsize=12)
+    axes.set_ylabel("coefficient")
+    axes.legend(handles=[Line2D([], [], linestyle="", marker="o", color=plot.COLOURS["ink"], markerfacecolor="none", label="clean"),
+                         Line2D([], [], linestyle="", marker="o", color=plot.COLOURS["plus"], label="under the cell")],
+                handletextpad=0.1, loc="best")
+
+
+def table(results, before, under, chosen):
+    rows = []
+    for cell, site in chosen:
+        for output in shown(before, under, cell, site):
+            old, new = before[site, output], under[cell, site, output]
+            rows.append([results.cells[cell], results.names("site")[site], results.names("output")[output],
+                         markup.value(old, numbers.plain), markup.value(new, numbers.plain), markup.value(new - old)])
+    return markup.table(["cell", "site", "output", "#clean", "#under the cell", "#change"], rows, "Coefficients of outputs in the read")

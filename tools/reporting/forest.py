@@ -1,0 +1,73 @@
+"""Figure 3: every family cell with its interval and its verdict."""
+import numpy as np
+
+from . import grid, maps, numbers, plot
+
+KEY = "forest"
+
+
+def figure(subject):
+    found = grid.interventions(subject.results)
+    if not found:
+        return None
+    block = grid.Grid(subject.results, found[0])
+    measured = block.take(subject.findings.effect)
+    if not np.isfinite(measured).any():
+        return None
+    sublayers = list(dict.fromkeys(name for name, _ in block.rows))
+    reach = np.nanmax(np.abs(np.stack([block.take(subject.findings.low), block.take(subject.findings.high), measured])))
+    panels = []
+    for sublayer in sublayers:
+        lines = [(row, column) for row, (name, _) in enumerate(block.rows) if name == sublayer
+                 for column in range(len(block.families)) if block.cells[row, column] >= 0]
+        panels.append(plot.Panel(draw=lambda place, name=sublayer, lines=lines: draw(place, subject, block, name, lines, reach),
+                                 width=470, height=110 + 22 * len(lines), label=f"Effects with intervals, {sublayer}"))
+    return plot.Figure(key=KEY, title="Every effect with its interval", caption=caption(subject, block),
+                       paths=["/cell/delta_nll", *subject.findings.paths], panels=panels, table=maps.table(subject, block),
+                       notes=["Points right of zero: the loss grows when the source is taken away. Grey band: the margin. A verdict "
+                              "of effect needs an adjusted p-value below the level; negligible needs the loss and the predictions "
+                              "both inside the margin; everything else is inconclusive."])
+
+
+def caption(subject, block):
+    words = [subject.findings.verdicts[cell] for cell in block.cells[block.cells >= 0]]
+    if not any(words):
+        low, high = block.take(subject.findings.low), block.take(subject.findings.high)
+        return f"In {int(((low > 0) | (high < 0)).sum())} of {len(words)} cells the interval leaves out zero."
+    parts = [f"{words.count(word)} {word.replace('_', ' ')}" for word in ("effect", "negligible", "inconclusive", "not_run") if word in words]
+    return f"Of {len(words)} cells: {', '.join(parts)}."
+
+
+def draw(figure, subject, block, sublayer, lines, reach):
+    axes = figure.subplots()
+    findings, margin = subject.findings, subject.results.margin
+    if margin > 0:
+        axes.axvspan(-margin, margin, color=plot.COLOURS["band"], linewidth=0, zorder=0)
+    axes.axvline(0, color=plot.COLOURS["faint"], linewidth=0.8, zorder=1)
+    labels, before, place = [], None, -1.0
+    places = []
+    for row, column in lines:
+        band, family = block.rows[row][1], block.families[column]
+        place += 1.0 if band == before else 1.6
+        before = band
+        places.append(place)
+        labels.append(f"{band} {family}")
+        cell = block.cells[row, column]
+        word = findings.verdicts[cell]
+        colour = plot.COLOURS.get(family, plot.COLOURS["ink"])
+        if np.isfinite(findings.effect[cell]):
+            filled = colour if findings.significant[cell] else "none"
+            axes.plot([findings.low[cell], findings.high[cell]], [place] * 2, color=colour, zorder=2)
+            axes.plot(findings.effect[cell], place, "o", markersize=6.5, color=colour, markerfacecolor=filled, zorder=3)
+        axes.text(1.02, place, word.replace("_", " ") or numbers.signed(findings.effect[cell]), transform=axes.get_yaxis_transform(),
+                  va="center", fontsize=11, fontweight="bold" if word == "effect" else "normal",
+                  color=plot.COLOURS["ink" if word != "not_run" else "faint"])
+    plot.symlog(axes, "x", margin if margin > 0 else 0.01, reach)
+    axes.set_yticks(places, labels)
+    axes.set_ylim(places[-1] + 0.8, places[0] - 0.8)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    axes.set_title(sublayer)
+    axes.set_xlabel("ΔNLL, nats/token")

@@ -1,0 +1,110 @@
+"""Reads results files of depthroute-eval (eval/SPEC.md §6, schema_version 2) whole into memory."""
+import os
+
+import h5py
+import numpy as np
+
+SCHEMA_VERSION = 2
+REQUIRED = ("/site/n_sources", "/segment/tokens", "/clean/mean_nll", "/known_answer/passed")
+
+
+class InputError(Exception):
+    """Bad input: one line that says what, where and what to do."""
+
+
+def decode(value):
+    if isinstance(value, bytes):
+        return value.decode()
+    return value
+
+
+class File:
+    """An HDF5 file in memory: values by path, "cell/mass", and attributes."""
+
+    def __init__(self, path):
+        self.path = path
+        self.name = os.path.basename(path)
+        self.arrays, self.groups, self.attributes = {}, {}, {}
+        try:
+            with h5py.File(path, "r") as file:
+                self.attributes = {key: decode(value) for key, value in file.attrs.items()}
+                file.visititems(self._keep)
+        except (OSError, RuntimeError, KeyError) as error:
+            reason = "no such file" if not os.path.exists(path) else f"not a readable HDF5 file ({str(error).splitlines()[0]})"
+            raise InputError(f"{path}: {reason}; give a file written by depthroute-eval") from None
+
+    def _keep(self, path, item):
+        if isinstance(item, h5py.Group):
+            self.groups[path] = {key: decode(value) for key, value in item.attrs.items()}
+            return
+        if path == "routing/weights":  # large, and no figure needs single weights
+            return
+        value = item[()]
+        if h5py.check_string_dtype(item.dtype) is not None:
+            value = np.array([decode(one) for one in value.ravel()], dtype=object).reshape(value.shape) \
+                if isinstance(value, np.ndarray) else decode(value)
+        self.arrays[path] = value
+
+    def __contains__(self, path):
+        return path in self.arrays
+
+    def __getitem__(self, path):
+        if path not in self.arrays:
+            raise InputError(f"{self.path}: has no /{path}; write it again with this version of depthroute-eval")
+        return self.arrays[path]
+
+    def get(self, path, default=None):
+        return self.arrays.get(path, default)
+
+    def attribute(self, name, default=""):
+        return self.attributes.get(name, default)
+
+    def names(self, axis):
+        """The names on an axis, as ["embedding", "older"]; empty where the file does not have it."""
+        return [str(name) for name in self.arrays.get(axis, [])]
+
+
+class Results(File):
+    """One results file, with what several sections ask of it."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        version = self.attribute("schema_version", None)
+        if version is None:
+            raise InputError(f"{path}: has no schema_version; give a results file of depthroute-eval")
+        if int(version) != SCHEMA_VERSION:
+            raise InputError(f"{path}: schema_version {int(version)}, this program reads {SCHEMA_VERSION}; evaluate again")
+        for required in REQUIRED:
+            if required[1:] not in self:
+                raise InputError(f"{path}: has no {required}; the file is damaged or of another program")
+
+    @property
+    def margin(self):
+        return float(self.attribute("margin", np.nan))
+
+    @property
+    def step(self):
+        return int(self.attribute("checkpoint_step", -1))
+
+    @property
+    def documents(self):
+        return int(self.attribute("documents", len(set(np.atleast_1d(self["segment/document"]).tolist()))))
+
+    @property
+    def cells(self):
+        return self.names("cell")
+
+    def cell_strings(self, name):
+        return [str(word) for word in self.get(f"cell/{name}", [""] * len(self.cells))]
+
+    def cell_values(self, name):
+        return np.asarray(self.get(f"cell/{name}", np.full(len(self.cells), np.nan)), dtype=float)
+
+    def failed_answers(self):
+        passed = np.atleast_1d(self["known_answer/passed"])
+        return [name for name, flag in zip(self.names("known_answer"), passed) if int(flag) == 0]
+
+    def label(self):
+        """What tells this file from others beside it: the checkpoint's name and step."""
+        checkpoint = os.path.basename(str(self.attribute("checkpoint")).rstrip("/")) or self.name
+        return f"{self.name} ({checkpoint})" if checkpoint != self.name else self.name

@@ -1,0 +1,79 @@
+"""Figure 2: mass against effect, one point a cell, and the step from the heaviest to the most causal source of every read."""
+import numpy as np
+from matplotlib.lines import Line2D
+
+from . import grid, maps, numbers, plot
+
+KEY = "mass-effect"
+MARKERS = {"embedding": "o", "older": "s", "recent": "^", "current": "D"}
+
+
+def figure(subject):
+    found = grid.interventions(subject.results)
+    if not found:
+        return None
+    block = grid.Grid(subject.results, found[0])
+    mass, effect = block.take(subject.results.cell_values("mass")), block.take(subject.findings.effect)
+    if np.isfinite(mass * effect).sum() < 2:
+        return None
+    pairs = leaders(mass, effect)
+    apart = sum(heavy != costly for heavy, costly in pairs.values())
+    caption = (f"In {apart} of {len(pairs)} reads the source with the largest weight is not the one whose removal costs most"
+               + (" (each arrow points from the first to the second)." if apart else "."))
+    sublayers = grid.ordered([sublayer for sublayer, _ in block.rows], ())
+    sublayers = list(dict.fromkeys(sublayers))
+    panels = [plot.Panel(draw=lambda place, name=name: draw(place, subject, block, name, mass, effect, pairs),
+                         width=450, height=390, label=f"Mass against effect, {name}") for name in sublayers]
+    return plot.Figure(
+        key=KEY, title="Does weight predict effect?", caption=caption, paths=["/cell/mass", "/cell/delta_nll", *subject.findings.paths],
+        panels=panels, table=maps.table(subject, block),
+        notes=["If weight predicted effect, points would rise from left to right. Bars are 95 % intervals; the grey band is the "
+               f"margin of ±{numbers.plain(subject.results.margin)} nats/token inside which an effect counts as negligible."])
+
+
+def leaders(mass, effect):
+    """Per row of the grid with at least two measured cells: the columns of the largest mass and of the largest effect."""
+    both = np.isfinite(mass) & np.isfinite(effect)
+    return {row: (int(np.argmax(np.where(both[row], mass[row], -np.inf))),
+                  int(np.argmax(np.where(both[row], effect[row], -np.inf))))
+            for row in range(len(mass)) if both[row].sum() >= 2}
+
+
+def draw(figure, subject, block, sublayer, mass, effect, pairs):
+    axes = figure.subplots()
+    low, high = block.take(subject.findings.low), block.take(subject.findings.high)
+    margin = subject.results.margin
+    if margin > 0:
+        axes.axhspan(-margin, margin, color=plot.COLOURS["band"], linewidth=0, zorder=0)
+    axes.axhline(0, color=plot.COLOURS["faint"], linewidth=0.8, zorder=1)
+    rows = [row for row, (name, _) in enumerate(block.rows) if name == sublayer]
+    for row in rows:
+        for column, family in enumerate(block.families):
+            if np.isfinite(mass[row, column] * effect[row, column]):
+                colour = plot.COLOURS.get(family, plot.COLOURS["ink"])
+                axes.plot([mass[row, column]] * 2, [low[row, column], high[row, column]], color=colour, linewidth=1.2, zorder=2)
+                axes.plot(mass[row, column], effect[row, column], MARKERS.get(family, "o"), color=colour, markersize=6.5, zorder=3)
+        if row in pairs and pairs[row][0] != pairs[row][1]:
+            heavy, costly = pairs[row]
+            axes.annotate("", (mass[row, costly], effect[row, costly]), (mass[row, heavy], effect[row, heavy]), zorder=2,
+                          arrowprops={"arrowstyle": "->", "color": plot.COLOURS["faint"], "linewidth": 1.0, "shrinkA": 5, "shrinkB": 5,
+                                      "connectionstyle": "arc3,rad=0.12", "linestyle": (0, (4, 3))})
+    plot.symlog(axes, "y", margin if margin > 0 else 0.01, np.nanmax(np.abs(effect)))
+    axes.set_xlim(-0.04, max(1.0, np.nanmax(mass)) + 0.04)
+    label_extremes(axes, block, rows, mass, effect)
+    axes.set_title(sublayer)
+    axes.set_xlabel("mass (mean weight)")
+    axes.set_ylabel("ΔNLL, nats/token")
+    axes.legend(handles=[Line2D([], [], linestyle="", marker=MARKERS.get(family, "o"), label=family,
+                                color=plot.COLOURS.get(family, plot.COLOURS["ink"])) for family in block.families],
+                loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=4, handletextpad=0.1, columnspacing=1.0)
+
+
+def label_extremes(axes, block, rows, mass, effect):
+    """Names the two costliest and the two heaviest cells of the panel."""
+    cells = [(row, column) for row in rows for column in range(len(block.families)) if np.isfinite(mass[row, column] * effect[row, column])]
+    chosen = sorted(cells, key=lambda cell: -effect[cell])[:2] + sorted(cells, key=lambda cell: -mass[cell])[:2]
+    for row, column in dict.fromkeys(chosen):
+        right = mass[row, column] > 0.55
+        axes.annotate(f"{block.families[column]} {block.rows[row][1]}", (mass[row, column], effect[row, column]),
+                      xytext=(-8 if right else 8, 7), textcoords="offset points", ha="right" if right else "left", fontsize=11)
