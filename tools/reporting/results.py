@@ -24,26 +24,34 @@ class File:
     def __init__(self, path):
         self.path = path
         self.name = os.path.basename(path)
-        self.arrays, self.groups, self.attributes = {}, {}, {}
+        self.arrays, self.scales, self.groups, self.attributes = {}, {}, {}, {}
         try:
             with h5py.File(path, "r") as file:
                 self.attributes = {key: decode(value) for key, value in file.attrs.items()}
-                file.visititems(self._keep)
+                self._keep_group("", file)
         except (OSError, RuntimeError, KeyError) as error:
             reason = "no such file" if not os.path.exists(path) else f"not a readable HDF5 file ({str(error).splitlines()[0]})"
             raise InputError(f"{path}: {reason}; give a file written by depthroute-eval") from None
 
-    def _keep(self, path, item):
-        if isinstance(item, h5py.Group):
-            self.groups[path] = {key: decode(value) for key, value in item.attrs.items()}
-            return
-        if path == "routing/weights":  # large, and no figure needs single weights
-            return
-        value = item[()]
-        if h5py.check_string_dtype(item.dtype) is not None:
-            value = np.array([decode(one) for one in value.ravel()], dtype=object).reshape(value.shape) \
-                if isinstance(value, np.ndarray) else decode(value)
-        self.arrays[path] = value
+    def _keep_group(self, path, group):
+        """By hand, because a visit by h5py shows an axis that several groups link under one of them only."""
+        for name, item in group.items():
+            if isinstance(item, h5py.Group):
+                self.groups[path + name] = {key: decode(value) for key, value in item.attrs.items()}
+                self._keep_group(f"{path}{name}/", item)
+            elif path + name != "routing/weights":  # large, and no figure needs single weights
+                self.arrays[path + name] = self._read(item)
+                if h5py.h5ds.is_scale(item.id):
+                    self.scales.setdefault(name, self.arrays[path + name])
+
+    @staticmethod
+    def _read(dataset):
+        value = dataset[()]
+        if h5py.check_string_dtype(dataset.dtype) is None:
+            return value
+        if not isinstance(value, np.ndarray):
+            return decode(value)
+        return np.array([decode(one) for one in value.ravel()], dtype=object).reshape(value.shape)
 
     def __contains__(self, path):
         return path in self.arrays
@@ -60,8 +68,8 @@ class File:
         return self.attributes.get(name, default)
 
     def names(self, axis):
-        """The names on an axis, as ["embedding", "older"]; empty where the file does not have it."""
-        return [str(name) for name in self.arrays.get(axis, [])]
+        """The names on an axis, as ["embedding", "older"]; empty where the file does not have it. Every group links its axes."""
+        return [str(name) for name in self.scales.get(axis, [])]
 
 
 class Results(File):
