@@ -1,7 +1,7 @@
 """Figure 3: every family cell with its interval and its verdict."""
 import numpy as np
 
-from . import grid, maps, numbers, plot
+from . import grid, markup, numbers, plot
 
 KEY = "forest"
 
@@ -21,9 +21,9 @@ def figure(subject):
         lines = [(row, column) for row, (name, _) in enumerate(block.rows) if name == sublayer
                  for column in range(len(block.families)) if block.cells[row, column] >= 0]
         panels.append(plot.Panel(draw=lambda place, name=sublayer, lines=lines: draw(place, subject, block, name, lines, reach),
-                                 width=470, height=110 + 22 * len(lines), label=f"Effects with intervals, {sublayer}"))
+                                 width=460, height=110 + 22 * len(lines), label=f"Effects with intervals, {sublayer}"))
     return plot.Figure(key=KEY, title="Every effect with its interval", caption=caption(subject, block),
-                       paths=["/cell/delta_nll", *subject.findings.paths], panels=panels, table=maps.table(subject, block),
+                       paths=["/cell/delta_nll", *subject.findings.paths], panels=panels, table=table(subject, block),
                        notes=["Points right of zero: the loss grows when the source is taken away. Grey band: the margin. A verdict "
                               "of effect needs an adjusted p-value below the level; negligible needs the loss and the predictions "
                               "both inside the margin; everything else is inconclusive."])
@@ -59,10 +59,12 @@ def draw(figure, subject, block, sublayer, lines, reach):
             filled = colour if findings.significant[cell] else "none"
             axes.plot([findings.low[cell], findings.high[cell]], [place] * 2, color=colour, zorder=2)
             axes.plot(findings.effect[cell], place, "o", markersize=6.5, color=colour, markerfacecolor=filled, zorder=3)
-        axes.text(1.02, place, word.replace("_", " ") or numbers.signed(findings.effect[cell]), transform=axes.get_yaxis_transform(),
+        axes.text(1.02, place, word.replace("_", " ") or numbers.signed(findings.effect[cell], 2), transform=axes.get_yaxis_transform(),
                   va="center", fontsize=11, fontweight="bold" if word == "effect" else "normal",
                   color=plot.COLOURS["ink" if word != "not_run" else "faint"])
     plot.symlog(axes, "x", margin if margin > 0 else 0.01, reach)
+    lowest = np.nanmin(np.concatenate([block.take(findings.low).ravel(), block.take(findings.effect).ravel()]))
+    axes.set_xlim(min(-2 * margin, 1.3 * lowest), max(2 * margin, 1.6 * reach))
     axes.set_yticks(places, labels)
     axes.set_ylim(places[-1] + 0.8, places[0] - 0.8)
     axes.tick_params(axis="y", length=0)
@@ -71,3 +73,22 @@ def draw(figure, subject, block, sublayer, lines, reach):
     axes.set_axisbelow(True)
     axes.set_title(sublayer)
     axes.set_xlabel("ΔNLL, nats/token")
+
+
+def table(subject, block):
+    """Every number of the grid's cells, for figures 1 to 3."""
+    results, findings = subject.results, subject.findings
+    mass, flips, kl = (results.cell_values(name) for name in ("mass", "flip_rate", "kl"))
+    p, bound, detectable = (findings.column(name) for name in ("p_adjusted", "equiv_bound", "minimal_detectable_effect_adjusted"))
+    rows = []
+    for (sublayer, band), line in zip(block.rows, block.cells):
+        for family, cell in zip(block.families, line):
+            if cell >= 0:
+                rows.append([results.cells[cell], family, f"{sublayer} {band}", markup.value(mass[cell], numbers.plain),
+                             markup.value(findings.effect[cell]), markup.interval(findings.low[cell], findings.high[cell]),
+                             markup.verdict(findings.verdicts[cell]), markup.value(p[cell], numbers.plain),
+                             markup.value(bound[cell], numbers.plain), markup.value(detectable[cell], numbers.plain),
+                             markup.value(kl[cell], numbers.plain), markup.value(flips[cell], numbers.percent)])
+    return markup.table(["cell", "family", "where", "#mass", "#ΔNLL, nats/token", "#95 % interval", "verdict", "#p, adjusted",
+                         "#smallest margin that holds", "#smallest effect seen with 80 % power", "#KL, nats/token", "#top-1 changed"],
+                        rows, "Cells of the grid")

@@ -61,7 +61,8 @@ def draw(figure, drawn):
             axes.add_patch(Rectangle(square, 0.96, 0.94, facecolor=hue(value, drawn), alpha=0.04 + 0.86 * strength(value, drawn),
                                      linewidth=0))
             if drawn.open_ is not None and drawn.open_[row, column]:
-                axes.add_patch(Rectangle(square, 0.96, 0.94, facecolor="none", edgecolor=COLOURS["faint"], hatch="..", linewidth=0))
+                axes.add_patch(Rectangle(square, 0.96, 0.94, facecolor="none", edgecolor=COLOURS["faint"], hatch="..", linewidth=0,
+                                         alpha=0.45))
             if drawn.write_values:
                 text = f"{value:.2f}" if drawn.kind == "mass" else numbers.signed(value, 2)
                 axes.text(left, top, text, ha="center", va="center", fontsize=11)

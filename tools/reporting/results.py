@@ -112,7 +112,6 @@ class Results(File):
         passed = np.atleast_1d(self["known_answer/passed"])
         return [name for name, flag in zip(self.names("known_answer"), passed) if int(flag) == 0]
 
-    def label(self):
-        """What tells this file from others beside it: the checkpoint's name and step."""
-        checkpoint = os.path.basename(str(self.attribute("checkpoint")).rstrip("/")) or self.name
-        return f"{self.name} ({checkpoint})" if checkpoint != self.name else self.name
+    def parameters_changed(self):
+        group = self.groups.get("known_answer", {})
+        return group.get("parameters_checksum_before") != group.get("parameters_checksum_after")

@@ -2,7 +2,7 @@
 import numpy as np
 from matplotlib.lines import Line2D
 
-from . import grid, maps, numbers, plot
+from . import forest, grid, markup, numbers, plot, summary
 
 KEY = "mass-effect"
 MARKERS = {"embedding": "o", "older": "s", "recent": "^", "current": "D"}
@@ -16,27 +16,19 @@ def figure(subject):
     mass, effect = block.take(subject.results.cell_values("mass")), block.take(subject.findings.effect)
     if np.isfinite(mass * effect).sum() < 2:
         return None
-    pairs = leaders(mass, effect)
+    pairs = summary.leaders(subject, block)
     apart = sum(heavy != costly for heavy, costly in pairs.values())
-    caption = (f"In {apart} of {len(pairs)} reads the source with the largest weight is not the one whose removal costs most"
-               + (" (each arrow points from the first to the second)." if apart else "."))
-    sublayers = grid.ordered([sublayer for sublayer, _ in block.rows], ())
-    sublayers = list(dict.fromkeys(sublayers))
+    caption = ("No read has an effect above the margin." if not pairs else
+               f"In {apart} of {len(pairs)} reads with an effect above the margin, the source with the largest weight is not the one "
+               "whose removal costs most" + (" (arrows lead from the first to the second)." if apart else "."))
+    sublayers = list(dict.fromkeys(sublayer for sublayer, _ in block.rows))
     panels = [plot.Panel(draw=lambda place, name=name: draw(place, subject, block, name, mass, effect, pairs),
                          width=450, height=390, label=f"Mass against effect, {name}") for name in sublayers]
     return plot.Figure(
         key=KEY, title="Does weight predict effect?", caption=caption, paths=["/cell/mass", "/cell/delta_nll", *subject.findings.paths],
-        panels=panels, table=maps.table(subject, block),
+        panels=panels, table=forest.table(subject, block) + associations(subject, block, sublayers),
         notes=["If weight predicted effect, points would rise from left to right. Bars are 95 % intervals; the grey band is the "
-               f"margin of ±{numbers.plain(subject.results.margin)} nats/token inside which an effect counts as negligible."])
-
-
-def leaders(mass, effect):
-    """Per row of the grid with at least two measured cells: the columns of the largest mass and of the largest effect."""
-    both = np.isfinite(mass) & np.isfinite(effect)
-    return {row: (int(np.argmax(np.where(both[row], mass[row], -np.inf))),
-                  int(np.argmax(np.where(both[row], effect[row], -np.inf))))
-            for row in range(len(mass)) if both[row].sum() >= 2}
+               f"margin of ±{subject.results.margin:g} nats/token inside which an effect counts as negligible."])
 
 
 def draw(figure, subject, block, sublayer, mass, effect, pairs):
@@ -59,6 +51,8 @@ def draw(figure, subject, block, sublayer, mass, effect, pairs):
                           arrowprops={"arrowstyle": "->", "color": plot.COLOURS["faint"], "linewidth": 1.0, "shrinkA": 5, "shrinkB": 5,
                                       "connectionstyle": "arc3,rad=0.12", "linestyle": (0, (4, 3))})
     plot.symlog(axes, "y", margin if margin > 0 else 0.01, np.nanmax(np.abs(effect)))
+    lowest = min(-2 * margin, 1.5 * np.nanmin(np.concatenate([effect.ravel(), low.ravel()])))
+    axes.set_ylim(lowest, max(2 * margin, 2.2 * np.nanmax(np.concatenate([effect.ravel(), high.ravel()]))))
     axes.set_xlim(-0.04, max(1.0, np.nanmax(mass)) + 0.04)
     label_extremes(axes, block, rows, mass, effect)
     axes.set_title(sublayer)
@@ -70,10 +64,26 @@ def draw(figure, subject, block, sublayer, mass, effect, pairs):
 
 
 def label_extremes(axes, block, rows, mass, effect):
-    """Names the two costliest and the two heaviest cells of the panel."""
+    """Names the two costliest and the heaviest cell of the panel."""
     cells = [(row, column) for row in rows for column in range(len(block.families)) if np.isfinite(mass[row, column] * effect[row, column])]
-    chosen = sorted(cells, key=lambda cell: -effect[cell])[:2] + sorted(cells, key=lambda cell: -mass[cell])[:2]
+    chosen = sorted(cells, key=lambda cell: -effect[cell])[:2] + sorted(cells, key=lambda cell: -mass[cell])[:1]
     for row, column in dict.fromkeys(chosen):
         right = mass[row, column] > 0.55
         axes.annotate(f"{block.families[column]} {block.rows[row][1]}", (mass[row, column], effect[row, column]),
                       xytext=(-8 if right else 8, 7), textcoords="offset points", ha="right" if right else "left", fontsize=11)
+
+
+def associations(subject, block, sublayers):
+    """How well mass ranks effects, and how sure it is that the heaviest source is not the most causal one."""
+    rows = []
+    for sublayer in [*sublayers, "all"]:
+        rank = subject.findings.rank(f"{block.intervention}/families", sublayer)
+        apart = subject.findings.dissociation(f"{block.intervention}/families", sublayer)
+        if rank or apart:
+            value, low, high = rank or (np.nan,) * 3
+            rows.append([sublayer, markup.value(value), markup.interval(low, high),
+                         markup.value(apart[0] if apart else np.nan, numbers.plain)])
+    if not rows:
+        return ""
+    return markup.table(["sublayer", "#Spearman(mass, ΔNLL)", "#95 % interval", "#P(heaviest is not most causal)"], rows,
+                        "Mass and effect, over the cells of the grid")

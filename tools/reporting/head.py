@@ -1,0 +1,141 @@
+"""The top of the page: what was measured, whether it can be trusted, what was claimed, the known answers."""
+import numpy as np
+
+from . import markup, numbers
+
+ENOUGH_DOCUMENTS = 200
+
+
+def title(subject):
+    results = subject.results
+    path = str(results.attribute("checkpoint")).rstrip("/")
+    step = f", step {numbers.count(results.step)}" if results.step >= 0 else ""
+    heading = markup.tag("h1", markup.text(f"Routing report: {short_path(path) or results.name}"))
+    wrapped = ", wrapped around a plain model" if int(results.attribute("wrapped", 0)) else ""
+    return heading + markup.paragraph(f"{results.attribute('variant')}{wrapped}{step}; measured on "
+                                      f"{', '.join(listed(results.attribute('data')))}", class_="subtitle")
+
+
+def short_path(path):
+    """The run's name and the step's of a checkpoint's path."""
+    parts = [part for part in path.split("/") if part not in ("", ".", "checkpoints", "runs")]
+    return " ".join(parts[-2:])
+
+
+def listed(value):
+    return [str(word) for word in np.atleast_1d(value)] if not isinstance(value, str) else [value]
+
+
+def facts(subject):
+    results = subject.results
+    attribute = results.attribute
+    clean = markup.Raw(f"{markup.value(results['clean/mean_nll'], lambda x: numbers.plain(x, 4))} nats/token "
+                       f"{markup.interval(results.get('clean/mean_nll_low', np.nan), results.get('clean/mean_nll_high', np.nan), lambda x: numbers.plain(x, 4))}")
+    pairs = [("Model", short_path(str(attribute("checkpoint"))) or numbers.MISSING),
+             ("Variant", f"{attribute('variant')}, {attribute('num_layers')} layers, {attribute('num_blocks')} blocks"),
+             ("Step", numbers.count(results.step) if results.step >= 0 else "unknown"),
+             ("Split", f"{attribute('split', 'all')}, chosen {attribute('choose', '?')}"),
+             ("Documents", numbers.count(results.documents)),
+             ("Sequences", f"{numbers.count(attribute('sequences', 0))} of {numbers.count(attribute('seq_len', 0))} tokens"),
+             ("Tokens that count", numbers.count(attribute("tokens_evaluated", 0))),
+             ("Clean loss", clean),
+             ("Top-1 accuracy", markup.value(results.get("clean/accuracy", np.nan), numbers.percent)),
+             ("Entropy of single tokens", markup.Raw(f"{markup.value(attribute('unigram_entropy', np.nan), lambda x: numbers.plain(x, 4))} nats")),
+             ("Cells", numbers.count(len(results.cells))),
+             ("Device, precision", f"{device(attribute('device'))}, {attribute('precision')}"),
+             ("Measured", f"{attribute('created')}, version {attribute('program_version')}, commit {numbers.short_hash(attribute('git_commit'))}"),
+             ("Hash of the model", markup.code(numbers.short_hash(attribute("checkpoint_checksum")))),
+             ("of the measurement", markup.code(numbers.short_hash(attribute("measurement_hash")))),
+             ("of the analysis", markup.code(numbers.short_hash(attribute("analysis_hash")))),
+             ("of the claims", markup.code(numbers.short_hash(attribute("claims_hash"))))]
+    return markup.facts(pairs)
+
+
+def device(value):
+    words = sorted(set(listed(value)))
+    return ", ".join(words)
+
+
+def failure(subject):
+    """The box on top where a known answer failed; empty otherwise."""
+    failed, changed = subject.results.failed_answers(), subject.results.parameters_changed()
+    if not failed and not changed:
+        return ""
+    what = [f"known answers failed: {', '.join(failed)}"] if failed else []
+    what += ["the parameters changed during the evaluation"] if changed else []
+    return markup.message("failure", "Do not use these numbers.",
+                          markup.text(f"In {subject.results.name} {' and '.join(what)}. No verdict is given on this page; find the cause "
+                                      "and evaluate again."))
+
+
+def warnings(subject):
+    results, boxes = subject.results, []
+    if results.documents < ENOUGH_DOCUMENTS:
+        boxes.append(("Few documents.", f"{results.documents} documents; below {ENOUGH_DOCUMENTS} the intervals may be too narrow. Raise "
+                      "data.sequences."))
+    if str(results.attribute("split", "all")) != "confirmation":
+        boxes.append(("Exploratory.", f"The data are the split '{results.attribute('split', 'all')}'. What was found here was not held to "
+                      "claims written down before; that takes a run with data.split: confirmation."))
+    if not np.atleast_1d(results.attribute("separator", [])).size:
+        boxes.append(("No documents in the data.", "Without data.separator every sequence counts as a document of its own, and intervals are "
+                      "too narrow where one text spans several."))
+    beyond = [name for name, flag in zip(results.cells, results.cell_values("out_of_distribution")) if flag == 1]
+    if beyond:
+        shown = ", ".join(beyond[:4]) + (f" and {len(beyond) - 4} more" if len(beyond) > 4 else "")
+        boxes.append(("Out of distribution.", f"Under {shown} the model predicts worse than token frequencies alone would. Such a cell shows "
+                      "that the model breaks, not what the source carries."))
+    boxes += [("From the analysis.", text) for text in subject.findings.warnings]
+    return "\n".join(markup.message("warning", heading, markup.text(content)) for heading, content in boxes)
+
+
+def claims(subject):
+    """What was claimed and what held; a line where nothing was."""
+    found = subject.findings.claims
+    heading = "What was claimed and what held"
+    if not found:
+        names = subject.results.names("claim")
+        why = (f"{len(names)} claims are written down; none is judged here." if names
+               else "No claim was written down before measuring (key claims).")
+        return markup.section("claims", heading, markup.paragraph(why))
+    rows = [[claim.name, markup.code(claim.contrast), claim.measure, markup.value(claim.margin, numbers.plain), markup.value(claim.estimate),
+             markup.interval(claim.low, claim.high), markup.verdict(claim.verdict), claim.runs] for claim in found]
+    table = markup.table(["claim", "contrast", "measure", "#margin", "#estimate, nats/token", "#95 % interval", "verdict", "runs"], rows,
+                         "Claims, hashed into the results file before it was measured")
+    return markup.section("claims", heading, table + paths(*subject.findings.claim_paths))
+
+
+def paths(*names):
+    return markup.tag("p", "Numbers: " + ", ".join(markup.code(name) for name in names), class_="paths") if names else ""
+
+
+def known_answers(subject):
+    results = subject.results
+    passed = np.atleast_1d(results["known_answer/passed"])
+    words = ("failed", "passed", "not_judged")
+    columns = {name: np.atleast_1d(results.get(f"known_answer/{name}", np.full(len(passed), np.nan)))
+               for name in ("limit", "delta_nll", "kl", "flip_rate", "largest_change")}
+    expected = np.atleast_1d(results.get("known_answer/expectation", [""] * len(passed)))
+    rows = [[name, expected[i], markup.value(columns["delta_nll"][i]), markup.value(columns["kl"][i], numbers.plain),
+             markup.value(columns["flip_rate"][i], numbers.percent), markup.value(columns["largest_change"][i], numbers.plain),
+             markup.value(columns["limit"][i], numbers.plain), markup.verdict(words[int(passed[i])])]
+            for i, name in enumerate(results.names("known_answer"))]
+    table = markup.table(["known answer", "expected", "#ΔNLL, nats/token", "#KL, nats/token", "#top-1 changed", "#largest change, nats",
+                          "#limit, nats", "outcome"], rows, "Interventions whose outcome is known beforehand")
+    same = "The parameters' checksum is the same before and after." if not results.parameters_changed() else "The parameters changed."
+    return markup.section("known-answers", "Known answers", markup.paragraph(same) + table + paths("/known_answer"))
+
+
+def missing(found, results):
+    """A line for what a reader would expect and this file does not have, with the key that measures it."""
+    lines = []
+    if "maps" not in found:
+        lines.append("No family cells were measured, so there are no maps of mass and effect (key grids)."
+                     if str(results.attribute("variant")) != "additive" or int(results.attribute("wrapped", 0))
+                     else "A plain model has no routing, so there are no maps of mass and effect (model.wrap gives it one).")
+    elif "against" not in found:
+        lines.append("Contents were not replaced, only taken away (grids: interventions: [mask, mean, resample]).")
+    if "maps" in found and "edges" not in found:
+        lines.append("Single reads were not measured (grids: edges: all).")
+    elif "edges" in found and "edge-estimates" not in found:
+        lines.append("First-order estimates of the edges were not made (routing.edge_estimates: true).")
+    return "".join(markup.paragraph(line, class_="notes") for line in lines)
