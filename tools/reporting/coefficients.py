@@ -2,7 +2,7 @@
 import numpy as np
 from matplotlib.lines import Line2D
 
-from . import markup, numbers, plot
+from . import grid, markup, numbers, plot
 
 KEY = "coefficients"
 MOST = 4
@@ -10,16 +10,17 @@ MOST = 4
 
 def figure(subject):
     results = subject.results
-    if "cell/coefficient" not in results or "routing/coefficient" not in results:
+    under, path = results.under_cells("coefficient")
+    if under is None or "routing/coefficient" not in results:
         return None
-    before, under = np.asarray(results["routing/coefficient"]), np.asarray(results["cell/coefficient"])
+    before = np.asarray(results["routing/coefficient"])
     chosen = [(cell, site) for cell in choose(subject) if (site := changed_site(results, before, under, cell)) is not None]
     if not chosen:
         return None
     panels = [plot.Panel(draw=lambda place, cell=cell, site=site: draw(place, results, before, under, cell, site), width=440, height=300,
                          label=f"Coefficients at {results.names('site')[site]} under {results.cells[cell]}") for cell, site in chosen]
     return plot.Figure(key=KEY, title="What a read is made of", caption=caption(results, before, under, chosen),
-                       paths=["/routing/coefficient", "/cell/coefficient"], panels=panels,
+                       paths=["/routing/coefficient", path], panels=panels,
                        table=table(results, before, under, chosen),
                        notes=["The coefficient of an output is the sum of the weights of all sources that contain it. Masking moves weight, "
                               "so it can raise outputs that were hardly read before: such a cell shows the cost of both changes together. "
@@ -27,13 +28,12 @@ def figure(subject):
 
 
 def choose(subject):
-    """The embedding masked in the first place where it is, then the cells with the largest effects."""
+    """The embedding where its removal costs most, then the cells of the grid with the largest effects."""
     results, effect = subject.results, np.abs(subject.findings.effect)
-    families, interventions = results.cell_strings("family"), results.cell_strings("intervention")
-    measured = [cell for cell in range(len(effect)) if np.isfinite(effect[cell])]
-    first = [cell for cell in measured if families[cell] == "embedding" and interventions[cell] == "mask"]
-    first = sorted(first, key=lambda cell: -effect[cell])[:1]
-    largest = sorted((cell for cell in measured if interventions[cell] == "mask"), key=lambda cell: -effect[cell])
+    families, found = results.cell_strings("family"), grid.interventions(results)
+    cells = grid.Grid(results, found[0]).cells.ravel() if found else np.arange(len(effect))
+    largest = sorted((int(cell) for cell in cells if cell >= 0 and np.isfinite(effect[cell])), key=lambda cell: -effect[cell])
+    first = [cell for cell in largest if families[cell] == "embedding"][:1]
     return list(dict.fromkeys(first + largest))[:MOST]
 
 
@@ -71,13 +71,13 @@ def draw(figure, results, before, under, cell, site):
     every = max(1, int(np.ceil(len(outputs) / 14)))
     names = [results.names("output")[output].replace("layers.", "") for output in outputs]
     axes.set_xticks(place[::every], names[::every], rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_ylim(bottom=min(0, np.min(old), np.min(new)) - 0.04)
+    axes.set_ylim(min(0, np.min(old), np.min(new)) - 0.04, max(1, np.max(old), np.max(new)) + 0.04)
     axes.set_xlim(-0.6, len(outputs) - 0.4)
-    axes.set_title(f"{results.cells[cell]}\nat {results.names('site')[site]}", fontsize=12)
+    axes.set_title(f"{results.cells[cell]}\nat {results.names('site')[site]}", fontsize=12, pad=22)
     axes.set_ylabel("coefficient")
     axes.legend(handles=[Line2D([], [], linestyle="", marker="o", color=plot.COLOURS["ink"], markerfacecolor="none", label="clean"),
                          Line2D([], [], linestyle="", marker="o", color=plot.COLOURS["plus"], label="under the cell")],
-                handletextpad=0.1, loc="best")
+                handletextpad=0.1, columnspacing=1.0, ncol=2, loc="lower right", bbox_to_anchor=(1, 1))
 
 
 def table(results, before, under, chosen):

@@ -59,7 +59,9 @@ def draw(figure, subject, block, sublayer, lines, reach):
             filled = colour if findings.significant[cell] else "none"
             axes.plot([findings.low[cell], findings.high[cell]], [place] * 2, color=colour, zorder=2)
             axes.plot(findings.effect[cell], place, "o", markersize=6.5, color=colour, markerfacecolor=filled, zorder=3)
-        axes.text(1.02, place, word.replace("_", " ") or numbers.signed(findings.effect[cell], 2), transform=axes.get_yaxis_transform(),
+        if not word:
+            word = numbers.signed(findings.effect[cell], 2) if np.isfinite(findings.effect[cell]) else "not_run"
+        axes.text(1.02, place, word.replace("_", " "), transform=axes.get_yaxis_transform(),
                   va="center", fontsize=11, fontweight="bold" if word == "effect" else "normal",
                   color=plot.COLOURS["ink" if word != "not_run" else "faint"])
     plot.symlog(axes, "x", margin if margin > 0 else 0.01, reach)

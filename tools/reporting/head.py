@@ -42,13 +42,13 @@ def facts(subject):
              ("Top-1 accuracy", markup.value(results.get("clean/accuracy", np.nan), numbers.percent)),
              ("Entropy of single tokens", markup.Raw(f"{markup.value(attribute('unigram_entropy', np.nan), lambda x: numbers.plain(x, 4))} nats")),
              ("Cells", numbers.count(len(results.cells))),
-             ("Device, precision", f"{device(attribute('device'))}, {attribute('precision')}"),
-             ("Measured", f"{attribute('created')}, version {attribute('program_version')}, commit {numbers.short_hash(attribute('git_commit'))}"),
-             ("Hash of the model", markup.code(numbers.short_hash(attribute("checkpoint_checksum")))),
-             ("of the measurement", markup.code(numbers.short_hash(attribute("measurement_hash")))),
-             ("of the analysis", markup.code(numbers.short_hash(attribute("analysis_hash")))),
-             ("of the claims", markup.code(numbers.short_hash(attribute("claims_hash"))))]
-    return markup.facts(pairs)
+             ("Device, precision", f"{device(attribute('device'))}, {attribute('precision')}")]
+    hashes = ", ".join(f"{of} {markup.code(numbers.short_hash(attribute(name)))}" for of, name in (
+        ("model", "checkpoint_checksum"), ("measurement", "measurement_hash"), ("analysis", "analysis_hash"), ("claims", "claims_hash"))
+        if attribute(name))
+    made = markup.text(f"Measured {attribute('created')} by depthroute-eval {attribute('program_version')}, commit "
+                       f"{numbers.short_hash(attribute('git_commit'))}.")
+    return markup.facts(pairs) + markup.tag("p", f"{made} Hashes: {hashes}.", class_="subtitle")
 
 
 def device(value):

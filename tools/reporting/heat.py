@@ -82,18 +82,18 @@ def draw_key(axes, drawn):
     """The colour scale, with the values that its marks stand for."""
     if drawn.kind == "mass":
         marks = [0.0, 0.25, 0.5, 0.75, 1.0]
-        values = np.linspace(0, 1, 40)
+        values = np.linspace(0, 1, 11)
         place = {mark: mark for mark in marks}
         labels = [f"{mark:g}" for mark in marks]
     else:
         marks = [-drawn.largest, -drawn.threshold, 0.0, drawn.threshold, drawn.largest]
         reach = math.log1p(drawn.largest / drawn.threshold)
-        values = [math.copysign(drawn.threshold * math.expm1(abs(part) * reach), part) for part in np.linspace(-1, 1, 41)]
+        values = [math.copysign(drawn.threshold * math.expm1(abs(part) * reach), part) for part in np.linspace(-1, 1, 15)]
         place = {mark: math.copysign(strength(mark, drawn), mark) for mark in marks}
         labels = [numbers.signed(mark, 2) for mark in marks]
     edges = np.linspace(0 if drawn.kind == "mass" else -1, 1, len(values) + 1)
     for value, left, right in zip(values, edges, edges[1:]):
-        axes.add_patch(Rectangle((left, 0), right - left, 1, facecolor=hue(value, drawn),
+        axes.add_patch(Rectangle((left + 0.04 * (right - left), 0), 0.92 * (right - left), 1, facecolor=hue(value, drawn),
                                  alpha=0.04 + 0.86 * strength(value, drawn), linewidth=0))
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, 1)

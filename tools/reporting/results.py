@@ -108,6 +108,13 @@ class Results(File):
     def cell_values(self, name):
         return np.asarray(self.get(f"cell/{name}", np.full(len(self.cells), np.nan)), dtype=float)
 
+    def under_cells(self, name):
+        """"coefficient" or "weight_mean" under every cell, as (values, path). A group of its own where axes and names collide."""
+        for path in (f"cell_routing/{name}", f"cell/{name}"):
+            if path in self:
+                return np.asarray(self[path]), "/" + path
+        return None, ""
+
     def failed_answers(self):
         passed = np.atleast_1d(self["known_answer/passed"])
         return [name for name, flag in zip(self.names("known_answer"), passed) if int(flag) == 0]

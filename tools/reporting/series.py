@@ -132,6 +132,8 @@ def draw_runs(figure, runs, names):
     axes.axvspan(-margin, margin, color=plot.COLOURS["band"], linewidth=0, zorder=0)
     reach = max(abs(of_cell(one, name, one.findings.effect)) for one in runs for name in names)
     plot.symlog(axes, "x", margin, reach)
+    lowest = min(of_cell(one, name, one.findings.low) for one in runs for name in names)
+    axes.set_xlim(min(-2 * margin, 1.3 * lowest), max(2 * margin, 1.6 * reach))
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("ΔNLL, nats/token")
