@@ -61,8 +61,8 @@ class Findings:
         if self.group is None:
             raise InputError(f"{analysis.path}: does not hold {self.results.path} as it is now; run tools/analyze.py again")
         attributes = analysis.groups[self.group]
-        self.warnings = [str(text) for text in np.atleast_1d(attributes.get("warnings", []))]
         self.because = str(attributes.get("not_judged_because", ""))
+        self.warnings = self._warnings(attributes)
         if f"{self.group}/cell/delta_nll" not in analysis:
             return
         self.effect, self.low, self.high = (self.column(name) for name in ("delta_nll", "delta_nll_low", "delta_nll_high"))
@@ -73,6 +73,20 @@ class Findings:
             if int(attributes.get("judged", 1)):
                 self.significant = np.array([word == EFFECT for word in self.verdicts])
             self.claims = self._claims()
+
+    def _warnings(self, attributes):
+        """The file's own, and those about all files together; not what the box after a failed known answer says already."""
+        own = [str(text) for text in np.atleast_1d(attributes.get("warnings", []))]
+        files = [str(path) for path in np.atleast_1d(self.analysis.attribute("files", []))]
+        of_all = [str(text) for text in np.atleast_1d(self.analysis.attribute("warnings", []))]
+        of_all = [text for text in of_all if not any(text.startswith(f"{path}:") for path in files)]
+        return [text for text in own + of_all if self.may_judge or text != f"no verdicts: {self.because}"]
+
+    def remarks(self, cell):
+        """What qualifies a cell's verdict, in a few words."""
+        flags = (("small", "inside the margin"), ("cancelling", "gains and losses cancel"), ("few_documents", "few documents"))
+        words = [word for name, word in flags if self.may_judge and self.column(name)[cell] == 1]
+        return ", ".join(words + (["out of distribution"] if self.beyond[cell] else []))
 
     def column(self, name, missing=np.nan):
         """A variable of the analysis by cell, in the order of the results file."""
@@ -94,14 +108,14 @@ class Findings:
             exceeds, sign = str(get("exceeds", i, "")), "−" if int(get("negative", i, 0)) else ""
             contrast = f"{sign}({get('cell', i, '')} − {exceeds})" if exceeds and sign else (
                 f"{sign}{get('cell', i, '')}" + (f" − {exceeds}" if exceeds else ""))
-            claims.append(Claim(str(name), contrast + " >", str(get("measure", i, "")), *(
+            claims.append(Claim(str(name), f"{contrast} > {float(get('margin', i, 0.0)):g}", str(get("measure", i, "")), *(
                 float(get(key, i, np.nan)) for key in ("margin", "difference", "difference_low", "difference_high")),
                 str(get("verdict", i, "")), str(get("reason", i, "")), self._runs(str(name))))
         return claims
 
     def _setting(self):
         """The row of /across that counts this file; none with one file."""
-        names, settings = self.analysis.groups, self.analysis.get("across/setting")
+        names, settings = self.analysis.groups, self.analysis.get("across/setting_of")
         if settings is None:
             return None
         files = sorted(name for name in names if name.startswith("file_") and "/" not in name)

@@ -22,11 +22,11 @@ def figure(subject):
                  for column in range(len(block.families)) if block.cells[row, column] >= 0]
         panels.append(plot.Panel(draw=lambda place, name=sublayer, lines=lines: draw(place, subject, block, name, lines, reach),
                                  width=460, height=110 + 22 * len(lines), label=f"Effects with intervals, {sublayer}"))
+    meaning = (" An effect has an adjusted p-value below the level; small means that it lies inside the margin all the same. Negligible: loss "
+               "and predictions both stay inside the margin. Everything else is inconclusive.") if any(subject.findings.verdicts) else ""
     return plot.Figure(key=KEY, title="Every effect with its interval", caption=caption(subject, block),
                        paths=["/cell/delta_nll", *subject.findings.paths], panels=panels, table=table(subject, block),
-                       notes=["Points right of zero: the loss grows when the source is taken away. Grey band: the margin. A verdict "
-                              "of effect needs an adjusted p-value below the level; negligible needs the loss and the predictions "
-                              "both inside the margin; everything else is inconclusive."])
+                       notes=["Points right of zero: the loss grows when the source is taken away. Grey band: the margin." + meaning])
 
 
 def caption(subject, block):
@@ -44,8 +44,8 @@ def draw(figure, subject, block, sublayer, lines, reach):
     if margin > 0:
         axes.axvspan(-margin, margin, color=plot.COLOURS["band"], linewidth=0, zorder=0)
     axes.axvline(0, color=plot.COLOURS["faint"], linewidth=0.8, zorder=1)
-    labels, before, place = [], None, -1.0
-    places = []
+    labels, places, before, place = [], [], None, -1.0
+    small = findings.column("small")
     for row, column in lines:
         band, family = block.rows[row][1], block.families[column]
         place += 1.0 if band == before else 1.6
@@ -61,7 +61,8 @@ def draw(figure, subject, block, sublayer, lines, reach):
             axes.plot(findings.effect[cell], place, "o", markersize=6.5, color=colour, markerfacecolor=filled, zorder=3)
         if not word:
             word = numbers.signed(findings.effect[cell], 2) if np.isfinite(findings.effect[cell]) else "not_run"
-        axes.text(1.02, place, word.replace("_", " "), transform=axes.get_yaxis_transform(),
+        shown = word.replace("_", " ") + (", small" if small[cell] == 1 and word == "effect" else "")
+        axes.text(1.02, place, shown, transform=axes.get_yaxis_transform(),
                   va="center", fontsize=11, fontweight="bold" if word == "effect" else "normal",
                   color=plot.COLOURS["ink" if word != "not_run" else "faint"])
     plot.symlog(axes, "x", margin if margin > 0 else 0.01, reach)
@@ -88,9 +89,9 @@ def table(subject, block):
             if cell >= 0:
                 rows.append([results.cells[cell], family, f"{sublayer} {band}", markup.value(mass[cell], numbers.plain),
                              markup.value(findings.effect[cell]), markup.interval(findings.low[cell], findings.high[cell]),
-                             markup.verdict(findings.verdicts[cell]), markup.value(p[cell], numbers.plain),
+                             markup.verdict(findings.verdicts[cell]), findings.remarks(cell), markup.value(p[cell], numbers.plain),
                              markup.value(bound[cell], numbers.plain), markup.value(detectable[cell], numbers.plain),
                              markup.value(kl[cell], numbers.plain), markup.value(flips[cell], numbers.percent)])
-    return markup.table(["cell", "family", "where", "#mass", "#ΔNLL, nats/token", "#95 % interval", "verdict", "#p, adjusted",
+    return markup.table(["cell", "family", "where", "#mass", "#ΔNLL, nats/token", "#95 % interval", "verdict", "remarks", "#p, adjusted",
                          "#smallest margin that holds", "#smallest effect seen with 80 % power", "#KL, nats/token", "#top-1 changed"],
                         rows, "Cells of the grid")

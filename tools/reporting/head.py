@@ -4,6 +4,7 @@ import numpy as np
 from . import markup, numbers
 
 ENOUGH_DOCUMENTS = 200
+MEASURES = {"delta_nll": "ΔNLL", "kl": "KL"}
 
 
 def title(subject):
@@ -70,21 +71,15 @@ def failure(subject):
 
 def warnings(subject):
     results, boxes = subject.results, []
-    if results.documents < ENOUGH_DOCUMENTS:
-        boxes.append(("Few documents.", f"{results.documents} documents; below {ENOUGH_DOCUMENTS} the intervals may be too narrow. Raise "
-                      "data.sequences."))
     if str(results.attribute("split", "all")) != "confirmation":
         boxes.append(("Exploratory.", f"The data are the split '{results.attribute('split', 'all')}'. What was found here was not held to "
                       "claims written down before; that takes a run with data.split: confirmation."))
-    if not np.atleast_1d(results.attribute("separator", [])).size:
-        boxes.append(("No documents in the data.", "Without data.separator every sequence counts as a document of its own, and intervals are "
-                      "too narrow where one text spans several."))
-    beyond = [name for name, flag in zip(results.cells, results.cell_values("out_of_distribution")) if flag == 1]
+    beyond = [name for name, flag in zip(results.cells, subject.findings.beyond) if flag]
     if beyond:
         shown = ", ".join(beyond[:4]) + (f" and {len(beyond) - 4} more" if len(beyond) > 4 else "")
         boxes.append(("Out of distribution.", f"Under {shown} the model predicts worse than token frequencies alone would. Such a cell shows "
                       "that the model breaks, not what the source carries."))
-    boxes += [("From the analysis.", text) for text in subject.findings.warnings]
+    boxes += [("Note.", text[0].upper() + text[1:] + ".") for text in subject.findings.warnings]
     return "\n".join(markup.message("warning", heading, markup.text(content)) for heading, content in boxes)
 
 
@@ -97,9 +92,10 @@ def claims(subject):
         why = (f"{len(names)} claims are written down; none is judged here." if names
                else "No claim was written down before measuring (key claims).")
         return markup.section("claims", heading, markup.paragraph(why))
-    rows = [[claim.name, markup.code(claim.contrast), claim.measure, markup.value(claim.margin, numbers.plain), markup.value(claim.estimate),
-             markup.interval(claim.low, claim.high), markup.verdict(claim.verdict), claim.runs] for claim in found]
-    table = markup.table(["claim", "contrast", "measure", "#margin", "#estimate, nats/token", "#95 % interval", "verdict", "runs"], rows,
+    rows = [[markup.Raw(markup.text(claim.name) + "<br>" + markup.code(claim.contrast)), MEASURES.get(claim.measure, claim.measure),
+             markup.value(claim.margin, numbers.plain), markup.value(claim.estimate), markup.interval(claim.low, claim.high),
+             markup.verdict(claim.verdict), claim.runs if claim.verdict != "not_judged" else claim.reason] for claim in found]
+    table = markup.table(["claim", "measure", "#margin", "#estimate, nats/token", "#95 % interval", "verdict", "models"], rows,
                          "Claims, hashed into the results file before it was measured")
     return markup.section("claims", heading, table + paths(*subject.findings.claim_paths))
 

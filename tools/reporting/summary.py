@@ -66,27 +66,39 @@ def mattered(subject, block):
     return text + "."
 
 
+# What the words stand for: rank correlations of mass and effect over the cells of one kind of sublayer.
+CLOSE, CLOSE_LOW, PART = 0.8, 0.5, 0.3
+START = {"close": "Routing weight ranked the effects well", "part": "Routing weight predicted the effects only in part",
+         "open": "Whether routing weight predicts effect stays open", "none": "Routing weight did not predict the effects"}
+
+
+def strength(value, low, high):
+    """How well mass ranks effects: close, part, open (it may or may not), none."""
+    if value >= CLOSE and low >= CLOSE_LOW:
+        return "close"
+    if value >= PART and low > 0:
+        return "part"
+    return "open" if high >= PART and low <= 0 else "none"
+
+
 def predicted(subject, block):
     if block is None:
         return "Whether routing weight predicts effect cannot be said without ablations."
-    parts, verdicts = [], []
+    parts, words = [], set()
     for sublayer in dict.fromkeys(name for name, _ in block.rows):
         rank = subject.findings.rank(f"{block.intervention}/families", sublayer)
-        if rank is None:
-            continue
-        value, low, high = rank
-        word = SUBLAYERS.get(sublayer, sublayer)
-        verdicts.append("yes" if low > 0 else "reversed" if high < 0 else "open")
-        parts.append(f"{numbers.signed(value, 2)} [{numbers.signed(low, 2)}, {numbers.signed(high, 2)}] in {word}")
+        if rank is not None:
+            value, low, high = rank
+            words.add(strength(*rank))
+            parts.append(f"{numbers.signed(value, 2)} [{numbers.signed(low, 2)}, {numbers.signed(high, 2)}] in "
+                         f"{SUBLAYERS.get(sublayer, sublayer)}")
     apart, reads = disagreements(subject, block)
     same = (f"the heaviest source was not the most causal one in {apart} of {reads} reads with an effect above the margin" if reads
             else "no effect exceeded the margin")
     if not parts:
         return same[0].upper() + same[1:] + "."
-    start = ("Routing weight ranked the effects correctly" if set(verdicts) == {"yes"} else
-             "Routing weight did not predict the effects" if "yes" not in verdicts else
-             "Routing weight predicted the effects only in part")
-    return f"{start} (rank correlation {', '.join(parts)}), and {same}."
+    word = words.pop() if len(words) == 1 else "part" if words & {"close", "part"} else "open"
+    return f"{START[word]} (rank correlation {', '.join(parts)}), and {same}."
 
 
 def disagreements(subject, block):

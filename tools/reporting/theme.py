@@ -40,25 +40,24 @@ figcaption { font-weight: 600; margin: 0 0 12px; max-width: 74ch; }
 .panels { display: flex; flex-wrap: wrap; gap: 12px 24px; }
 .panels > div { flex: 0 1 auto; max-width: 100%; overflow-x: auto; }
 svg { display: block; height: auto; max-width: 100%; }
-svg.wide { max-width: none; }
 .scroll { overflow-x: auto; max-width: 100%; margin: 8px 0 12px; }
 table { border-collapse: collapse; font-size: 0.88rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--faint); font-size: 0.85rem; padding: 0 0 6px; }
 th, td { text-align: left; vertical-align: top; padding: 5px 14px 5px 0; border-bottom: 1px solid var(--rule); }
 thead th { color: var(--faint); font-weight: 600; font-size: 0.8rem; vertical-align: bottom; }
-tbody th { font-weight: 500; }
+tbody th { font-weight: 500; white-space: nowrap; }
+tbody th code { font-weight: 400; color: var(--faint); }
 td { white-space: nowrap; }
-td.wrap { white-space: normal; min-width: 12em; }
 th.number, td.number { text-align: right; }
 details { margin: 8px 0; }
 details > .scroll { max-height: 560px; overflow-y: auto; }
 summary { cursor: pointer; color: var(--link); font-size: 0.9rem; width: fit-content; }
 .verdict { font-weight: 600; }
-.effect, .supported { color: var(--plus-text); }
+.effect { color: var(--plus-text); }
 .negligible { color: var(--minus-text); }
-.inconclusive, .not_run, .not_judged { color: var(--faint); }
-.passed { color: var(--good); }
-.failed, .contradicted { color: var(--failure); }
+.inconclusive, .undecided, .not_run, .not_judged { color: var(--faint); }
+.passed, .holds { color: var(--good); }
+.failed, .fails { color: var(--failure); }
 @media (max-width: 600px) {
   body { font-size: 15px; }
   main { padding: 16px 14px 60px; }
