@@ -70,7 +70,7 @@ def routing(root, file):
     entropy = -np.sum(mean * np.log(np.where(mean > 0, mean, 1)), 1)
     group.variable("entropy", entropy, ["site"], "entropy of the weights", "nats")
     shares = {"norm_share": 0.9 * file.weight + 0.1 * file.weight[:, :, ::-1], "projection_share": 1.1 * file.weight - 0.02,
-              "cosine": 0.5 * np.ones_like(file.weight) * file.tokens[:, None, None]}
+              "cosine": 0.3 + 0.1 * np.arange(plan.widest) * file.tokens[:, None, None] * np.ones((plan.sites, 1))}
     for name, sums in shares.items():
         group.variable(name, missing_beyond(plan, sums.sum(0) / total), both, name.replace("_", " "))
     group.variable("coefficient", coefficients(plan, mean), ["site", "output"], "coefficient of the output in what the site reads")
@@ -81,7 +81,8 @@ def routing(root, file):
     for name, sums in {"weight": file.weight, **shares}.items():
         group.variable(f"{name}_by_segment", missing_beyond(plan, sums), three, f"sum of {name} over tokens")
     if file.estimates:
-        sums = 0.7 * file.edge_effects * file.tokens[:, None, None]
+        # Saturated: large effects are underestimated.
+        sums = np.tanh(2 * file.edge_effects) / 3 * file.tokens[:, None, None]
         group.variable("edge_estimate_by_segment", missing_beyond(plan, sums), three, "first-order estimate of mask", SUM)
 
 

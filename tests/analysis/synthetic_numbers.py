@@ -67,7 +67,7 @@ def outcomes(cells, segment, edges, seed, scale=1.0, skew=0.5):
         mean = scale * SIZE_OF.get(cell.intervention, 1.0) * sum(
             edges[s, j] for s in cell.ablated for j, flag in enumerate(cell.flags[s]) if flag == 1)
         of_document = rng.lognormal(-skew**2 / 2, skew, document.max() + 1)[document]
-        spread = 0.2 * abs(mean) + 1e-4
+        spread = 0.2 * abs(mean) + 0.02
         delta = tokens * mean * of_document + np.sqrt(tokens) * rng.normal(0, spread, len(tokens))
         kl = tokens * 0.7 * abs(mean) * of_document + np.abs(rng.normal(0, spread, len(tokens))) * 0.1
         changed = min(0.9, 0.5 * abs(mean) ** 0.5)

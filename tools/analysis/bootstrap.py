@@ -10,6 +10,8 @@ import numpy as np
 
 # Below this share of the file's own standard error, a draw's error carries no information: nearly all of its documents agree.
 DEGENERATE_ERROR = 0.1
+# Below this share it is rounding: all documents of the draw agree, and t* is infinite.
+ROUNDING_ERROR = 1e-6
 # A cell with a larger share of such draws rests on too few documents to be compared with others.
 DEGENERATE_DRAWS = 1e-3
 CHUNK_BYTES = 1 << 24
@@ -124,6 +126,7 @@ def studentise(sums, tokens, draws):
         # In units of the file's own error; times Σn, as `scale` is.
         own = np.sqrt(np.maximum(factor * spread, 0)) * (tokens.sum() / total)[:, None]
         bad += (own < DEGENERATE_ERROR).sum(0)
+        own[own < ROUNDING_ERROR] = 0
         with np.errstate(divide="ignore", invalid="ignore"):
             studentised[rows] = shift * tokens.sum() / own
     still = error == 0  # the same in every document: no draw differs

@@ -1,0 +1,13 @@
+#!/usr/bin/env python3
+"""Statistics over one or many results files of depthroute-eval: analyze.py results.h5 [more.h5 ...] -o analysis.h5.
+
+Intervals, adjusted p-values, equivalence, verdicts, contrasts, claims, rank correlations; analysis/README.md has the output."""
+import sys
+
+try:
+    from analysis.cli import main
+except ModuleNotFoundError as error:
+    sys.exit(f"analyze.py: Python has no module '{error.name}'; tools/setup.sh installs numpy, scipy and h5py for /usr/bin/python3")
+
+if __name__ == "__main__":
+    sys.exit(main())
