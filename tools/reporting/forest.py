@@ -34,8 +34,11 @@ def caption(subject, block):
     if not any(words):
         low, high = block.take(subject.findings.low), block.take(subject.findings.high)
         return f"In {int(((low > 0) | (high < 0)).sum())} of {len(words)} cells the interval leaves out zero."
-    parts = [f"{words.count(word)} {word.replace('_', ' ')}" for word in ("effect", "negligible", "inconclusive", "not_run") if word in words]
-    return f"Of {len(words)} cells: {', '.join(parts)}."
+    small = subject.findings.column("small")
+    small = sum(subject.findings.verdicts[cell] == "effect" and small[cell] == 1 for cell in block.cells[block.cells >= 0])
+    names = {"effect": "with an effect" + (f" ({small} of them inside the margin)" if small else ""), "negligible": "negligible",
+             "inconclusive": "inconclusive", "not_run": "not run", "not_judged": "not judged"}
+    return f"Of {len(words)} cells: {', '.join(f'{words.count(word)} {name}' for word, name in names.items() if word in words)}."
 
 
 def draw(figure, subject, block, sublayer, lines, reach):

@@ -7,8 +7,8 @@ FAMILIES = ("embedding", "older", "recent", "current")
 
 
 def ordered(found, known):
-    """The names of `found` in the order of `known`, others after them."""
-    return [name for name in known if name in found] + [name for name in found if name not in known]
+    """The names of `found` once each: in the order of `known`, then others by name."""
+    return [name for name in known if name in found] + sorted(set(found) - set(known))
 
 
 class Grid:

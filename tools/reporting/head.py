@@ -79,7 +79,9 @@ def warnings(subject):
         shown = ", ".join(beyond[:4]) + (f" and {len(beyond) - 4} more" if len(beyond) > 4 else "")
         boxes.append(("Out of distribution.", f"Under {shown} the model predicts worse than token frequencies alone would. Such a cell shows "
                       "that the model breaks, not what the source carries."))
-    boxes += [("Note.", text[0].upper() + text[1:] + ".") for text in subject.findings.warnings]
+    notes = [text[0].upper() + text[1:] + "." for text in subject.findings.warnings]
+    if notes:
+        boxes.append(("Notes of the analysis.", " ".join(notes)))
     return "\n".join(markup.message("warning", heading, markup.text(content)) for heading, content in boxes)
 
 
@@ -93,7 +95,7 @@ def claims(subject):
                else "No claim was written down before measuring (key claims).")
         return markup.section("claims", heading, markup.paragraph(why))
     rows = [[markup.Raw(markup.text(claim.name) + "<br>" + markup.code(claim.contrast)), MEASURES.get(claim.measure, claim.measure),
-             markup.value(claim.margin, numbers.plain), markup.value(claim.estimate), markup.interval(claim.low, claim.high),
+             markup.value(claim.margin, numbers.given), markup.value(claim.estimate), markup.interval(claim.low, claim.high),
              markup.verdict(claim.verdict), claim.runs if claim.verdict != "not_judged" else claim.reason] for claim in found]
     table = markup.table(["claim", "measure", "#margin", "#estimate, nats/token", "#95 % interval", "verdict", "models"], rows,
                          "Claims, hashed into the results file before it was measured")

@@ -50,7 +50,8 @@ def positions(count, apart):
 
 
 def draw(figure, drawn):
-    axes, key = figure.subplots(2, 1, gridspec_kw={"height_ratios": [1, 0.045]})
+    height = figure.bbox.height / figure.dpi * 72
+    axes, key = figure.subplots(2, 1, gridspec_kw={"height_ratios": [height - 100, 13]})
     x, y = positions(len(drawn.columns), drawn.apart_columns), positions(len(drawn.rows), drawn.apart_rows)
     for row, top in enumerate(y):
         for column, left in enumerate(x):
@@ -78,6 +79,13 @@ def draw(figure, drawn):
     draw_key(key, drawn)
 
 
+def middle_mark(drawn):
+    """A power of ten near the middle of one side of the scale; half the largest value where there is none."""
+    powers = [10.0 ** power for power in range(-8, 5)]
+    near = min(powers, key=lambda power: abs(strength(power, drawn) - 0.5))
+    return near if 0.3 < strength(near, drawn) < 0.8 else drawn.largest / 2
+
+
 def draw_key(axes, drawn):
     """The colour scale, with the values that its marks stand for."""
     if drawn.kind == "mass":
@@ -86,11 +94,12 @@ def draw_key(axes, drawn):
         place = {mark: mark for mark in marks}
         labels = [f"{mark:g}" for mark in marks]
     else:
-        marks = [-drawn.largest, -drawn.threshold, 0.0, drawn.threshold, drawn.largest]
+        middle = middle_mark(drawn)
+        marks = [-drawn.largest, -middle, 0.0, middle, drawn.largest]
         reach = math.log1p(drawn.largest / drawn.threshold)
         values = [math.copysign(drawn.threshold * math.expm1(abs(part) * reach), part) for part in np.linspace(-1, 1, 15)]
         place = {mark: math.copysign(strength(mark, drawn), mark) for mark in marks}
-        labels = [numbers.signed(mark, 2) for mark in marks]
+        labels = [numbers.signed(mark, 1 if abs(mark) == middle else 2) for mark in marks]
     edges = np.linspace(0 if drawn.kind == "mass" else -1, 1, len(values) + 1)
     for value, left, right in zip(values, edges, edges[1:]):
         axes.add_patch(Rectangle((left + 0.04 * (right - left), 0), 0.92 * (right - left), 1, facecolor=hue(value, drawn),

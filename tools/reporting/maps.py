@@ -1,7 +1,7 @@
 """Figure 1: routing mass and the effect of the ablation, side by side over the same grid of cells."""
 import numpy as np
 
-from . import forest, grid, heat, numbers, plot
+from . import grid, heat, markup, numbers, plot
 
 KEY = "maps"
 
@@ -17,7 +17,7 @@ def figure(subject):
         key=KEY, title=f"Where routing looks, and what removing it ({block.intervention}) costs",
         caption=caption(block, mass, effect),
         paths=["/grid/mass", "/grid/delta_nll"], panels=panels(subject, block, mass, effect, ~significant),
-        table=forest.table(subject, block),
+        table=table(subject, block),
         notes=["Left: the mean weight that the reads of one row give to a family of sources. Right: how much the loss changes when "
                "that family is taken away there. Dots mark effects that are not significant. The current state stands apart: it is "
                "what a plain residual stream would read."])
@@ -46,3 +46,12 @@ def caption(block, mass, effect):
         return f"The heaviest read, {names[0]} ({mass[heavy]:.2f}), is also the one whose removal costs most."
     return (f"The heaviest read is {names[0]} ({mass[heavy]:.2f}); the one whose removal costs most is {names[1]} "
             f"({numbers.signed(effect[costly])} nats/token at mass {mass[costly]:.2f}).")
+
+
+def table(subject, block):
+    """Mass and effect of every cell; the forest's table has the rest."""
+    findings, mass, names = subject.findings, subject.results.cell_values("mass"), subject.results.cells
+    rows = [[names[cell], markup.value(mass[cell], numbers.plain), markup.value(findings.effect[cell]),
+             markup.interval(findings.low[cell], findings.high[cell]), markup.verdict(findings.verdicts[cell])]
+            for cell in block.cells.ravel() if cell >= 0]
+    return markup.table(["cell", "#mass", "#ΔNLL, nats/token", "#95 % interval", "verdict"], rows, "Mass and effect of every cell")

@@ -44,12 +44,17 @@ def table(columns, rows, caption=None, kind=None):
     body = []
     for row in rows:
         cells = [tag("th", text(row[0]), scope="row")]
-        cells += [tag("td", text(cell), class_="number" if is_number else None)
+        cells += [tag("td", text(cell), class_="number" if is_number else "long" if is_long(cell) else None)
                   for cell, is_number in zip(row[1:], numeric[1:])]
         body.append(tag("tr", "".join(cells)))
     inner = (tag("caption", text(caption)) if caption else "") + tag("thead", tag("tr", head))
     return tag("div", tag("table", inner + tag("tbody", "\n".join(body)), class_=kind), class_="scroll", tabindex="0",
                role="region", aria_label=caption or f"Table: {columns[0].lstrip('#')}")
+
+
+def is_long(cell):
+    """Whether a cell of a table holds a sentence, which may be broken."""
+    return not isinstance(cell, Raw) and len(str(cell)) > 32 and " " in str(cell)
 
 
 def facts(pairs):

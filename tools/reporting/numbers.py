@@ -28,6 +28,11 @@ def signed(value, digits=3):
     return "+" + text if float(value) > 0 else text
 
 
+def given(value):
+    """A number that a person chose, as 0.005: no more digits than it has."""
+    return f"{float(value):g}".replace("-", MINUS)
+
+
 def percent(value, digits=3):
     value = float(value)
     return MISSING if not math.isfinite(value) else plain(100 * value, digits) + "\u2009%"

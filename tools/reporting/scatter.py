@@ -2,7 +2,7 @@
 import numpy as np
 from matplotlib.lines import Line2D
 
-from . import forest, grid, markup, numbers, plot, summary
+from . import grid, maps, markup, numbers, plot, summary
 
 KEY = "mass-effect"
 MARKERS = {"embedding": "o", "older": "s", "recent": "^", "current": "D"}
@@ -26,9 +26,9 @@ def figure(subject):
                          width=450, height=390, label=f"Mass against effect, {name}") for name in sublayers]
     return plot.Figure(
         key=KEY, title="Does weight predict effect?", caption=caption, paths=["/cell/mass", "/cell/delta_nll", *subject.findings.paths],
-        panels=panels, table=forest.table(subject, block) + associations(subject, block, sublayers),
+        panels=panels, table=associations(subject, block, sublayers) + maps.table(subject, block),
         notes=["If weight predicted effect, points would rise from left to right. Bars are 95 % intervals; the grey band is the "
-               f"margin of ±{subject.results.margin:g} nats/token inside which an effect counts as negligible."])
+               f"margin of ±{subject.results.margin:g} nats/token inside which an effect counts for nothing."])
 
 
 def draw(figure, subject, block, sublayer, mass, effect, pairs):
@@ -67,10 +67,15 @@ def label_extremes(axes, block, rows, mass, effect):
     """Names the two costliest and the heaviest cell of the panel."""
     cells = [(row, column) for row in rows for column in range(len(block.families)) if np.isfinite(mass[row, column] * effect[row, column])]
     chosen = sorted(cells, key=lambda cell: -effect[cell])[:2] + sorted(cells, key=lambda cell: -mass[cell])[:1]
+    taken = []
     for row, column in dict.fromkeys(chosen):
-        right = mass[row, column] > 0.55
-        axes.annotate(f"{block.families[column]} {block.rows[row][1]}", (mass[row, column], effect[row, column]),
-                      xytext=(-8 if right else 8, 7), textcoords="offset points", ha="right" if right else "left", fontsize=11)
+        point = mass[row, column], effect[row, column]
+        right = point[0] > 0.55
+        x, y = axes.transData.transform(point)
+        above = all(abs(y - other_y) > 16 or abs(x - other_x) > 150 for other_x, other_y in taken)
+        taken.append((x, y))
+        axes.annotate(f"{block.families[column]} {block.rows[row][1]}", point, xytext=(-8 if right else 8, 7 if above else -15),
+                      textcoords="offset points", ha="right" if right else "left", fontsize=11)
 
 
 def associations(subject, block, sublayers):

@@ -7,10 +7,11 @@ SUBLAYERS = {"attn": "attention", "mlp": "MLP", "final": "final"}
 
 
 def sentences(subject):
-    block = None
+    if not subject.judged:
+        return [measured(subject), "A known answer failed, so these numbers say something about the run, not about the model.",
+                "Nothing is concluded about which source mattered, or whether weight predicted effect."]
     found = grid.interventions(subject.results)
-    if found:
-        block = grid.Grid(subject.results, found[0])
+    block = grid.Grid(subject.results, found[0]) if found else None
     return [measured(subject), mattered(subject, block), predicted(subject, block)]
 
 
@@ -28,12 +29,16 @@ def measured(subject):
     step = f" after {numbers.count(results.step)} training steps" if results.step > 0 else (
         " before any training" if results.step == 0 else "")
     data = f"{numbers.count(results.documents)} documents ({numbers.count(results.attribute('tokens_evaluated', 0))} tokens)"
-    model = f"a {results.attribute('num_layers')}-layer model of the {results.attribute('variant')} form{step}"
+    variant = str(results.attribute("variant"))
+    kind = (f"plain model wrapped as {variant}" if int(results.attribute("wrapped", 0)) else
+            "plain model" if variant == "additive" else f"{variant} model")
+    model = f"a {results.attribute('num_layers')}-layer {kind}{step}"
     cells = results.cell_strings("status").count("measured")
     if not cells:
         text = f"The next-token loss of {model} was measured on {data}, with no ablation"
     else:
-        text = f"{numbers.count(cells)} interventions on the depth routing of {model} were measured on {data}, each against the unchanged model"
+        text = (f"{numbers.count(cells)} interventions on the depth routing of {model} were measured on {data}, each against the unchanged "
+                "model")
     hedges = []
     if str(results.attribute("split", "all")) != "confirmation":
         hedges.append("this is an exploration, not a test of claims made beforehand")

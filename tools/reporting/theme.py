@@ -48,6 +48,7 @@ thead th { color: var(--faint); font-weight: 600; font-size: 0.8rem; vertical-al
 tbody th { font-weight: 500; white-space: nowrap; }
 tbody th code { font-weight: 400; color: var(--faint); }
 td { white-space: nowrap; }
+td.long { white-space: normal; min-width: 14em; }
 th.number, td.number { text-align: right; }
 details { margin: 8px 0; }
 details > .scroll { max-height: 560px; overflow-y: auto; }
