@@ -2,8 +2,11 @@
 """Statistics over one or many results files of depthroute-eval: analyze.py results.h5 [more.h5 ...] -o analysis.h5.
 
 Intervals, adjusted p-values, equivalence, verdicts, contrasts, claims, rank correlations; analysis/README.md has the output."""
+import os
 import sys
 
+# Equal files whatever the number of cores; one core is enough. Read when numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 try:
     from analysis.cli import main
 except ModuleNotFoundError as error:

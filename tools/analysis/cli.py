@@ -132,6 +132,9 @@ def analyse(parsed):
                       methods=describe_methods(options, files))
     if warnings:
         attributes["warnings"] = warnings
+    refused = [f"{one.results.path}: {one.not_judged}" for one in files if one.not_judged]
+    if refused:
+        attributes["not_judged"] = refused
     write_analysis(parsed.output, attributes, files, across, wrapped if wrapped.rows else None, untrained)
     return warnings
 

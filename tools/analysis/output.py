@@ -30,14 +30,12 @@ def write_analysis(path, attributes, files, across, wrapped, untrained):
         root.attributes(title="Statistics of causal routing ablations", schema_version=1, **attributes)
         for number, one in enumerate(files):
             write_file(root.child(file_name(number)), one)
-        if across or wrapped or untrained:
-            group = root.child("across")
-            if across:
-                write_across(group, across)
-            if wrapped:
-                write_wrapped(group.child("wrapped"), wrapped)
-            if untrained:
-                write_untrained(group.child("untrained"), untrained)
+        if across:
+            write_across(root.child("across"), across)
+        if wrapped:
+            write_wrapped(root.child("wrapped"), wrapped)
+        if untrained:
+            write_untrained(root.child("untrained"), untrained)
 
 
 def write_file(group, one):
