@@ -35,10 +35,20 @@ def figure(subject):
     return plot.Figure(
         key=KEY, title="Every read by itself", panels=panels, table=table(subject, edges),
         caption=(f"Of {len(edges.cells)} edges {int(edges.significant.sum())} have a significant effect; the costliest is source "
-                 f"{edges.sources[best]} at {results.names('site')[edges.sites[best]]} ({numbers.signed(edges.effect[best])} nats/token)."),
+                 f"{edges.sources[best]} at {results.names('site')[edges.sites[best]]} ({numbers.signed(edges.effect[best])} nats/token)."
+                 + ranked(subject, "mass", " Mass ranks their effects with Spearman {}.")),
         paths=["/cell/mass", "/cell/delta_nll", "/cell/site", "/cell/source"],
         notes=["Rows are sites, columns the sources by position: 0 is the embedding, then finished blocks; the current state, the last "
                "source of each site, stands apart. Dots: not significant."])
+
+
+def ranked(subject, predictor, sentence):
+    """The sentence with the rank correlation over all edges and its interval; empty where the analysis has none."""
+    rank = subject.findings.rank("mask/edges", "all", predictor)
+    if rank is None:
+        return ""
+    value, low, high = (numbers.signed(one, 2) for one in rank)
+    return sentence.format(f"{value} [{low}, {high}]")
 
 
 def panel(subject, edges, take, sublayer, kind):
@@ -76,7 +86,7 @@ def estimate_figure(subject):
     known = np.isfinite(estimate) & np.isfinite(edges.effect)
     if known.sum() < 3:
         return None
-    rank = float(stats.spearmanr(estimate[known], edges.effect[known])[0])
+    rank = ranked(subject, "edge_estimate", "{}") or numbers.signed(stats.spearmanr(estimate[known], edges.effect[known])[0], 2)
     worst = sorted(np.flatnonzero(known), key=lambda i: -abs(estimate[i] - edges.effect[i]))
     names = results.names("site")
     rows = [[f"{names[edges.sites[i]]} source {edges.sources[i]}", markup.value(estimate[i]), markup.value(edges.effect[i]),
@@ -84,7 +94,7 @@ def estimate_figure(subject):
     first = worst[0]
     return plot.Figure(
         key=ESTIMATE_KEY, title="Is the gradient enough?",
-        caption=(f"The first-order estimate ranks the edges with Spearman {numbers.signed(rank)} against the measured effects; its "
+        caption=(f"The first-order estimate ranks the edges with Spearman {rank} against the measured effects; its "
                  f"worst miss is source {edges.sources[first]} at {names[edges.sites[first]]}: {numbers.signed(estimate[first])} "
                  f"estimated, {numbers.signed(edges.effect[first])} measured."),
         paths=["/routing/edge_estimate_by_segment", "/cell/delta_nll"],

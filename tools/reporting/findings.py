@@ -134,6 +134,11 @@ class Findings:
         """Spearman of a predictor with the effect: (estimate, low, high); None where there is none."""
         return self._table("rank", grid, sublayer, last=("predictor", predictor), names=("spearman", "spearman_low", "spearman_high"))
 
+    def predictors(self):
+        """What the analysis correlates with effects, mass first; none without an analysis."""
+        found = self.analysis.get(f"{self.group}/rank/predictor", []) if self.analysis else []
+        return [str(name) for name in found]
+
     def dissociation(self, grid, sublayer, band="all"):
         """The share of draws in which the heaviest source is not the most causal one, as a tuple of one; None where there is none."""
         return self._table("dissociation", grid, sublayer, last=("band", band), names=("probability",))

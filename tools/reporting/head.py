@@ -120,7 +120,19 @@ def known_answers(subject):
     table = markup.table(["known answer", "expected", "#ΔNLL, nats/token", "#KL, nats/token", "#top-1 changed", "#largest change, nats",
                           "#limit, nats", "outcome"], rows, "Interventions whose outcome is known beforehand")
     same = "The parameters' checksum is the same before and after." if not results.parameters_changed() else "The parameters changed."
-    return markup.section("known-answers", "Known answers", markup.paragraph(same) + table + paths("/known_answer"))
+    return markup.section("known-answers", "Known answers", markup.paragraph(same) + table + untrained(subject) + paths("/known_answer"))
+
+
+def untrained(subject):
+    """Whether the effects vanish on untrained weights, where the analysis was given such a file."""
+    analysis = subject.findings.analysis
+    if analysis is None or "untrained/passed" not in analysis:
+        return ""
+    files = sorted(name for name in analysis.groups if name.startswith("file_") and "/" not in name)
+    place = files.index(subject.findings.group)
+    about, word = analysis.groups["untrained"], "passed" if int(analysis["untrained/passed"][place]) else "failed"
+    return markup.tag("p", f"Untrained weights: the largest effect is {markup.value(analysis['untrained/ratio'][place], numbers.plain)} of "
+                      f"the trained model's, at most {numbers.given(about['limit'])} is allowed: {markup.verdict(word)}.")
 
 
 def missing(found, results):

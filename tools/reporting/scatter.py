@@ -79,16 +79,15 @@ def label_extremes(axes, block, rows, mass, effect):
 
 
 def associations(subject, block, sublayers):
-    """How well mass ranks effects, and how sure it is that the heaviest source is not the most causal one."""
-    rows = []
-    for sublayer in [*sublayers, "all"]:
-        rank = subject.findings.rank(f"{block.intervention}/families", sublayer)
-        apart = subject.findings.dissociation(f"{block.intervention}/families", sublayer)
-        if rank or apart:
-            value, low, high = rank or (np.nan,) * 3
-            rows.append([sublayer, markup.value(value), markup.interval(low, high),
-                         markup.value(apart[0] if apart else np.nan, numbers.plain)])
-    if not rows:
-        return ""
-    return markup.table(["sublayer", "#Spearman(mass, ΔNLL)", "#95 % interval", "#P(heaviest is not most causal)"], rows,
-                        "Mass and effect, over the cells of the grid")
+    """How well mass and what stands beside it rank effects, and how sure it is that the heaviest source is not the most causal."""
+    findings, of = subject.findings, f"{block.intervention}/families"
+    ranks = [[name.replace("_", " "), sublayer, markup.value(rank[0]), markup.interval(*rank[1:])]
+             for name in findings.predictors() for sublayer in [*sublayers, "all"] if (rank := findings.rank(of, sublayer, name))]
+    apart = [[sublayer, *(markup.value(found[0] if found else np.nan, numbers.plain) for found in (
+        findings.dissociation(of, sublayer, band) for band in (*grid.BANDS, "all")))] for sublayer in [*sublayers, "all"]]
+    tables = ""
+    if ranks:
+        tables += markup.table(["predictor", "sublayer", "#Spearman with ΔNLL", "#95 % interval"], ranks, "Rank correlations over the grid")
+        tables += markup.table(["sublayer", *(f"#{band}" for band in (*grid.BANDS, "all"))], apart,
+                               "Probability that the source of the largest mass is not that of the largest effect")
+    return tables

@@ -67,12 +67,16 @@ summary { cursor: pointer; color: var(--link); font-size: 0.9rem; width: fit-con
   .summary p { font-size: 1.03rem; }
   dl { grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); gap: 8px 16px; }
 }
+@page { margin: 15mm; }
 @media print {
   main { max-width: none; padding: 0; }
   body { font-size: 10pt; }
+  h2 { margin-top: 20pt; }
   nav, details:not([open]) { display: none; }
-  figure, .box, tr { break-inside: avoid; }
-  h2, figcaption { break-after: avoid; }
+  .panels { gap: 8px 12px; }
+  .panels > div:not(:only-child) { flex: 0 1 calc(50% - 12px); }
+  figure, .box, tr, dl { break-inside: avoid; }
+  h2, figcaption, .notes { break-after: avoid; }
   .scroll, .panels > div { overflow: visible; max-height: none; }
   table { font-size: 8pt; }
   td { white-space: normal; }
