@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Makes one HTML page of results files of depthroute-eval: figures, tables, verdicts. It needs nothing beside itself.
+"""Makes one HTML page of results files of depthroute-eval: figures, tables, verdicts. It needs nothing else.
     python3 tools/report.py results.h5 -o report.html
     python3 tools/report.py seed*/step_*.h5 --analysis analysis.h5 -o report.html --figures
-Several files must be steps of one run, or runs of one kind; the page is about the latest step of the first file's run. Without
---analysis the statistics of tools/analyze.py are computed on the way. --figures writes every figure as PDF too, into FOLDER or
-<report>_figures. Exit status: 0, 2 bad input (one line says what; nothing is written), 1 anything else.
+Several files are steps of one run, or runs of one kind; the page is about the latest step of the first
+file's run. Without --analysis the statistics of tools/analyze.py are computed on the way. --figures writes
+every figure as PDF too, into FOLDER or <report>_figures. Exit status: 0; 2 bad input, one line says what and
+nothing is written; 1 anything else.
 """
 import os
 import sys

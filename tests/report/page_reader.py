@@ -5,7 +5,8 @@ VOID = {"meta", "br", "link", "img", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """`tables` by caption: rows of cells, a cell being {text, values, verdicts}; `problems` lists tags that do not balance."""
+    """`tables` by caption: rows of cells, a cell being {text, values, verdicts}; `problems` lists tags that
+    do not balance."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -17,14 +18,20 @@ class Page(HTMLParser):
         self.problems += [f"not closed: {name}" for name, _ in self._stack]
 
     def _inside(self, name, class_=None):
-        return any(tag == name and (class_ is None or class_ in attributes.get("class", "").split()) for tag, attributes in self._stack)
+        return any(
+            tag == name and (class_ is None or class_ in attributes.get("class", "").split())
+            for tag, attributes in self._stack
+        )
 
     def handle_starttag(self, tag, attributes, closed=False):
         attributes = dict(attributes)
         self.tags.append(tag)
         self.ids += [attributes["id"]] if "id" in attributes else []
-        self.links += [attributes[name] for name in ("href", "src", "xlink:href", "data", "action") if attributes.get(name)
-                       and tag != "data"]
+        self.links += [
+            attributes[name]
+            for name in ("href", "src", "xlink:href", "data", "action")
+            if attributes.get(name) and tag != "data"
+        ]
         self.styles.append(attributes.get("style") or "")
         if tag == "table":
             self._caption, self._rows = "", []
@@ -51,7 +58,9 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         if not self._stack or self._stack[-1][0] != tag:
-            self.problems.append(f"line {self.getpos()[0]}: </{tag}> closes {self._stack[-1][0] if self._stack else 'nothing'}")
+            self.problems.append(
+                f"line {self.getpos()[0]}: </{tag}> closes {self._stack[-1][0] if self._stack else 'nothing'}"
+            )
             return
         self._stack.pop()
         if tag in ("td", "th"):

@@ -15,11 +15,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(arguments, description):
-    parser = Parser(prog="report.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="report.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("results", nargs="+", metavar="results.h5")
-    parser.add_argument("--analysis", metavar="analysis.h5", help="made by tools/analyze.py from the same files")
+    parser.add_argument(
+        "--analysis", metavar="analysis.h5", help="made by tools/analyze.py from the same files"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="report.html")
-    parser.add_argument("--figures", nargs="?", const="", metavar="FOLDER", help="also write every figure as PDF")
+    parser.add_argument(
+        "--figures", nargs="?", const="", metavar="FOLDER", help="also write every figure as PDF"
+    )
     options = parser.parse_args(arguments)
     if options.figures == "":
         options.figures = os.path.splitext(options.output)[0] + "_figures"
@@ -32,7 +38,9 @@ def check_output(options):
     if not os.path.isdir(folder):
         raise InputError(f"{options.output}: there is no folder {folder}; make it first")
     if os.path.isdir(options.output):
-        raise InputError(f"{options.output}: is a folder; name a file, as {os.path.join(options.output, 'report.html')}")
+        raise InputError(
+            f"{options.output}: is a folder; name a file, as {os.path.join(options.output, 'report.html')}"
+        )
     for path in [*options.results, *([options.analysis] if options.analysis else [])]:
         if os.path.exists(options.output) and os.path.exists(path) and os.path.samefile(path, options.output):
             raise InputError(f"{options.output}: is an input too; name another output")
@@ -43,6 +51,7 @@ def check_output(options):
 def analyse(paths):
     """The statistics of tools/analyze.py for these files, computed now."""
     from analysis import cli as analyze
+
     with tempfile.TemporaryDirectory(prefix="depthroute-report-") as folder:
         path = os.path.join(folder, "analysis.h5")
         try:
@@ -90,9 +99,14 @@ def run(options):
     if options.figures:
         os.makedirs(options.figures, exist_ok=True)
         for figure in figures:
-            replace(os.path.join(options.figures, f"{figure.key}.pdf"), lambda path: plot.write_pdf(figure, path))
+            replace(
+                os.path.join(options.figures, f"{figure.key}.pdf"), lambda path: plot.write_pdf(figure, path)
+            )
     replace(options.output, lambda path: write_text(path, text))
-    print(f"{options.output}: {len(figures)} figures" + (f", as PDF in {options.figures}" if options.figures else ""))
+    print(
+        f"{options.output}: {len(figures)} figures"
+        + (f", as PDF in {options.figures}" if options.figures else "")
+    )
 
 
 def main(arguments, description):

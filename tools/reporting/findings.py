@@ -1,4 +1,5 @@
-"""What the figures say about every cell of one results file: effect, interval, verdict. From the analysis where there is one."""
+"""What the figures say about every cell of one results file: effect, interval, verdict. From the analysis
+where there is one."""
 import hashlib
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ class Analysis(File):
             raise InputError(f"{path}: not an analysis file; make it with tools/analyze.py")
 
     def group_of(self, results):
-        """The name of the group that holds a results file, found by the file's checksum; none if it was not analysed."""
+        """The name of the group that holds a results file, found by the file's checksum; none if it was not
+        analysed."""
         with open(results.path, "rb") as file:
             checksum = hashlib.sha256(file.read()).hexdigest()
         for name in sorted(self.groups):
@@ -42,7 +44,8 @@ class Claim:
 
 
 class Findings:
-    """Arrays by cell. `verdicts` are empty strings where nothing may be judged, as after a failed known answer."""
+    """Arrays by cell. `verdicts` are empty strings where nothing may be judged, as after a failed known
+    answer."""
 
     def __init__(self, results, may_judge=True):
         self.results = results
@@ -59,15 +62,22 @@ class Findings:
         """Takes intervals and, unless a known answer failed, verdicts and claims from the analysis."""
         self.analysis, self.group = analysis, analysis.group_of(self.results)
         if self.group is None:
-            raise InputError(f"{analysis.path}: does not hold {self.results.path} as it is now; run tools/analyze.py again")
+            raise InputError(
+                f"{analysis.path}: does not hold {self.results.path} as it is now; run tools/analyze.py again"
+            )
         attributes = analysis.groups[self.group]
         self.because = str(attributes.get("not_judged_because", ""))
         self.warnings = self._warnings(attributes)
         if f"{self.group}/cell/delta_nll" not in analysis:
             return
-        self.effect, self.low, self.high = (self.column(name) for name in ("delta_nll", "delta_nll_low", "delta_nll_high"))
+        self.effect, self.low, self.high = (
+            self.column(name) for name in ("delta_nll", "delta_nll_low", "delta_nll_high")
+        )
         self.significant = (self.low > 0) | (self.high < 0)
-        self.paths = [f"{self.group}/cell/{name} of the analysis" for name in ("delta_nll_low", "delta_nll_high", "verdict")]
+        self.paths = [
+            f"{self.group}/cell/{name} of the analysis"
+            for name in ("delta_nll_low", "delta_nll_high", "verdict")
+        ]
         if self.may_judge:
             self.verdicts = [str(word) for word in self.column("verdict", "")]
             if int(attributes.get("judged", 1)):
@@ -75,7 +85,8 @@ class Findings:
             self.claims = self._claims()
 
     def _warnings(self, attributes):
-        """The file's own, and those about all files together; not what the box after a failed known answer says already."""
+        """The file's own, and those about all files together; not what the box after a failed known answer
+        says already."""
         own = [str(text) for text in np.atleast_1d(attributes.get("warnings", []))]
         files = [str(path) for path in np.atleast_1d(self.analysis.attribute("files", []))]
         of_all = [str(text) for text in np.atleast_1d(self.analysis.attribute("warnings", []))]
@@ -84,7 +95,11 @@ class Findings:
 
     def remarks(self, cell):
         """What qualifies a cell's verdict, in a few words."""
-        flags = (("small", "inside the margin"), ("cancelling", "gains and losses cancel"), ("few_documents", "few documents"))
+        flags = (
+            ("small", "inside the margin"),
+            ("cancelling", "gains and losses cancel"),
+            ("few_documents", "few documents"),
+        )
         words = [word for name, word in flags if self.may_judge and self.column(name)[cell] == 1]
         return ", ".join(words + (["out of distribution"] if self.beyond[cell] else []))
 
@@ -94,8 +109,10 @@ class Findings:
         if values is None:
             return np.full(len(self.results.cells), missing, dtype=object if missing == "" else float)
         place = {str(cell): i for i, cell in enumerate(self.analysis[f"{self.group}/cell/cell"])}
-        return np.array([values[place[cell]] if cell in place else missing for cell in self.results.cells],
-                        dtype=object if missing == "" else float)
+        return np.array(
+            [values[place[cell]] if cell in place else missing for cell in self.results.cells],
+            dtype=object if missing == "" else float,
+        )
 
     def _claims(self):
         base = f"{self.group}/claim"
@@ -106,11 +123,25 @@ class Findings:
         claims = []
         for i, name in enumerate(self.analysis[f"{base}/claim"]):
             exceeds, sign = str(get("exceeds", i, "")), "−" if int(get("negative", i, 0)) else ""
-            contrast = f"{sign}({get('cell', i, '')} − {exceeds})" if exceeds and sign else (
-                f"{sign}{get('cell', i, '')}" + (f" − {exceeds}" if exceeds else ""))
-            claims.append(Claim(str(name), f"{contrast} > {float(get('margin', i, 0.0)):g}", str(get("measure", i, "")), *(
-                float(get(key, i, np.nan)) for key in ("margin", "difference", "difference_low", "difference_high")),
-                str(get("verdict", i, "")), str(get("reason", i, "")), self._runs(str(name))))
+            contrast = (
+                f"{sign}({get('cell', i, '')} − {exceeds})"
+                if exceeds and sign
+                else (f"{sign}{get('cell', i, '')}" + (f" − {exceeds}" if exceeds else ""))
+            )
+            claims.append(
+                Claim(
+                    str(name),
+                    f"{contrast} > {float(get('margin', i, 0.0)):g}",
+                    str(get("measure", i, "")),
+                    *(
+                        float(get(key, i, np.nan))
+                        for key in ("margin", "difference", "difference_low", "difference_high")
+                    ),
+                    str(get("verdict", i, "")),
+                    str(get("reason", i, "")),
+                    self._runs(str(name)),
+                )
+            )
         return claims
 
     def _setting(self):
@@ -123,16 +154,25 @@ class Findings:
         return setting if setting >= 0 else None
 
     def _runs(self, claim):
-        """"2 of 3": in how many models the claim holds."""
+        """ "2 of 3": in how many models the claim holds."""
         setting, holds = self._setting(), self.analysis.get("across/holds")
         names = [str(name) for name in self.analysis.get("across/claim", [])]
         if setting is None or holds is None or claim not in names:
             return ""
-        return f"holds in {int(holds[setting, names.index(claim)])} of {int(self.analysis['across/models'][setting])}"
+        return (
+            f"holds in {int(holds[setting, names.index(claim)])} of"
+            f" {int(self.analysis['across/models'][setting])}"
+        )
 
     def rank(self, grid, sublayer, predictor="mass"):
         """Spearman of a predictor with the effect: (estimate, low, high); None where there is none."""
-        return self._table("rank", grid, sublayer, last=("predictor", predictor), names=("spearman", "spearman_low", "spearman_high"))
+        return self._table(
+            "rank",
+            grid,
+            sublayer,
+            last=("predictor", predictor),
+            names=("spearman", "spearman_low", "spearman_high"),
+        )
 
     def predictors(self):
         """What the analysis correlates with effects, mass first; none without an analysis."""
@@ -140,7 +180,8 @@ class Findings:
         return [str(name) for name in found]
 
     def dissociation(self, grid, sublayer, band="all"):
-        """The share of draws in which the heaviest source is not the most causal one, as a tuple of one; None where there is none."""
+        """The share of draws in which the heaviest source is not the most causal one, as a tuple of one; None
+        where there is none."""
         return self._table("dissociation", grid, sublayer, last=("band", band), names=("probability",))
 
     def _table(self, table, grid, sublayer, last, names):

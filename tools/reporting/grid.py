@@ -17,14 +17,21 @@ class Grid:
     def __init__(self, results, intervention):
         self.intervention = intervention
         self.families = ordered(results.names("family"), FAMILIES)
-        sublayers, bands = ordered(results.names("sublayer"), SUBLAYERS), ordered(results.names("band"), BANDS)
+        sublayers, bands = ordered(results.names("sublayer"), SUBLAYERS), ordered(
+            results.names("band"), BANDS
+        )
         take = [results.names("family").index(name) for name in self.families]
         of_kind = results.names("intervention").index(intervention)
         index = np.asarray(results["grid/cell_index"])
         self.rows, lines = [], []
         for sublayer in sublayers:
             for band in bands:
-                line = index[of_kind, take, results.names("sublayer").index(sublayer), results.names("band").index(band)]
+                line = index[
+                    of_kind,
+                    take,
+                    results.names("sublayer").index(sublayer),
+                    results.names("band").index(band),
+                ]
                 if (line >= 0).any():
                     self.rows.append((sublayer, band))
                     lines.append(line)

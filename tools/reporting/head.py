@@ -13,8 +13,13 @@ def title(subject):
     step = f", step {numbers.count(results.step)}" if results.step >= 0 else ""
     heading = markup.tag("h1", markup.text(f"Routing report: {short_path(path) or results.name}"))
     wrapped = ", wrapped around a plain model" if int(results.attribute("wrapped", 0)) else ""
-    return heading + markup.paragraph(f"{results.attribute('variant')}{wrapped}{step}; measured on "
-                                      f"{', '.join(listed(results.attribute('data')))}", class_="subtitle")
+    return heading + markup.paragraph(
+        (
+            f"{results.attribute('variant')}{wrapped}{step}; measured on "
+            f"{', '.join(listed(results.attribute('data')))}"
+        ),
+        class_="subtitle",
+    )
 
 
 def short_path(path):
@@ -30,25 +35,48 @@ def listed(value):
 def facts(subject):
     results = subject.results
     attribute = results.attribute
-    clean = markup.Raw(f"{markup.value(results['clean/mean_nll'], lambda x: numbers.plain(x, 4))} nats/token "
-                       f"{markup.interval(results.get('clean/mean_nll_low', np.nan), results.get('clean/mean_nll_high', np.nan), lambda x: numbers.plain(x, 4))}")
-    pairs = [("Model", short_path(str(attribute("checkpoint"))) or numbers.MISSING),
-             ("Variant", f"{attribute('variant')}, {attribute('num_layers')} layers, {attribute('num_blocks')} blocks"),
-             ("Step", numbers.count(results.step) if results.step >= 0 else "unknown"),
-             ("Split", f"{attribute('split', 'all')}, chosen {attribute('choose', '?')}"),
-             ("Documents", numbers.count(results.documents)),
-             ("Sequences", f"{numbers.count(attribute('sequences', 0))} of {numbers.count(attribute('seq_len', 0))} tokens"),
-             ("Tokens that count", numbers.count(attribute("tokens_evaluated", 0))),
-             ("Clean loss", clean),
-             ("Top-1 accuracy", markup.value(results.get("clean/accuracy", np.nan), numbers.percent)),
-             ("Entropy of single tokens", markup.Raw(f"{markup.value(attribute('unigram_entropy', np.nan), lambda x: numbers.plain(x, 4))} nats")),
-             ("Cells", numbers.count(len(results.cells))),
-             ("Device, precision", f"{device(attribute('device'))}, {attribute('precision')}")]
-    hashes = ", ".join(f"{of} {markup.code(numbers.short_hash(attribute(name)))}" for of, name in (
-        ("model", "checkpoint_checksum"), ("measurement", "measurement_hash"), ("analysis", "analysis_hash"), ("claims", "claims_hash"))
-        if attribute(name))
-    made = markup.text(f"Measured {attribute('created')} by depthroute-eval {attribute('program_version')}, commit "
-                       f"{numbers.short_hash(attribute('git_commit'))}.")
+    nats = lambda number: numbers.plain(number, 4)
+    ends = (results.get(f"clean/mean_nll_{end}", np.nan) for end in ("low", "high"))
+    clean = markup.Raw(
+        f"{markup.value(results['clean/mean_nll'], nats)} nats/token {markup.interval(*ends, nats)}"
+    )
+    pairs = [
+        ("Model", short_path(str(attribute("checkpoint"))) or numbers.MISSING),
+        (
+            "Variant",
+            f"{attribute('variant')}, {attribute('num_layers')} layers, {attribute('num_blocks')} blocks",
+        ),
+        ("Step", numbers.count(results.step) if results.step >= 0 else "unknown"),
+        ("Split", f"{attribute('split', 'all')}, chosen {attribute('choose', '?')}"),
+        ("Documents", numbers.count(results.documents)),
+        (
+            "Sequences",
+            f"{numbers.count(attribute('sequences', 0))} of {numbers.count(attribute('seq_len', 0))} tokens",
+        ),
+        ("Tokens that count", numbers.count(attribute("tokens_evaluated", 0))),
+        ("Clean loss", clean),
+        ("Top-1 accuracy", markup.value(results.get("clean/accuracy", np.nan), numbers.percent)),
+        (
+            "Entropy of single tokens",
+            markup.Raw(f"{markup.value(attribute('unigram_entropy', np.nan), nats)} nats"),
+        ),
+        ("Cells", numbers.count(len(results.cells))),
+        ("Device, precision", f"{device(attribute('device'))}, {attribute('precision')}"),
+    ]
+    hashes = ", ".join(
+        f"{of} {markup.code(numbers.short_hash(attribute(name)))}"
+        for of, name in (
+            ("model", "checkpoint_checksum"),
+            ("measurement", "measurement_hash"),
+            ("analysis", "analysis_hash"),
+            ("claims", "claims_hash"),
+        )
+        if attribute(name)
+    )
+    made = markup.text(
+        f"Measured {attribute('created')} by depthroute-eval {attribute('program_version')}, commit "
+        f"{numbers.short_hash(attribute('git_commit'))}."
+    )
     return markup.facts(pairs) + markup.tag("p", f"{made} Hashes: {hashes}.", class_="subtitle")
 
 
@@ -64,21 +92,41 @@ def failure(subject):
         return ""
     what = [f"known answers failed: {', '.join(failed)}"] if failed else []
     what += ["the parameters changed during the evaluation"] if changed else []
-    return markup.message("failure", "Do not use these numbers.",
-                          markup.text(f"In {subject.results.name} {' and '.join(what)}. No verdict is given on this page; find the cause "
-                                      "and evaluate again."))
+    return markup.message(
+        "failure",
+        "Do not use these numbers.",
+        markup.text(
+            f"In {subject.results.name} {' and '.join(what)}. No verdict is given on this page; find the"
+            " cause and evaluate again."
+        ),
+    )
 
 
 def warnings(subject):
     results, boxes = subject.results, []
     if str(results.attribute("split", "all")) != "confirmation":
-        boxes.append(("Exploratory.", f"The data are the split '{results.attribute('split', 'all')}'. What was found here was not held to "
-                      "claims written down before; that takes a run with data.split: confirmation."))
+        boxes.append(
+            (
+                "Exploratory.",
+                (
+                    f"The data are the split '{results.attribute('split', 'all')}'. What was found here was"
+                    " not held to claims written down before; that takes a run with data.split:"
+                    " confirmation."
+                ),
+            )
+        )
     beyond = [name for name, flag in zip(results.cells, subject.findings.beyond) if flag]
     if beyond:
         shown = ", ".join(beyond[:4]) + (f" and {len(beyond) - 4} more" if len(beyond) > 4 else "")
-        boxes.append(("Out of distribution.", f"Under {shown} the model predicts worse than token frequencies alone would. Such a cell shows "
-                      "that the model breaks, not what the source carries."))
+        boxes.append(
+            (
+                "Out of distribution.",
+                (
+                    f"Under {shown} the model predicts worse than token frequencies alone would. Such a cell"
+                    " shows that the model breaks, not what the source carries."
+                ),
+            )
+        )
     notes = [text[0].upper() + text[1:] + "." for text in subject.findings.warnings]
     if notes:
         boxes.append(("Notes of the analysis.", " ".join(notes)))
@@ -91,59 +139,56 @@ def claims(subject):
     heading = "What was claimed and what held"
     if not found:
         names = subject.results.names("claim")
-        why = (f"{len(names)} claims are written down; none is judged here." if names
-               else "No claim was written down before measuring (key claims).")
+        why = (
+            f"{len(names)} claims are written down; none is judged here."
+            if names
+            else "No claim was written down before measuring (key claims)."
+        )
         return markup.section("claims", heading, markup.paragraph(why))
-    rows = [[markup.Raw(markup.text(claim.name) + "<br>" + markup.code(claim.contrast)), MEASURES.get(claim.measure, claim.measure),
-             markup.value(claim.margin, numbers.given), markup.value(claim.estimate), markup.interval(claim.low, claim.high),
-             markup.verdict(claim.verdict), claim.runs if claim.verdict != "not_judged" else claim.reason] for claim in found]
-    table = markup.table(["claim", "measure", "#margin", "#estimate, nats/token", "#95 % interval", "verdict", "models"], rows,
-                         "Claims, hashed into the results file before it was measured")
+    rows = [
+        [
+            markup.Raw(markup.text(claim.name) + "<br>" + markup.code(claim.contrast)),
+            MEASURES.get(claim.measure, claim.measure),
+            markup.value(claim.margin, numbers.given),
+            markup.value(claim.estimate),
+            markup.interval(claim.low, claim.high),
+            markup.verdict(claim.verdict),
+            claim.runs if claim.verdict != "not_judged" else claim.reason,
+        ]
+        for claim in found
+    ]
+    table = markup.table(
+        ["claim", "measure", "#margin", "#estimate, nats/token", "#95 % interval", "verdict", "models"],
+        rows,
+        "Claims, hashed into the results file before it was measured",
+    )
     return markup.section("claims", heading, table + paths(*subject.findings.claim_paths))
 
 
 def paths(*names):
-    return markup.tag("p", "Numbers: " + ", ".join(markup.code(name) for name in names), class_="paths") if names else ""
-
-
-def known_answers(subject):
-    results = subject.results
-    passed = np.atleast_1d(results["known_answer/passed"])
-    words = ("failed", "passed", "not_judged")
-    columns = {name: np.atleast_1d(results.get(f"known_answer/{name}", np.full(len(passed), np.nan)))
-               for name in ("limit", "delta_nll", "kl", "flip_rate", "largest_change")}
-    expected = np.atleast_1d(results.get("known_answer/expectation", [""] * len(passed)))
-    rows = [[name, expected[i], markup.value(columns["delta_nll"][i]), markup.value(columns["kl"][i], numbers.plain),
-             markup.value(columns["flip_rate"][i], numbers.percent), markup.value(columns["largest_change"][i], numbers.plain),
-             markup.value(columns["limit"][i], numbers.plain), markup.verdict(words[int(passed[i])])]
-            for i, name in enumerate(results.names("known_answer"))]
-    table = markup.table(["known answer", "expected", "#ΔNLL, nats/token", "#KL, nats/token", "#top-1 changed", "#largest change, nats",
-                          "#limit, nats", "outcome"], rows, "Interventions whose outcome is known beforehand")
-    same = "The parameters' checksum is the same before and after." if not results.parameters_changed() else "The parameters changed."
-    return markup.section("known-answers", "Known answers", markup.paragraph(same) + table + untrained(subject) + paths("/known_answer"))
-
-
-def untrained(subject):
-    """Whether the effects vanish on untrained weights, where the analysis was given such a file."""
-    analysis = subject.findings.analysis
-    if analysis is None or "untrained/passed" not in analysis:
-        return ""
-    files = sorted(name for name in analysis.groups if name.startswith("file_") and "/" not in name)
-    place = files.index(subject.findings.group)
-    about, word = analysis.groups["untrained"], "passed" if int(analysis["untrained/passed"][place]) else "failed"
-    return markup.tag("p", f"Untrained weights: the largest effect is {markup.value(analysis['untrained/ratio'][place], numbers.plain)} of "
-                      f"the trained model's, at most {numbers.given(about['limit'])} is allowed: {markup.verdict(word)}.")
+    return (
+        markup.tag("p", "Numbers: " + ", ".join(markup.code(name) for name in names), class_="paths")
+        if names
+        else ""
+    )
 
 
 def missing(found, results):
     """A line for what a reader would expect and this file does not have, with the key that measures it."""
     lines = []
     if "maps" not in found:
-        lines.append("No family cells were measured, so there are no maps of mass and effect (key grids)."
-                     if str(results.attribute("variant")) != "additive" or int(results.attribute("wrapped", 0))
-                     else "A plain model has no routing, so there are no maps of mass and effect (model.wrap gives it one).")
+        lines.append(
+            "No family cells were measured, so there are no maps of mass and effect (key grids)."
+            if str(results.attribute("variant")) != "additive" or int(results.attribute("wrapped", 0))
+            else (
+                "A plain model has no routing, so there are no maps of mass and effect (model.wrap gives it"
+                " one)."
+            )
+        )
     elif "against" not in found:
-        lines.append("Contents were not replaced, only taken away (grids: interventions: [mask, mean, resample]).")
+        lines.append(
+            "Contents were not replaced, only taken away (grids: interventions: [mask, mean, resample])."
+        )
     if "maps" in found and "edges" not in found:
         lines.append("Single reads were not measured (grids: edges: all).")
     elif "edges" in found and "edge-estimates" not in found:

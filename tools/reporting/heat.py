@@ -1,4 +1,5 @@
-"""Draws maps of cells: colour as an amount of one hue over the paper, so that a map reads the same on light and dark."""
+"""Draws maps of cells: colour as an amount of one hue over the paper, so that a map reads the same on light
+and dark."""
 import math
 from dataclasses import dataclass, field
 from typing import List
@@ -14,7 +15,9 @@ GAP = 0.35  # of a cell, before a row or column that stands apart
 
 @dataclass
 class Map:
-    """values [row, column]; `open_` [row, column] marks what is not significant; `apart_*` are rows and columns with a gap before."""
+    """values [row, column]; `open_` [row, column] marks what is not significant; `apart_*` are rows and
+    columns with a gap before."""
+
     values: np.ndarray
     rows: List[str]
     columns: List[str]
@@ -59,11 +62,29 @@ def draw(figure, drawn):
             square = (left - 0.48, top - 0.47)
             if not math.isfinite(value):
                 continue
-            axes.add_patch(Rectangle(square, 0.96, 0.94, facecolor=hue(value, drawn), alpha=0.04 + 0.86 * strength(value, drawn),
-                                     linewidth=0))
+            axes.add_patch(
+                Rectangle(
+                    square,
+                    0.96,
+                    0.94,
+                    facecolor=hue(value, drawn),
+                    alpha=0.04 + 0.86 * strength(value, drawn),
+                    linewidth=0,
+                )
+            )
             if drawn.open_ is not None and drawn.open_[row, column]:
-                axes.add_patch(Rectangle(square, 0.96, 0.94, facecolor="none", edgecolor=COLOURS["faint"], hatch="..", linewidth=0,
-                                         alpha=0.45))
+                axes.add_patch(
+                    Rectangle(
+                        square,
+                        0.96,
+                        0.94,
+                        facecolor="none",
+                        edgecolor=COLOURS["faint"],
+                        hatch="..",
+                        linewidth=0,
+                        alpha=0.45,
+                    )
+                )
             if drawn.write_values:
                 text = f"{value:.2f}" if drawn.kind == "mass" else numbers.signed(value, 2)
                 axes.text(left, top, text, ha="center", va="center", fontsize=11)
@@ -81,7 +102,7 @@ def draw(figure, drawn):
 
 def middle_mark(drawn):
     """A power of ten near the middle of one side of the scale; half the largest value where there is none."""
-    powers = [10.0 ** power for power in range(-8, 5)]
+    powers = [10.0**power for power in range(-8, 5)]
     near = min(powers, key=lambda power: abs(strength(power, drawn) - 0.5))
     return near if 0.3 < strength(near, drawn) < 0.8 else drawn.largest / 2
 
@@ -97,13 +118,24 @@ def draw_key(axes, drawn):
         middle = middle_mark(drawn)
         marks = [-drawn.largest, -middle, 0.0, middle, drawn.largest]
         reach = math.log1p(drawn.largest / drawn.threshold)
-        values = [math.copysign(drawn.threshold * math.expm1(abs(part) * reach), part) for part in np.linspace(-1, 1, 15)]
+        values = [
+            math.copysign(drawn.threshold * math.expm1(abs(part) * reach), part)
+            for part in np.linspace(-1, 1, 15)
+        ]
         place = {mark: math.copysign(strength(mark, drawn), mark) for mark in marks}
         labels = [numbers.signed(mark, 1 if abs(mark) == middle else 2) for mark in marks]
     edges = np.linspace(0 if drawn.kind == "mass" else -1, 1, len(values) + 1)
     for value, left, right in zip(values, edges, edges[1:]):
-        axes.add_patch(Rectangle((left + 0.04 * (right - left), 0), 0.92 * (right - left), 1, facecolor=hue(value, drawn),
-                                 alpha=0.04 + 0.86 * strength(value, drawn), linewidth=0))
+        axes.add_patch(
+            Rectangle(
+                (left + 0.04 * (right - left), 0),
+                0.92 * (right - left),
+                1,
+                facecolor=hue(value, drawn),
+                alpha=0.04 + 0.86 * strength(value, drawn),
+                linewidth=0,
+            )
+        )
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, 1)
     axes.set_yticks([])

@@ -15,8 +15,11 @@ def text(value):
 
 def tag(name, content="", **attributes):
     """<name attributes>content</name>; `content` is HTML. class_ and for_ stand for the reserved words."""
-    written = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
-                      for key, value in attributes.items() if value is not None)
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
     return Raw(f"<{name}{written}>{content}</{name}>")
 
 
@@ -37,19 +40,30 @@ def code(content):
 
 
 def table(columns, rows, caption=None, kind=None):
-    """A table in a box that scrolls sideways. `columns`: a heading each; one that starts with '#' holds numbers."""
+    """A table in a box that scrolls sideways. `columns`: a heading each; one that starts with '#' holds
+    numbers."""
     numeric = [name.startswith("#") for name in columns]
-    head = "".join(tag("th", text(name.lstrip("#")), scope="col", class_="number" if is_number else None)
-                   for name, is_number in zip(columns, numeric))
+    head = "".join(
+        tag("th", text(name.lstrip("#")), scope="col", class_="number" if is_number else None)
+        for name, is_number in zip(columns, numeric)
+    )
     body = []
     for row in rows:
         cells = [tag("th", text(row[0]), scope="row")]
-        cells += [tag("td", text(cell), class_="number" if is_number else "long" if is_long(cell) else None)
-                  for cell, is_number in zip(row[1:], numeric[1:])]
+        cells += [
+            tag("td", text(cell), class_="number" if is_number else "long" if is_long(cell) else None)
+            for cell, is_number in zip(row[1:], numeric[1:])
+        ]
         body.append(tag("tr", "".join(cells)))
     inner = (tag("caption", text(caption)) if caption else "") + tag("thead", tag("tr", head))
-    return tag("div", tag("table", inner + tag("tbody", "\n".join(body)), class_=kind), class_="scroll", tabindex="0",
-               role="region", aria_label=caption or f"Table: {columns[0].lstrip('#')}")
+    return tag(
+        "div",
+        tag("table", inner + tag("tbody", "\n".join(body)), class_=kind),
+        class_="scroll",
+        tabindex="0",
+        role="region",
+        aria_label=caption or f"Table: {columns[0].lstrip('#')}",
+    )
 
 
 def is_long(cell):
@@ -59,7 +73,10 @@ def is_long(cell):
 
 def facts(pairs):
     """A list of names and values."""
-    return tag("dl", "\n".join(tag("div", tag("dt", text(name)) + tag("dd", text(content))) for name, content in pairs))
+    return tag(
+        "dl",
+        "\n".join(tag("div", tag("dt", text(name)) + tag("dd", text(content))) for name, content in pairs),
+    )
 
 
 def details(summary, content):
@@ -68,8 +85,12 @@ def details(summary, content):
 
 def message(kind, heading, content):
     """A box; `kind` is failure, warning or note."""
-    return tag("div", tag("p", tag("strong", text(heading)) + " " + content), class_=f"box {kind}",
-               role="alert" if kind == "failure" else "note")
+    return tag(
+        "div",
+        tag("p", tag("strong", text(heading)) + " " + content),
+        class_=f"box {kind}",
+        role="alert" if kind == "failure" else "note",
+    )
 
 
 def section(key, heading, content):

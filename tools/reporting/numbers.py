@@ -1,4 +1,5 @@
-"""Writes numbers for readers: as many digits as they carry, a true minus sign, an explicit plus for differences."""
+"""Writes numbers for readers: as many digits as they carry, a true minus sign, an explicit plus for
+differences."""
 import html
 import math
 

@@ -30,7 +30,11 @@ class File:
                 self.attributes = {key: decode(value) for key, value in file.attrs.items()}
                 self._keep_group("", file)
         except (OSError, RuntimeError, KeyError) as error:
-            reason = "no such file" if not os.path.exists(path) else f"not a readable HDF5 file ({str(error).splitlines()[0]})"
+            reason = (
+                "no such file"
+                if not os.path.exists(path)
+                else f"not a readable HDF5 file ({str(error).splitlines()[0]})"
+            )
             raise InputError(f"{path}: {reason}; give a file written by depthroute-eval") from None
 
     def _keep_group(self, path, group):
@@ -58,7 +62,9 @@ class File:
 
     def __getitem__(self, path):
         if path not in self.arrays:
-            raise InputError(f"{self.path}: has no /{path}; write it again with this version of depthroute-eval")
+            raise InputError(
+                f"{self.path}: has no /{path}; write it again with this version of depthroute-eval"
+            )
         return self.arrays[path]
 
     def get(self, path, default=None):
@@ -68,7 +74,8 @@ class File:
         return self.attributes.get(name, default)
 
     def names(self, axis):
-        """The names on an axis, as ["embedding", "older"]; empty where the file does not have it. Every group links its axes."""
+        """The names on an axis, as ["embedding", "older"]; empty where the file does not have it. Every group
+        links its axes."""
         return [str(name) for name in self.scales.get(axis, [])]
 
 
@@ -81,7 +88,9 @@ class Results(File):
         if version is None:
             raise InputError(f"{path}: has no schema_version; give a results file of depthroute-eval")
         if int(version) != SCHEMA_VERSION:
-            raise InputError(f"{path}: schema_version {int(version)}, this program reads {SCHEMA_VERSION}; evaluate again")
+            raise InputError(
+                f"{path}: schema_version {int(version)}, this program reads {SCHEMA_VERSION}; evaluate again"
+            )
         for required in REQUIRED:
             if required[1:] not in self:
                 raise InputError(f"{path}: has no {required}; the file is damaged or of another program")
@@ -109,7 +118,8 @@ class Results(File):
         return np.asarray(self.get(f"cell/{name}", np.full(len(self.cells), np.nan)), dtype=float)
 
     def under_cells(self, name):
-        """"coefficient" or "weight_mean" under every cell, as (values, path). A group of its own where axes and names collide."""
+        """ "coefficient" or "weight_mean" under every cell, as (values, path). A group of its own where axes
+        and names collide."""
         for path in (f"cell_routing/{name}", f"cell/{name}"):
             if path in self:
                 return np.asarray(self[path]), "/" + path
