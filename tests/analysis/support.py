@@ -26,4 +26,6 @@ class InFolder(unittest.TestCase):
 def run_program(*arguments):
     """Runs tools/analyze.py as a user does."""
     command = [sys.executable, "-B", os.path.join(ROOT, "tools", "analyze.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env={
+        **os.environ, "OPENBLAS_NUM_THREADS": "1"
+    }, check=False)

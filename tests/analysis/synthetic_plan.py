@@ -1,4 +1,5 @@
-"""The depth plan of eval's models and the cells over it, written from the rules alone (no code of the programs)."""
+"""The depth plan of eval's models and the cells over it, written from the rules alone (no code of the
+programs)."""
 import math
 
 FAMILIES = ["embedding", "older", "recent", "current"]
@@ -21,7 +22,8 @@ class Plan:
                 reach = s if variant == "cumulative" else s - 1
                 self.states.append([0] + list(range(size, reach + 1, size)) + [s])
             boundary = s > 0 and s % size == 0
-            self.restart.append(int(variant in ("reset", "kimi") and boundary or variant == "kimi" and s == 0))
+            self.restart.append(int(variant in ("reset", "kimi") and boundary
+                                    or variant == "kimi" and s == 0))
         self.names = [f"layers.{s // 2}.{SUBLAYERS[s % 2]}" for s in range(last)]
         self.layer = [s // 2 for s in range(last)]
         self.sublayer = [SUBLAYERS[s % 2] for s in range(last)]
@@ -59,7 +61,8 @@ class Plan:
 class Cell:
     """An intervention and what it does at each site: flags[site][source] as in /plan/sources."""
 
-    def __init__(self, plan, name, intervention, family="all", sublayer="all", band="all", site="", source=-1, **more):
+    def __init__(self, plan, name, intervention, family="all", sublayer="all", band="all", site="", source=-1,
+                 **more):
         self.name, self.intervention, self.family = name, intervention, family
         self.sublayer, self.band, self.site, self.source = sublayer, band, site, source
         self.distinct, self.value = more.get("distinct", 0), more.get("value", float("nan"))
@@ -68,10 +71,13 @@ class Cell:
         self.ablated, self.skipped, self.absent, self.duplicate = [], 0, 0, 0
         sourceless = family == "all" and site == ""
         for s, states in enumerate(plan.states):
-            if sublayer not in ("all", plan.sublayer[s]) or band not in ("all", plan.band[s]) or site not in ("", plan.names[s]):
+            if sublayer not in ("all", plan.sublayer[s]) or band not in ("all", plan.band[s]) or site not in (
+                    "", plan.names[s]):
                 continue
-            chosen = [j for j in range(len(states))
-                      if sourceless or j == source or (source < 0 and plan.family(s, j) == family)]
+            chosen = [
+                j for j in range(len(states))
+                if sourceless or j == source or (source < 0 and plan.family(s, j) == family)
+            ]
             if self.distinct:
                 chosen = [j for j in range(len(states)) if states[j] in {states[i] for i in chosen}]
             if not chosen or (sourceless and len(states) == 1):
@@ -97,15 +103,21 @@ class Cell:
 
 def make_cells(plan, grids=("mask", "mean", "resample"), edges=True, more=True):
     """Family grids, every edge, and a few cells of other kinds."""
-    cells = [Cell(plan, f"{intervention}/{family}/{sublayer}/{band}", intervention, family, sublayer, band)
-             for intervention in grids for family in FAMILIES for sublayer in SUBLAYERS for band in BANDS]
+    cells = [
+        Cell(plan, f"{intervention}/{family}/{sublayer}/{band}", intervention, family, sublayer, band)
+        for intervention in grids for family in FAMILIES for sublayer in SUBLAYERS for band in BANDS
+    ]
     if edges:
-        cells += [Cell(plan, f"mask/{plan.names[s]}/{j}", "mask", str(j), plan.sublayer[s], plan.band[s], plan.names[s], j)
-                  for s in range(plan.sites) for j in range(len(plan.states[s]))]
+        cells += [
+            Cell(plan, f"mask/{plan.names[s]}/{j}", "mask", str(j), plan.sublayer[s], plan.band[s],
+                 plan.names[s], j) for s in range(plan.sites) for j in range(len(plan.states[s]))
+        ]
     if more:
-        cells += [Cell(plan, "freeze/all/attn/all", "freeze", sublayer="attn"),
-                  Cell(plan, "uniform/all/mlp/late", "uniform", sublayer="mlp", band="late"),
-                  Cell(plan, "mask/current/attn/all/distinct", "mask", "current", "attn", distinct=1),
-                  Cell(plan, "mask/embedding/mlp/early/not_position_0", "mask", "embedding", "mlp", "early",
-                       tokens="not_position_0")]
+        cells += [
+            Cell(plan, "freeze/all/attn/all", "freeze", sublayer="attn"),
+            Cell(plan, "uniform/all/mlp/late", "uniform", sublayer="mlp", band="late"),
+            Cell(plan, "mask/current/attn/all/distinct", "mask", "current", "attn", distinct=1),
+            Cell(plan, "mask/embedding/mlp/early/not_position_0", "mask", "embedding", "mlp", "early",
+                 tokens="not_position_0")
+        ]
     return cells

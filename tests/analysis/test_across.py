@@ -11,10 +11,16 @@ OLDER, NULL, GONE = "mask/older/attn/late", "mask/older/mlp/late", "mask/older/a
 
 
 class Across(support.InFolder):
+
     def analyse(self, files, *more):
         """files: {name: options of the synthetic file}. Returns the open analysis."""
         for name, options in files.items():
-            synthetic.write(self.path(name), **{"grids": ("mask",), "edges": False, "more": False, **options})
+            synthetic.write(self.path(name), **{
+                "grids": ("mask", ),
+                "edges": False,
+                "more": False,
+                **options
+            })
         names = [self.path(name) for name in files if name != "untrained.h5"]
         ended = run_program(*names, "-o", self.path("analysis.h5"), *FAST, *more)
         self.assertEqual(ended.returncode, 0, ended.stderr)
@@ -33,7 +39,11 @@ class Across(support.InFolder):
         across = self.analyse(files)["across"]
         self.assertEqual(list(across["models"]), [3])
         older, gone = self.row(across, OLDER), self.row(across, GONE)
-        of = {name: across[name][0] for name in ("effect", "negligible", "inconclusive", "not_judged", "not_run", "positive", "negative", "agree")}
+        of = {
+            name: across[name][0]
+            for name in ("effect", "negligible", "inconclusive", "not_judged", "not_run", "positive",
+                         "negative", "agree")
+        }
         self.assertEqual([of[name][older] for name in of], [2, 0, 0, 1, 0, 2, 1, 2])
         self.assertEqual([of[name][gone] for name in of], [0, 0, 0, 0, 3, 0, 0, 0])
         claim = list(across["claim"].asstr()).index("older-late-attn")
@@ -44,10 +54,34 @@ class Across(support.InFolder):
 
     def test_steps_of_a_run_are_a_series_and_other_models_are_not_mixed_in(self):
         across = self.analyse({
-            "late.h5": {"checkpoint_step": 4000}, "early.h5": {"checkpoint_step": 1000, "effect_scale": 0.3},
-            "other.h5": {"seed": 2, "checkpoint_step": 4000}, "reset.h5": {"variant": "reset", "checkpoint_step": 4000},
-            "b3.h5": {"wrapped": 3.0, "checkpoint_step": 4000}, "b30.h5": {"wrapped": 30.0, "checkpoint_step": 4000},
-            "confirmation.h5": {"split": "confirmation", "checkpoint_step": 4000}})["across"]
+            "late.h5": {
+                "checkpoint_step": 4000
+            },
+            "early.h5": {
+                "checkpoint_step": 1000,
+                "effect_scale": 0.3
+            },
+            "other.h5": {
+                "seed": 2,
+                "checkpoint_step": 4000
+            },
+            "reset.h5": {
+                "variant": "reset",
+                "checkpoint_step": 4000
+            },
+            "b3.h5": {
+                "wrapped": 3.0,
+                "checkpoint_step": 4000
+            },
+            "b30.h5": {
+                "wrapped": 30.0,
+                "checkpoint_step": 4000
+            },
+            "confirmation.h5": {
+                "split": "confirmation",
+                "checkpoint_step": 4000
+            }
+        })["across"]
         series, setting = list(across["series"]), list(across["setting_of"])
         self.assertEqual(series, [0, 0, 0, 1, 2, 3, 4])
         self.assertEqual(setting[0], setting[2])
@@ -65,14 +99,31 @@ class Across(support.InFolder):
         self.assertIn("not counted", self.errors)
 
     def test_cells_and_claims_of_some_files_only(self):
-        across = self.analyse({"a.h5": {"split": "confirmation"}, "b.h5": {"grids": ("mask", "mean"), "claims": [], "seed": 2}})["across"]
+        across = self.analyse({
+            "a.h5": {
+                "split": "confirmation"
+            },
+            "b.h5": {
+                "grids": ("mask", "mean"),
+                "claims": [],
+                "seed": 2
+            }
+        })["across"]
         mean = self.row(across, "mean/older/attn/late")
         self.assertEqual(across["verdict"][0, mean], -1)
         self.assertTrue(np.isnan(across["delta_nll"][0, mean]) and np.isfinite(across["delta_nll"][1, mean]))
         self.assertEqual(set(across["claim_verdict"][1]), {-1})
 
     def test_wrapped_models_beside_the_formula(self):
-        wrapped = self.analyse({"b30.h5": {"wrapped": 30.0}, "b3.h5": {"wrapped": 3.0}, "trained.h5": {}})["wrapped"]
+        wrapped = self.analyse({
+            "b30.h5": {
+                "wrapped": 30.0
+            },
+            "b3.h5": {
+                "wrapped": 3.0
+            },
+            "trained.h5": {}
+        })["wrapped"]
         np.testing.assert_array_equal(wrapped["recency_bias"], [3, 30])
         self.assertEqual(list(wrapped["file"].asstr()), ["file_0001", "file_0000"])
         self.assertLess(max(wrapped["largest_deviation"]), 1e-12)
@@ -86,7 +137,8 @@ class Across(support.InFolder):
         files = {"trained.h5": {}, "untrained.h5": {"checkpoint_step": 0, "effect_scale": 1e-3}}
         untrained = self.analyse(files, "--untrained", self.path("untrained.h5"))["untrained"]
         self.assertEqual(list(untrained["passed"]), [1])
-        self.assertAlmostEqual(untrained["ratio"][0], untrained.attrs["largest"] / untrained["largest_trained"][0], 12)
+        self.assertAlmostEqual(untrained["ratio"][0],
+                               untrained.attrs["largest"] / untrained["largest_trained"][0], 12)
         self.assertLess(untrained["ratio"][0], 0.01)
         files["untrained.h5"]["effect_scale"] = 0.5
         untrained = self.analyse(files, "--untrained", self.path("untrained.h5"))["untrained"]

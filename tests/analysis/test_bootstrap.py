@@ -11,10 +11,11 @@ from analysis.bootstrap import Draws, Estimates, order_quantile, replicates, stu
 def loop_error(x, n):
     """The linearised standard error of Σx / Σn over documents."""
     theta, count = sum(x) / sum(n), len(x)
-    return math.sqrt(count / (count - 1) * sum((a - theta * b) ** 2 for a, b in zip(x, n))) / sum(n)
+    return math.sqrt(count / (count - 1) * sum((a - theta * b)**2 for a, b in zip(x, n))) / sum(n)
 
 
 class Bootstrap(unittest.TestCase):
+
     def setUp(self):
         random = np.random.default_rng(11)
         self.tokens = random.integers(3, 90, 17).astype(float)
@@ -66,8 +67,10 @@ class Bootstrap(unittest.TestCase):
             self.assertTrue(0.05 < significant.mean() < 0.95)
 
     def test_one_sided_bounds_use_the_tail_of_their_side(self):
-        estimates = Estimates(np.array([1.0]), np.array([0.5]), np.arange(1.0, 100.0)[:, None] - 30, np.zeros(1))
-        # 99 values −29 … 69: a share .95 of 100 lies at or below the 95th, 65; a share .95 at or above the fifth, −25.
+        estimates = Estimates(np.array([1.0]), np.array([0.5]),
+                              np.arange(1.0, 100.0)[:, None] - 30, np.zeros(1))
+        # 99 values −29 … 69: a share .95 of 100 lies at or below the 95th, 65; a share .95 at or above the
+        # fifth, −25.
         self.assertEqual(estimates.lower(0.95), 1 - 0.5 * 65)
         self.assertEqual(estimates.upper(0.95), 1 + 0.5 * 25)
 

@@ -8,6 +8,7 @@ from analysis.results_file import read_results
 
 
 class OfDocuments(support.InFolder):
+
     def read(self, **options):
         numbers = synthetic.write(self.path("results.h5"), **options)
         results = read_results(self.path("results.h5"))
@@ -58,7 +59,8 @@ class OfDocuments(support.InFolder):
         _, results, documents = self.read(documents=30)
         estimate = predictors(results, documents)["edge_estimate"].sum(0)
         for cell, intervention in enumerate(results.cell["intervention"]):
-            self.assertEqual(np.isfinite(estimate[cell]), bool(intervention == "mask" and results.measured[cell]))
+            self.assertEqual(np.isfinite(estimate[cell]),
+                             bool(intervention == "mask" and results.measured[cell]))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ import synthetic
 from support import run_program
 
 FAST = ("--bootstrap", "400", "--rank-draws", "100")
-SMALL = dict(grids=("mask",), more=False)
+SMALL = dict(grids=("mask", ), more=False)
 
 
 class Program(support.InFolder):
+
     def run_on(self, *names, more=FAST, output="analysis.h5", status=0):
         ended = run_program(*(self.path(name) for name in names), "-o", self.path(output), *more)
         self.assertEqual(ended.returncode, status, ended.stderr)
@@ -36,19 +37,25 @@ class Program(support.InFolder):
             self.write(f"seed{seed}.h5", seed=seed, grids=("mask", "mean"), more=True)
         self.write("wrapped.h5", wrapped=3.0, split="confirmation")
         self.write("untrained.h5", checkpoint_step=0, effect_scale=0.01)
-        self.run_on("seed1.h5", "seed2.h5", "wrapped.h5", more=(*FAST, "--untrained", self.path("untrained.h5")))
+        self.run_on("seed1.h5", "seed2.h5", "wrapped.h5",
+                    more=(*FAST, "--untrained", self.path("untrained.h5")))
         groups = []
         with h5py.File(self.path("analysis.h5")) as file:
-            file.visititems(lambda name, item: groups.append(name) if isinstance(item, h5py.Group) else
-                            self.check_variable(name, item))
-        self.assertTrue({"file_0000/rank", "file_0002/claim", "across", "wrapped", "untrained"} <= set(groups))
+            file.visititems(lambda name, item: groups.append(name)
+                            if isinstance(item, h5py.Group) else self.check_variable(name, item))
+        self.assertTrue(
+            {"file_0000/rank", "file_0002/claim", "across", "wrapped", "untrained"} <= set(groups))
         for group in ["/"] + groups:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                opened = [xarray.open_dataset(self.path("analysis.h5"), engine=engine, group=group).load() for engine in ("h5netcdf", "netcdf4")]
+                opened = [
+                    xarray.open_dataset(self.path("analysis.h5"), engine=engine, group=group).load()
+                    for engine in ("h5netcdf", "netcdf4")
+                ]
             self.assertEqual(set(opened[0].variables), set(opened[1].variables), group)
             for name in opened[0].variables:
-                np.testing.assert_array_equal(opened[0][name].values, opened[1][name].values, err_msg=f"{group} {name}")
+                np.testing.assert_array_equal(opened[0][name].values, opened[1][name].values,
+                                              err_msg=f"{group} {name}")
 
     def check_variable(self, name, item):
         self.assertIn("long_name", item.attrs, name)
@@ -59,7 +66,8 @@ class Program(support.InFolder):
             self.assertIn(kind.kind, "fiu", name)
             self.assertIn("units", item.attrs, name)
         if item.attrs.get("CLASS") != b"DIMENSION_SCALE":
-            self.assertTrue(all(len(dimension) == 1 for dimension in item.dims), f"{name} has an axis without a scale")
+            self.assertTrue(all(len(dimension) == 1 for dimension in item.dims),
+                            f"{name} has an axis without a scale")
 
     def test_the_layout_is_the_documented_one(self):
         with open(os.path.join(support.ROOT, "tools", "analysis", "README.md"), encoding="utf-8") as file:
@@ -76,6 +84,7 @@ class Program(support.InFolder):
                     name = name[:-len(suffix)]
             names = [name] if isinstance(item, h5py.Dataset) else [*item.attrs]
             missing.update(one for one in names if f"`{one}`" not in document)
+
         with h5py.File(self.path("analysis.h5")) as file:
             missing.update(name for name in file.attrs if f"`{name}`" not in document)
             file.visititems(check)
@@ -104,6 +113,8 @@ class Program(support.InFolder):
     def test_warnings(self):
         self.write("few.h5", documents=50)
         self.assertIn("50 documents", self.run_on("few.h5").stderr)
+        self.write("skewed.h5", skew=2.0)
+        self.assertIn("skewness over documents above 6", self.run_on("skewed.h5").stderr)
         self.write("windows.h5", separated=False)
         self.assertIn("no separator", self.run_on("windows.h5").stderr)
         self.write("failed.h5", answers_pass=False)
@@ -111,7 +122,7 @@ class Program(support.InFolder):
         with h5py.File(self.path("analysis.h5")) as file:
             self.assertIn("identity", file.attrs["not_judged"][0])
             self.assertEqual(file["file_0000"].attrs["judged"], 0)
-        self.write("good.h5", split="confirmation")
+        self.write("good.h5", split="confirmation", skew=0.1)
         self.assertEqual(self.run_on("good.h5", more=("--rank-draws", "100")).stderr, "")
 
     def test_methods_name_the_options_that_were_used(self):
@@ -128,11 +139,14 @@ class Program(support.InFolder):
             file.write("no HDF5")
         self.refused("text.h5: cannot be read", "text.h5")
         for damage, words in ((lambda file: file.attrs.modify("schema_version", 1), "schema_version is 1"),
-                              (lambda file: file.attrs.__delitem__("schema_version"), "no schema_version"),
-                              (lambda file: file.attrs.__delitem__("unigram_entropy"), "unigram_entropy is missing"),
+                              (lambda file: file.attrs.__delitem__("schema_version"),
+                               "no schema_version"), (lambda file: file.attrs.__delitem__("unigram_entropy"),
+                                                      "unigram_entropy is missing"),
                               (lambda file: file.__delitem__("segment/tokens"), "/segment/tokens is missing"),
-                              (lambda file: file.__delitem__("cell/kl_by_segment"), "/cell/kl_by_segment is missing"),
-                              (lambda file: file["cell/kl_by_segment"].__setitem__((0, 0), np.nan), "not finite for mask/embedding/attn/early"),
+                              (lambda file: file.__delitem__("cell/kl_by_segment"),
+                               "/cell/kl_by_segment is missing"),
+                              (lambda file: file["cell/kl_by_segment"].__setitem__(
+                                  (0, 0), np.nan), "not finite for mask/embedding/attn/early"),
                               (lambda file: file["segment/tokens"].__setitem__(3, 0), "above 0")):
             shutil.copy(self.path("good.h5"), self.path("damaged.h5"))
             with h5py.File(self.path("damaged.h5"), "r+") as file:
@@ -148,8 +162,10 @@ class Program(support.InFolder):
 
     def test_bad_options(self):
         self.write("good.h5")
-        for more, words in ((("--alpha", "0.7"), "--alpha"), (("--bootstrap", "10"), "--bootstrap"), (("--margin", "0"), "--margin"),
-                            (("--contrast", "mask/older/attn/late", "no/such"), "'no/such'"), (("--untrained", self.path("absent.h5")), "absent.h5")):
+        for more, words in ((("--alpha", "0.7"), "--alpha"), (("--bootstrap", "10"),
+                                                              "--bootstrap"), (("--margin", "0"), "--margin"),
+                            (("--contrast", "mask/older/attn/late", "no/such"),
+                             "'no/such'"), (("--untrained", self.path("absent.h5")), "absent.h5")):
             with self.subTest(words=words):
                 self.refused(words, "good.h5", more=more)
         ended = run_program(self.path("good.h5"), "-o", self.path("no/such/folder.h5"))

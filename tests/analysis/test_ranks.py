@@ -15,6 +15,7 @@ OPTIONS = Options(bootstrap=400, rank_draws=200)
 
 
 class Rows(support.unittest.TestCase):
+
     def setUp(self):
         random = np.random.default_rng(4)
         self.x, self.y = random.normal(size=(2, 60, 11))
@@ -24,12 +25,15 @@ class Rows(support.unittest.TestCase):
 
     def test_equal_scipy_on_every_row_with_and_without_ties(self):
         np.testing.assert_array_equal(rank_rows(self.y), stats.rankdata(self.y, axis=1))
-        np.testing.assert_allclose(spearman_rows(self.x, self.y), [stats.spearmanr(a, b)[0] for a, b in zip(self.x, self.y)], atol=1e-14)
-        np.testing.assert_allclose(kendall_rows(self.x, self.y), [stats.kendalltau(a, b)[0] for a, b in zip(self.x, self.y)], atol=1e-14)
+        np.testing.assert_allclose(spearman_rows(self.x, self.y),
+                                   [stats.spearmanr(a, b)[0] for a, b in zip(self.x, self.y)], atol=1e-14)
+        np.testing.assert_allclose(kendall_rows(self.x, self.y),
+                                   [stats.kendalltau(a, b)[0] for a, b in zip(self.x, self.y)], atol=1e-14)
 
     def test_constant_rows_have_no_correlation(self):
         constant = np.ones((3, 11))
-        self.assertTrue(np.isnan([*spearman_rows(constant, self.y[:3]), *kendall_rows(constant, self.y[:3])]).all())
+        self.assertTrue(
+            np.isnan([*spearman_rows(constant, self.y[:3]), *kendall_rows(constant, self.y[:3])]).all())
         found = correlate(constant[0], self.y[0], constant, self.y[:3], 0.95)
         self.assertTrue(np.isnan(np.ravel(list(found.values()))).all())
 
@@ -45,8 +49,9 @@ class Rows(support.unittest.TestCase):
 
 
 class OfFiles(support.InFolder):
+
     def measure(self, numbers=None, **options):
-        synthetic.write(self.path("results.h5"), **{"grids": ("mask",), "more": False, **options})
+        synthetic.write(self.path("results.h5"), **{"grids": ("mask", ), "more": False, **options})
         results = read_results(self.path("results.h5"))
         documents = Documents(results)
         return results, Associations(results, documents, Draws(len(documents), OPTIONS.bootstrap, 1), OPTIONS)
@@ -57,16 +62,21 @@ class OfFiles(support.InFolder):
         at = (list(found.grids).index("mask/families"), SUBLAYERS.index("mlp"), BANDS.index("mid"))
         table = found.dissociation
         self.assertEqual(table["probability"][at], 1)
-        self.assertEqual((table["heaviest"][at], table["most_causal"][at]), ("mask/embedding/mlp/mid", "mask/recent/mlp/mid"))
+        self.assertEqual((table["heaviest"][at], table["most_causal"][at]),
+                         ("mask/embedding/mlp/mid", "mask/recent/mlp/mid"))
         self.assertGreater(table["heaviest_mass"][at], 0.6)
-        self.assertTrue(0.01 < table["difference_low"][at] < table["difference"][at] < table["difference_high"][at] < 0.06)
+        self.assertTrue(
+            0.01 < table["difference_low"][at] < table["difference"][at] < table["difference_high"][at] < 0.06
+        )
 
     def test_no_dissociation_where_effects_follow_mass(self):
         results, _ = self.measure()
         weight = results.shares["weight"].sum(0) / results.tokens.sum()
         _, found = self.measure(edge_effects=weight, skew=0.01)
         row = list(found.grids).index("mask/edges")
-        self.assertLess(found.dissociation["probability"][row, SUBLAYERS.index("attn"), BANDS.index("all")], 0.1)
+        self.assertLess(found.dissociation["probability"][row,
+                                                          SUBLAYERS.index("attn"),
+                                                          BANDS.index("all")], 0.1)
         rho = found.rank["spearman"][row, :2, PREDICTORS.index("mass")]
         self.assertGreater(rho.min(), 0.95)
         self.assertTrue((found.rank["spearman_low"][row, :2, 0] <= rho).all())
@@ -84,13 +94,22 @@ class OfFiles(support.InFolder):
     def test_edge_estimates_rank_edges_and_the_worst_misses_come_first(self):
         results, found = self.measure()
         miss = found.edge_miss
-        exact = [results.sums["delta_nll"][results.index(name)].sum() / results.tokens.sum() for name in miss["miss"]]
+        exact = [
+            results.sums["delta_nll"][results.index(name)].sum() / results.tokens.sum()
+            for name in miss["miss"]
+        ]
         np.testing.assert_allclose(miss["delta_nll"], exact)
         self.assertTrue((np.diff(np.abs(miss["difference"])) <= 0).all())
         # The estimate saturates: the largest effect is the worst miss.
-        self.assertEqual(miss["miss"][0], max(results.names, key=lambda name: np.nan_to_num(
-            results.sums["delta_nll"][results.index(name)].sum()) if "layers" in name else -1))
-        self.assertGreater(found.rank["spearman"][1, SUBLAYERS.index("all"), PREDICTORS.index("edge_estimate")], 0.5)
+        self.assertEqual(
+            miss["miss"][0],
+            max(
+                results.names,
+                key=lambda name: np.nan_to_num(results.sums["delta_nll"][results.index(name)].sum())
+                if "layers" in name else -1))
+        self.assertGreater(
+            found.rank["spearman"][1, SUBLAYERS.index("all"),
+                                   PREDICTORS.index("edge_estimate")], 0.5)
 
     def test_files_without_grids_or_estimates(self):
         _, found = self.measure(grids=(), edges=False, more=True, claims=[])

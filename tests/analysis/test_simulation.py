@@ -1,7 +1,8 @@
-"""What the intervals and p-values promise, on made-up evaluations: documents of unequal lengths over windows, outcomes per segment.
+"""What the intervals and p-values promise, on made-up evaluations: documents of unequal lengths over windows,
+outcomes per segment.
 
-Repeats share draws where they share documents' lengths, which changes no probability. Bounds leave room for the error of the
-simulation itself; the seeds are fixed."""
+Repeats share draws where they share documents' lengths, which changes no probability. Bounds leave room for
+the error of the simulation itself; the seeds are fixed."""
 import unittest
 
 import numpy as np
@@ -23,7 +24,8 @@ class Layout:
 
 
 def outcomes(documents, layout, columns, mean, kind, random, shared=0.3):
-    """Sums by document of `columns` outcomes: a document's effect is drawn once, tokens add noise by segment."""
+    """Sums by document of `columns` outcomes: a document's effect is drawn once, tokens add noise by
+    segment."""
     own, common = random.normal(size=(len(documents), columns)), random.normal(size=(len(documents), 1))
     z = np.sqrt(shared) * common + np.sqrt(1 - shared) * own
     skew = {"normal": None, "lognormal 0.5": 0.5, "lognormal 0.7": 0.7}[kind]
@@ -37,6 +39,7 @@ KINDS = ("normal", "lognormal 0.5", "lognormal 0.7")
 
 
 class Simulation(unittest.TestCase):
+
     def check_coverage(self, count):
         """2,000 intervals for each kind of outcome. A rate of .95 has a standard error of .005."""
         random = np.random.default_rng(count)
@@ -59,7 +62,8 @@ class Simulation(unittest.TestCase):
         self.check_coverage(500)
 
     def test_familywise_false_positives(self):
-        """1,000 families of 24 cells without effects for each kind, at 200 documents. A rate of .05 has a standard error of .007."""
+        """1,000 families of 24 cells without effects for each kind, at 200 documents. A rate of .05 has a
+        standard error of .007."""
         random = np.random.default_rng(7)
         for kind in KINDS:
             found = []
@@ -68,7 +72,8 @@ class Simulation(unittest.TestCase):
                 documents = Documents(layout)
                 families = [outcomes(documents, layout, 24, 0.0, kind, random) for _ in range(50)]
                 estimates = studentise(np.hstack(families), documents.tokens, Draws(200, 999, lengths))
-                found += [(adjust.step_down(estimates.take(slice(first, first + 24))) <= 0.05).any() for first in range(0, 1200, 24)]
+                found += [(adjust.step_down(estimates.take(slice(first, first + 24))) <= 0.05).any()
+                          for first in range(0, 1200, 24)]
             with self.subTest(kind=kind):
                 self.assertLessEqual(np.mean(found), 0.06)
                 self.assertGreaterEqual(np.mean(found), 0.02)

@@ -1,4 +1,5 @@
-"""Many files side by side: seeds, steps, wrapped models, the untrained model. Nothing is pooled: models are counted."""
+"""Many files side by side: seeds, steps, wrapped models, the untrained model. Nothing is pooled: models are
+counted."""
 import numpy as np
 
 from .cells import VERDICTS
@@ -30,8 +31,8 @@ def union(lists):
 
 
 class Across:
-    """The tables of /across. files: Results; tables: {"cell", "claim"} of each, as cells.py and contrasts.py make them; judged: whether
-    each file has verdicts."""
+    """The tables of /across. files: Results; tables: {"cell", "claim"} of each, as cells.py and contrasts.py
+    make them; judged: whether each file has verdicts."""
 
     def __init__(self, files, tables, judged):
         self.files, self.tables, self.judged = files, tables, np.array(judged)
@@ -53,8 +54,8 @@ class Across:
 
     def warnings(self):
         """Second files of a model are measured but not counted."""
-        return [f"{self.files[row].path}: an earlier file is of the same model, step and split; this one is not counted"
-                for row in np.flatnonzero(~self.counted)]
+        words = "an earlier file is of the same model, step and split; this one is not counted"
+        return [f"{self.files[row].path}: {words}" for row in np.flatnonzero(~self.counted)]
 
     def by_cell(self, variable, missing=np.nan):
         """[file, cell] of a variable of the table `cell`; `mass` comes from the results."""
@@ -72,7 +73,8 @@ class Across:
         for row, table in enumerate(self.tables):
             if table["claim"]:
                 columns = [self.claims.index(name) for name in table["claim"]["claim"]]
-                result[row, columns] = [CLAIM_VERDICTS.index(verdict) for verdict in table["claim"]["verdict"]]
+                result[row,
+                       columns] = [CLAIM_VERDICTS.index(verdict) for verdict in table["claim"]["verdict"]]
         return result
 
     def count(self, hits):
@@ -90,19 +92,25 @@ class Across:
 
     def claim_counts(self):
         verdict = self.claim_verdicts()
-        return {name: self.count(verdict == CLAIM_VERDICTS.index(name)) for name in ("holds", "fails", "undecided")}
+        return {
+            name: self.count(verdict == CLAIM_VERDICTS.index(name))
+            for name in ("holds", "fails", "undecided")
+        }
 
     def models(self):
         return self.count(np.ones((len(self.files), 1)))[:, 0]
 
 
 class Wrapped:
-    """Wrapped models of one shape side by side: measured weights against the formula's, and effects, by recency bias."""
+    """Wrapped models of one shape side by side: measured weights against the formula's, and effects, by
+    recency bias."""
 
     def __init__(self, files, tables, means):
         """means: for each file the mean weights [site, source] over its tokens, or None."""
-        rows = [row for row, one in enumerate(files) if one.attributes["wrapped"] and means[row] is not None
-                and one.site["schedule_weight"] is not None]
+        rows = [
+            row for row, one in enumerate(files) if one.attributes["wrapped"] and means[row] is not None
+            and one.site["schedule_weight"] is not None
+        ]
         rows = [row for row in rows if means[row].shape == means[rows[0]].shape]
         self.rows = sorted(rows, key=lambda row: (np.nan_to_num(files[row].recency_bias, nan=np.inf), row))
         if not self.rows:
@@ -110,7 +118,8 @@ class Wrapped:
         chosen = [files[row] for row in self.rows]
         self.bias = np.array([one.recency_bias for one in chosen])
         self.schedule = np.stack([one.site["schedule_weight"] for one in chosen])
-        self.weight = np.where(np.isfinite(self.schedule), np.stack([means[row] for row in self.rows]), np.nan)
+        self.weight = np.where(np.isfinite(self.schedule), np.stack([means[row] for row in self.rows]),
+                               np.nan)
         self.deviation = np.nanmax(np.abs(self.weight - self.schedule), axis=(1, 2))
         self.cells = union(one.names for one in chosen)
         shape = (len(chosen), len(self.cells))
@@ -120,7 +129,8 @@ class Wrapped:
                 continue
             columns = [self.cells.index(name) for name in one.names]
             ablated = one.flags == 1
-            formula = np.tensordot(ablated, np.nan_to_num(self.schedule[place]), 2) / np.maximum(ablated.any(2).sum(1), 1)
+            formula = np.tensordot(ablated, np.nan_to_num(self.schedule[place]), 2) / np.maximum(
+                ablated.any(2).sum(1), 1)
             self.mass[place, columns] = one.cell["mass"]
             self.schedule_mass[place, columns] = np.where(np.isfinite(one.cell["mass"]), formula, np.nan)
             self.delta_nll[place, columns] = tables[row]["cell"]["delta_nll"]
@@ -131,17 +141,20 @@ class Untrained:
 
     def __init__(self, untrained, table, files, tables, limit):
         if not untrained.names or not untrained.measured.any():
-            raise AnalysisError(f"--untrained: {untrained.path} has no measured cells; measure the same grids at step 0")
+            raise AnalysisError(
+                f"--untrained: {untrained.path} has no measured cells; measure the same grids at step 0")
         size = np.abs(table["delta_nll"])
         place = int(np.nanargmax(size))
-        self.path, self.cell, self.largest, self.limit = untrained.path, untrained.names[place], size[place], limit
+        self.path, self.cell, self.largest, self.limit = untrained.path, untrained.names[place], size[
+            place], limit
         rows = [self._compare(untrained, size, one, of_one["cell"]) for one, of_one in zip(files, tables)]
         self.trained, self.ratio = (np.array(column) for column in zip(*rows))
         self.passed = self.ratio <= limit
 
     @staticmethod
     def _compare(untrained, size, one, table):
-        both = [(untrained.index(name), row) for row, name in enumerate(one.names) if untrained.index(name) is not None]
+        both = [(untrained.index(name), row) for row, name in enumerate(one.names)
+                if untrained.index(name) is not None]
         if not both:
             return np.nan, np.nan
         before, after = (np.array(column) for column in zip(*both))

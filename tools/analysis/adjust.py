@@ -1,11 +1,13 @@
-"""Adjustment for many cells: max-T over the draws that all of them share (Westfall and Young; Romano and Wolf)."""
+"""Adjustment for many cells: max-T over the draws that all of them share (Westfall and Young; Romano and
+Wolf)."""
 import numpy as np
 
 from .bootstrap import order_quantile
 
 
 def family_of(estimates):
-    """The columns that are compared: those with an error to compare by. Cells on too few documents are left out."""
+    """The columns that are compared: those with an error to compare by. Cells on too few documents are left
+    out."""
     return np.isfinite(estimates.statistic) & ~estimates.few_documents
 
 
@@ -27,7 +29,8 @@ def step_down(estimates):
 
 
 def critical(estimates, level):
-    """The quantile of the largest |t*| of the family: the factor of simultaneous intervals. NaN without a family."""
+    """The quantile of the largest |t*| of the family: the factor of simultaneous intervals. NaN without a
+    family."""
     inside = family_of(estimates)
     if not inside.any():
         return np.nan

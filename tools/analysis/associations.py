@@ -1,4 +1,5 @@
-"""What a source's mass, shares and coefficients have to do with its effect: rank correlations, dissociation, edge estimates."""
+"""What a source's mass, shares and coefficients have to do with its effect: rank correlations, dissociation,
+edge estimates."""
 import numpy as np
 
 from .bootstrap import Draws, replicates, studentise
@@ -14,7 +15,8 @@ MOST_MISSES = 20
 
 
 def find_grids(results):
-    """{"mask/families": indices of measured cells, "mask/edges": ...}, of those with at least three."""
+    """{"mask/families": indices of measured cells with a mass, "mask/edges": ...}, where there are three or
+    more."""
     grids = {}
     for intervention, index in results.grids.items():
         grids[f"{intervention}/families"] = np.unique(index[index >= 0])
@@ -23,7 +25,8 @@ def find_grids(results):
         edges = (cell["site"] != "") & (cell["source"] >= 0) & (cell["distinct"] == 0)
         for intervention in dict.fromkeys(cell["intervention"][edges]):
             grids[f"{intervention}/edges"] = np.flatnonzero(edges & (cell["intervention"] == intervention))
-    grids = {name: cells[results.measured[cells]] for name, cells in grids.items()}
+    usable = results.measured & np.isfinite(results.cell["mass"]) if results.names else None
+    grids = {name: cells[usable[cells]] for name, cells in grids.items()}
     return {name: cells for name, cells in grids.items() if len(cells) >= FEWEST_CELLS}
 
 
@@ -46,13 +49,19 @@ class Associations:
 
     def _start_tables(self):
         shape = (len(self.grids), len(SUBLAYERS), len(PREDICTORS))
-        self.rank = {name + suffix: np.full(shape, np.nan) for name in STATISTICS for suffix in ("", "_low", "_high")}
+        self.rank = {
+            name + suffix: np.full(shape, np.nan)
+            for name in STATISTICS
+            for suffix in ("", "_low", "_high")
+        }
         self.rank["cells"] = np.zeros(shape[:2], np.int64)
         self.rank["draws"] = np.zeros(shape[0], np.int64)
         shape = (len(self.grids), len(SUBLAYERS), len(BANDS))
-        self.dissociation = {name: np.full(shape, np.nan) for name in
-                             ("probability", "heaviest_mass", "heaviest_delta_nll", "most_causal_mass",
-                              "most_causal_delta_nll", "difference", "difference_low", "difference_high")}
+        self.dissociation = {
+            name: np.full(shape, np.nan)
+            for name in ("probability", "heaviest_mass", "heaviest_delta_nll", "most_causal_mass",
+                         "most_causal_delta_nll", "difference", "difference_low", "difference_high")
+        }
         self.dissociation.update({name: np.full(shape, "", object) for name in ("heaviest", "most_causal")})
         self.pairs = []  # (place in the table, cell, cell)
 
@@ -83,8 +92,8 @@ class Associations:
                     self._dissociate(row, at, cells, chosen, band, effect, values, effect_draws, value_draws)
                 if len(chosen) < FEWEST_CELLS:
                     continue
-                found = correlate(values[chosen], effect[chosen], value_draws[:, chosen], effect_draws[:, chosen],
-                                  self.options.level)
+                found = correlate(values[chosen], effect[chosen], value_draws[:, chosen],
+                                  effect_draws[:, chosen], self.options.level)
                 for statistic, three in found.items():
                     for suffix, value in zip(("", "_low", "_high"), three):
                         self.rank[statistic + suffix][row, at, column] = value
@@ -108,7 +117,8 @@ class Associations:
         sums = self.results.sums["delta_nll"]
         differences = np.stack([sums[causal] - sums[heaviest] for _, causal, heaviest in self.pairs], 1)
         found = {}
-        with_interval(found, "difference", studentise(self.documents.sum(differences), self.documents.tokens, self.draws),
+        with_interval(found, "difference",
+                      studentise(self.documents.sum(differences), self.documents.tokens, self.draws),
                       self.options.level, np.asarray)
         for number, (where, _, _) in enumerate(self.pairs):
             for suffix in ("", "_low", "_high"):
@@ -122,5 +132,9 @@ class Associations:
         exact = self.results.sums["delta_nll"][cells].sum(1) / self.documents.tokens.sum()
         estimate = self.of_cells["edge_estimate"][cells]
         worst = np.argsort(-np.abs(estimate - exact), kind="stable")[:MOST_MISSES]
-        return {"miss": [self.results.names[cell] for cell in cells[worst]], "delta_nll": exact[worst],
-                "edge_estimate": estimate[worst], "difference": (estimate - exact)[worst]}
+        return {
+            "miss": [self.results.names[cell] for cell in cells[worst]],
+            "delta_nll": exact[worst],
+            "edge_estimate": estimate[worst],
+            "difference": (estimate - exact)[worst]
+        }

@@ -1,14 +1,16 @@
 """One studentised cluster bootstrap over documents, shared by all cells and contrasts of a file.
 
-Documents d have sums x_d of an outcome and n_d tokens; the estimate is θ = Σx / Σn. Linearised, its standard error is
-s = sqrt(D/(D−1) Σ(x_d − θ n_d)²) / Σn. A draw takes D documents with replacement and gives θ*, s* and t* = (θ* − θ) / s*.
+Documents d have sums x_d of an outcome and n_d tokens; the estimate is θ = Σx / Σn. Linearised, its standard
+error is s = sqrt(D/(D−1) Σ(x_d − θ n_d)²) / Σn. A draw takes D documents with replacement and gives θ*, s* and
+t* = (θ* − θ) / s*.
 """
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
-# Below this share of the file's own standard error, a draw's error carries no information: nearly all of its documents agree.
+# Below this share of the file's own standard error, a draw's error carries no information: nearly all of
+# its documents agree.
 DEGENERATE_ERROR = 0.1
 # Below this share it is rounding: all documents of the draw agree, and t* is infinite.
 ROUNDING_ERROR = 1e-6
@@ -18,7 +20,7 @@ CHUNK_BYTES = 1 << 24
 
 
 class Draws:
-    """Iterates over (rows, counts): counts[b, d] is how often draw b takes document d. The same every time."""
+    """Iterates over (rows, counts): counts[b, d] is how often draw b takes document d. The same each time."""
 
     def __init__(self, documents, draws, seed):
         self.documents, self.draws, self.seed = documents, draws, seed
@@ -28,14 +30,16 @@ class Draws:
         for number, start in enumerate(range(0, self.draws, self.rows)):
             rows = min(self.rows, self.draws - start)
             random = np.random.default_rng([self.seed, number])
-            picks = random.integers(self.documents, size=(rows, self.documents), dtype=np.int32).astype(np.int64)
+            picks = random.integers(self.documents, size=(rows, self.documents),
+                                    dtype=np.int32).astype(np.int64)
             picks += np.arange(rows)[:, None] * self.documents
             counts = np.bincount(picks.ravel(), minlength=rows * self.documents).reshape(rows, self.documents)
             yield slice(start, start + rows), counts.astype(float)
 
 
 def ratio(sums, tokens):
-    """Returns θ and its standard error for every column of sums [document, column]; NaN errors for a single document."""
+    """Returns θ and its standard error for every column of sums [document, column]; NaN errors for a single
+    document."""
     total, documents = tokens.sum(), len(tokens)
     value = sums.sum(0) / total
     if documents < 2:
@@ -45,7 +49,8 @@ def ratio(sums, tokens):
 
 
 def order_quantile(values, level):
-    """The smallest value of each column that at least a share `level` of B + 1 lies at or below; infinite beyond the last.
+    """The smallest value of each column that at least a share `level` of B + 1 lies at or below; infinite
+    beyond the last.
 
     So p = (1 + #{t* ≥ t}) / (B + 1) ≤ 1 − level exactly where t is above it."""
     rank = math.ceil(level * (len(values) + 1) - 1e-9)
@@ -57,8 +62,8 @@ def order_quantile(values, level):
 @dataclass
 class Estimates:
     """Ratio estimates of the columns of one outcome, with what the draws say of them."""
-    value: np.ndarray       # [column]
-    error: np.ndarray       # [column] standard errors
+    value: np.ndarray  # [column]
+    error: np.ndarray  # [column] standard errors
     studentised: np.ndarray  # [draw, column] t*
     degenerate: np.ndarray  # [column] share of draws without a usable standard error
 
@@ -101,7 +106,8 @@ class Estimates:
         return np.where(np.isfinite(values) & np.isfinite(self.error), values, np.nan)
 
     def take(self, columns):
-        return Estimates(self.value[columns], self.error[columns], self.studentised[:, columns], self.degenerate[columns])
+        return Estimates(self.value[columns], self.error[columns], self.studentised[:, columns],
+                         self.degenerate[columns])
 
 
 def studentise(sums, tokens, draws):
@@ -111,7 +117,8 @@ def studentise(sums, tokens, draws):
     degenerate = np.ones(len(value))
     if len(tokens) < 2:
         return Estimates(value, error, studentised, degenerate)
-    # Around θ, replicates are small differences that do not cancel in the sums below. Scaled, squares do not underflow.
+    # Around θ, replicates are small differences that do not cancel in the sums below. Scaled, squares do
+    # not underflow.
     residual = sums - np.outer(tokens, value)
     scale = np.where(error > 0, error * tokens.sum(), 1.0)
     residual = residual / scale
@@ -120,11 +127,11 @@ def studentise(sums, tokens, draws):
     factor = len(tokens) / (len(tokens) - 1)
     bad = np.zeros(len(value))
     for rows, counts in draws:
-        total, total_squares = counts @ tokens, counts @ np.square(tokens)
-        shift = counts @ residual / total[:, None]
-        spread = counts @ squares - 2 * shift * (counts @ products) + np.square(shift) * total_squares[:, None]
+        total, total_squares = (counts @ values[:, None] for values in (tokens, np.square(tokens)))
+        shift = counts @ residual / total
+        spread = counts @ squares - 2 * shift * (counts @ products) + np.square(shift) * total_squares
         # In units of the file's own error; times Σn, as `scale` is.
-        own = np.sqrt(np.maximum(factor * spread, 0)) * (tokens.sum() / total)[:, None]
+        own = np.sqrt(np.maximum(factor * spread, 0)) * (tokens.sum() / total)
         bad += (own < DEGENERATE_ERROR).sum(0)
         own[own < ROUNDING_ERROR] = 0
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -12,7 +12,7 @@ from . import adjust
 from .across import Across, Untrained, Wrapped, check_distinct
 from .associations import Associations
 from .bootstrap import Draws
-from .cells import Options, clean_estimates, judge_cells, why_not_judged
+from .cells import MODERATE_SKEWNESS, Options, clean_estimates, judge_cells, why_not_judged
 from .contrasts import estimate_contrasts, judge_claims
 from .documents import Documents
 from .methods import describe_methods
@@ -37,6 +37,11 @@ class FileAnalysis:
         self.grids, self.predictors, self.family_size, self.critical_t = [], {}, 0, np.nan
         if results.names:
             self.tables["cell"], delta = judge_cells(results, self.documents, draws, options)
+            skewed = int((np.abs(self.tables["cell"]["skewness"]) > MODERATE_SKEWNESS).sum())
+            if skewed:
+                self.warnings.append(
+                    f"{skewed} of {len(results.names)} cells have a skewness over documents above"
+                    f" {MODERATE_SKEWNESS}: their intervals may cover less than they say")
             self.family_size = int(adjust.family_of(delta).sum())
             self.critical_t = adjust.critical(delta, options.level)
             self.tables["contrast"] = estimate_contrasts(results, self.documents, draws, options)
@@ -50,10 +55,12 @@ class FileAnalysis:
     def _warnings(self, options):
         found = []
         if len(self.documents) < FEWEST_DOCUMENTS:
-            found.append(f"{len(self.documents)} documents: intervals keep their promise from {FEWEST_DOCUMENTS} on; measure more")
+            found.append(
+                f"{len(self.documents)} documents: intervals keep their promise from {FEWEST_DOCUMENTS} on;"
+                " measure more")
         if np.size(self.results.attributes["separator"]) == 0:
-            found.append("no separator was configured, so every sequence counts as one of the documents: if real documents span"
-                         " several sequences, intervals are too narrow")
+            found.append("no separator was configured, so every sequence counts as one of the documents: if real"
+                         " documents span several sequences, intervals are too narrow")
         if self.not_judged:
             found.append(f"no verdicts: {self.not_judged}")
         if options.bootstrap < FEWEST_DRAWS:
@@ -68,33 +75,48 @@ class FileAnalysis:
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(prog="analyze.py", description="Statistics over results files of depthroute-eval.")
+    parser = argparse.ArgumentParser(prog="analyze.py",
+                                     description="Statistics over results files of depthroute-eval.")
     parser.add_argument("results", nargs="+", help="results files, one per model, step or wrapper")
     parser.add_argument("-o", "--output", required=True, help="the file to write, as analysis.h5")
-    parser.add_argument("--bootstrap", type=int, help="draws (default: the first file's statistics.bootstrap)")
+    parser.add_argument("--bootstrap", type=int,
+                        help="draws (default: the first file's statistics.bootstrap)")
     parser.add_argument("--alpha", type=float, help="level of tests (default: the first file's)")
-    parser.add_argument("--margin", type=float, help="margin of equivalence, nats per token (default: the first file's)")
+    parser.add_argument("--margin", type=float,
+                        help="margin of equivalence, nats per token (default: the first file's)")
     parser.add_argument("--seed", type=int, help="seed of the draws (default: the first file's)")
     parser.add_argument("--rank-draws", type=int, default=2000, help="draws of rank correlations over edges")
-    parser.add_argument("--contrast", nargs=2, action="append", default=[], metavar="CELL", help="a difference of two cells; again for more")
+    parser.add_argument("--contrast", nargs=2, action="append", default=[], metavar="CELL",
+                        help="a difference of two cells; again for more")
     parser.add_argument("--untrained", help="results of the same cells on untrained weights, a known answer")
-    parser.add_argument("--untrained-limit", type=float, default=0.1, help="largest untrained over trained effect that passes")
+    parser.add_argument("--untrained-limit", type=float, default=0.1,
+                        help="largest untrained over trained effect that passes")
     return parser.parse_args(arguments)
 
 
 def make_options(parsed, first):
     """Options from the command line, and what it leaves out from the first file."""
-    of_file = {"bootstrap": int(first["bootstrap"]), "alpha": float(first["alpha"]), "margin": float(first["margin"]),
-               "seed": int(first["statistics_seed"])}
+    of_file = {
+        "bootstrap": int(first["bootstrap"]),
+        "alpha": float(first["alpha"]),
+        "margin": float(first["margin"]),
+        "seed": int(first["statistics_seed"])
+    }
     given = {name: value for name in of_file if (value := getattr(parsed, name)) is not None}
-    options = Options(**{**of_file, **given}, rank_draws=parsed.rank_draws,
-                      contrasts=tuple(tuple(pair) for pair in parsed.contrast), untrained_limit=parsed.untrained_limit)
-    for name, good, rule in (("bootstrap", options.bootstrap >= 100, "at least 100"), ("alpha", 0 < options.alpha < 0.5, "in (0, 0.5)"),
-                             ("margin", options.margin > 0, "above 0"), ("seed", options.seed >= 0, "0 or more"),
-                             ("rank-draws", options.rank_draws >= 100, "at least 100"),
-                             ("untrained-limit", options.untrained_limit > 0, "above 0")):
+    values = {**of_file, **given}
+    options = Options(rank_draws=parsed.rank_draws, contrasts=tuple(tuple(pair) for pair in parsed.contrast),
+                      untrained_limit=parsed.untrained_limit, **values)
+    rules = {
+        "bootstrap": (options.bootstrap >= 100, "at least 100"),
+        "alpha": (0 < options.alpha < 0.5, "between 0 and 0.5"),
+        "margin": (options.margin > 0, "above 0"),
+        "seed": (options.seed >= 0, "0 or more"),
+        "rank_draws": (options.rank_draws >= 100, "at least 100"),
+        "untrained_limit": (options.untrained_limit > 0, "above 0"),
+    }
+    for name, (good, rule) in rules.items():
         if not good:
-            raise AnalysisError(f"--{name}: must be {rule}, not {getattr(options, name.replace('-', '_'))}")
+            raise AnalysisError(f"--{name.replace('_', '-')}: must be {rule}, not {getattr(options, name)}")
     return options
 
 
@@ -104,7 +126,8 @@ def check_output(parsed):
         raise AnalysisError(f"{parsed.output}: the folder {folder} does not exist; create it")
     for path in parsed.results + ([parsed.untrained] if parsed.untrained else []):
         if os.path.exists(parsed.output) and os.path.exists(path) and os.path.samefile(path, parsed.output):
-            raise AnalysisError(f"{parsed.output}: is one of the inputs; results are never changed, name another file")
+            raise AnalysisError(
+                f"{parsed.output}: is one of the inputs; results are never changed, name another file")
 
 
 def analyse(parsed):
@@ -127,8 +150,9 @@ def analyse(parsed):
     settings = dataclasses.asdict(options)
     inputs = [one.sha256 for one in results] + ([untrained_results.sha256] if untrained_results else [])
     digest = hashlib.sha256(json.dumps([inputs, settings], sort_keys=True).encode()).hexdigest()[:32]
-    attributes = dict(analysis_hash=digest, files=parsed.results, bootstrap=options.bootstrap, alpha=options.alpha,
-                      margin=options.margin, level=options.level, statistics_seed=options.seed, rank_draws=options.rank_draws,
+    attributes = dict(analysis_hash=digest, files=parsed.results, bootstrap=options.bootstrap,
+                      alpha=options.alpha, margin=options.margin, level=options.level,
+                      statistics_seed=options.seed, rank_draws=options.rank_draws,
                       methods=describe_methods(options, files))
     if warnings:
         attributes["warnings"] = warnings

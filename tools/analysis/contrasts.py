@@ -39,23 +39,36 @@ def estimate_contrasts(results, documents, draws, options):
     pairs = requested + [pair for pair in family_pairs(results) if pair not in requested]
     if not pairs:
         return None
-    sums = np.stack([sums_of(results, documents, "delta_nll", a) - sums_of(results, documents, "delta_nll", b)
-                     for a, b in pairs], 1)
+    sums = np.stack([
+        sums_of(results, documents, "delta_nll", a) - sums_of(results, documents, "delta_nll", b)
+        for a, b in pairs
+    ], 1)
     estimates = studentise(sums, documents.tokens, draws)
-    table = {"contrast": [f"{a} − {b}" for a, b in pairs], "cell": [a for a, _ in pairs], "minus": [b for _, b in pairs],
-             "kind": ["requested"] * len(requested) + ["family"] * (len(pairs) - len(requested))}
+    table = {
+        "contrast": [f"{a} − {b}" for a, b in pairs],
+        "cell": [a for a, _ in pairs],
+        "minus": [b for _, b in pairs],
+        "kind": ["requested"] * len(requested) + ["family"] * (len(pairs) - len(requested))
+    }
     with_interval(table, "difference", estimates, options.level, np.asarray)
-    table["difference_simultaneous_low"], table["difference_simultaneous_high"] = adjust.simultaneous(estimates, options.level)
+    low, high = adjust.simultaneous(estimates, options.level)
+    table["difference_simultaneous_low"], table["difference_simultaneous_high"] = low, high
     table["p"], table["p_adjusted"] = estimates.p_values(), adjust.step_down(estimates)
     return table
 
 
 def why_no_verdict(results, claim):
-    """Why the claim has no verdict, or "". The split comes first: a look at exploration data is not a test."""
+    """Why the claim has no verdict, or "". The split comes first: a look at exploration data is not a
+    test."""
     if results.attributes["split"] != "confirmation":
         return f"split is {results.attributes['split']}"
     if why_not_judged(results):
         return why_not_judged(results)
+    return missing_cell(results, claim)
+
+
+def missing_cell(results, claim):
+    """Which cell of the claim has no outcomes, in words, or ""."""
     for name in filter(None, (claim["cell"], claim["exceeds"])):
         index = results.index(name)
         if index is None:
@@ -66,7 +79,8 @@ def why_no_verdict(results, claim):
 
 
 def judge_claims(results, documents, draws, options):
-    """A table {variable: [claim]}, or None without claims. Intervals hold for all claims of the file at once."""
+    """A table {variable: [claim]}, or None without claims. Intervals hold for all claims of the file at
+    once."""
     claims = results.claims
     if not claims:
         return None
@@ -74,12 +88,11 @@ def judge_claims(results, documents, draws, options):
     for name in ("cell", "exceeds", "measure", "margin", "negative"):
         table[name] = [claim[name] for claim in claims]
     reasons = [why_no_verdict(results, claim) for claim in claims]
-    able = [row for row, claim in enumerate(claims)
-            if all(results.index(name) is not None and results.measured[results.index(name)]
-                   for name in filter(None, (claim["cell"], claim["exceeds"])))]
+    able = [row for row, claim in enumerate(claims) if not missing_cell(results, claim)]
     difference, low, high, error = (np.full(len(claims), np.nan) for _ in range(4))
     if able:
-        estimates = studentise(np.stack([_sums(results, documents, claims[row]) for row in able], 1), documents.tokens, draws)
+        estimates = studentise(np.stack([_sums(results, documents, claims[row]) for row in able], 1),
+                               documents.tokens, draws)
         difference[able], error[able] = estimates.value, estimates.error
         low[able], high[able] = adjust.simultaneous(estimates, options.level)
     verdict = []
@@ -92,8 +105,8 @@ def judge_claims(results, documents, draws, options):
             verdict.append("holds")
         else:
             verdict.append("fails" if high[row] < claim["margin"] else "undecided")
-    table.update(verdict=verdict, reason=reasons, difference=difference, difference_low=low, difference_high=high,
-                 difference_se=error)
+    table.update(verdict=verdict, reason=reasons, difference=difference, difference_low=low,
+                 difference_high=high, difference_se=error)
     return table
 
 

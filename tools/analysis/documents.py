@@ -1,4 +1,5 @@
-"""Sums of segments by document, and what is set beside a cell's effect: masses, shares and coefficients of its sources."""
+"""Sums of segments by document, and what is set beside a cell's effect: masses, shares and coefficients of
+its sources."""
 import numpy as np
 from scipy import sparse
 
@@ -11,7 +12,8 @@ class Documents:
     def __init__(self, results):
         self.ids, place = np.unique(results.document, return_inverse=True)
         segments = np.arange(len(place))
-        self.gather = sparse.csr_matrix((np.ones(len(place)), (place, segments)), shape=(len(self.ids), len(place)))
+        self.gather = sparse.csr_matrix((np.ones(len(place)), (place, segments)),
+                                        shape=(len(self.ids), len(place)))
         self.tokens = self.gather @ results.tokens
 
     def __len__(self):
@@ -29,23 +31,28 @@ def contains(state, output, restart):
 
 
 def newest_coefficients(weight, state, restart):
-    """The coefficient of the newest output of each source's state in what its site reads, [..., site, source]: the sum of the
-    weights of the sources whose states contain that output. weight is [..., site, source], state [site, source] (−1: none)."""
+    """The coefficient of the newest output of each source's state in what its site reads, [..., site,
+    source]: the sum of the weights of the sources whose states contain that output. weight is [..., site,
+    source], state [site, source] (−1: none)."""
     result = np.zeros_like(weight)
     for site, states in enumerate(state):
         for source, own in enumerate(states):
             if own < 0:
                 continue
-            holders = [other for other, held in enumerate(states) if held >= 0 and contains(held, own, restart)]
+            holders = [
+                other for other, held in enumerate(states) if held >= 0 and contains(held, own, restart)
+            ]
             result[..., site, source] = weight[..., site, holders].sum(-1)
     return result
 
 
 def predictors(results, documents):
-    """For every predictor, sums by document and cell [document, cell]; divided by tokens they are the cell's mass, say.
+    """For every predictor, sums by document and cell [document, cell]; divided by tokens they are the cell's
+    mass, say.
 
-    Weights, shares and cosines: summed over the cell's sources at a site, then the mean over its ablated sites, as mass is. Cosines and
-    coefficients of several sources do not add up: the mean over the ablated (site, source) pairs. NaN for cells without such."""
+    Weights, shares and cosines: summed over the cell's sources at a site, then the mean over its ablated
+    sites, as mass is. Cosines and coefficients of several sources do not add up: the mean over the ablated
+    (site, source) pairs. NaN for cells without such."""
     found = {}
     if results.flags is None or not results.shares:
         return found

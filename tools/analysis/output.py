@@ -7,9 +7,9 @@ from .cells import VERDICTS
 from .layout import describe
 from .writer import NewFile
 
-COPIED = ("measurement_hash", "claims_hash", "checkpoint", "checkpoint_checksum", "checkpoint_step", "variant", "num_layers",
-          "sublayers_per_block", "wrapped", "seed", "split", "device", "precision", "sequences", "tokens_evaluated",
-          "unigram_entropy")
+COPIED = ("measurement_hash", "claims_hash", "checkpoint", "checkpoint_checksum", "checkpoint_step",
+          "variant", "num_layers", "sublayers_per_block", "wrapped", "seed", "split", "device", "precision",
+          "sequences", "tokens_evaluated", "unigram_entropy")
 CELL_TEXTS = ("family", "sublayer", "band", "intervention", "site", "status")
 CELL_NUMBERS = ("source", "sites_ablated", "sites_duplicate", "distinct")
 COORDINATES = "family sublayer band intervention site source"
@@ -41,9 +41,11 @@ def write_analysis(path, attributes, files, across, wrapped, untrained):
 def write_file(group, one):
     results = one.results
     group.attributes(path=results.path, sha256=results.sha256, wrap_recency_bias=results.recency_bias,
-                     documents=len(one.documents), segments=len(results.tokens), judged=int(not one.not_judged),
-                     not_judged_because=one.not_judged, family_size=one.family_size, critical_t=one.critical_t,
-                     **{name: results.attributes[name] for name in COPIED})
+                     documents=len(one.documents), segments=len(results.tokens),
+                     judged=int(not one.not_judged), not_judged_because=one.not_judged,
+                     family_size=one.family_size, critical_t=one.critical_t,
+                     **{name: results.attributes[name]
+                        for name in COPIED})
     if one.warnings:
         group.attributes(warnings=one.warnings)
     clean = group.child("clean")
@@ -97,17 +99,25 @@ def write_grids(group, grids, table, last, names):
 def write_across(group, across):
     group.axis("file", [file_name(number) for number in range(len(across.files))], "group of the file")
     group.axis("setting", np.arange(len(across.settings)), "files that differ in the model alone")
-    rows = {"path": [one.path for one in across.files], "model": [one.attributes["checkpoint_checksum"] for one in across.files],
-            "checkpoint_step": across.steps, "setting": across.setting, "series": across.series, "counted": across.counted,
-            "judged": across.judged}
+    rows = {
+        "path": [one.path for one in across.files],
+        "model": [one.attributes["checkpoint_checksum"] for one in across.files],
+        "checkpoint_step": across.steps,
+        "setting": across.setting,
+        "series": across.series,
+        "counted": across.counted,
+        "judged": across.judged
+    }
     for name, values in rows.items():
         # A variable called as a dimension would have to be its scale.
         put(group, "setting_of" if name == "setting" else name, values, ["file"], name)
     keys = [across.series_keys[series] for series, _ in across.settings]
-    columns = dict(zip(("variant", "wrapped", "wrap_recency_bias", "num_layers", "sublayers_per_block", "split"), zip(*keys)))
+    columns = dict(
+        zip(("variant", "wrapped", "wrap_recency_bias", "num_layers", "sublayers_per_block", "split"),
+            zip(*keys)))
     columns["wrap_recency_bias"] = [np.nan if bias == "" else bias for bias in columns["wrap_recency_bias"]]
-    columns.update(setting_step=[step for _, step in across.settings], setting_series=[series for series, _ in across.settings],
-                   models=across.models())
+    columns.update(setting_step=[step for _, step in across.settings],
+                   setting_series=[series for series, _ in across.settings], models=across.models())
     for name, values in columns.items():
         put(group, name, np.asarray(values), ["setting"])
     if across.cells:
@@ -121,7 +131,8 @@ def write_across(group, across):
     if across.claims:
         group.axis("claim", across.claims, "claim")
         put(group, "claim_verdict", across.claim_verdicts(), ["file", "claim"],
-            flag_values=np.arange(-1, len(CLAIM_VERDICTS)), flag_meanings=" ".join(("no_such_claim", *CLAIM_VERDICTS)))
+            flag_values=np.arange(-1, len(CLAIM_VERDICTS)), flag_meanings=" ".join(
+                ("no_such_claim", *CLAIM_VERDICTS)))
         for name, values in across.claim_counts().items():
             put(group, name, values, ["setting", "claim"])
 
@@ -141,7 +152,9 @@ def write_wrapped(group, wrapped):
 
 
 def write_untrained(group, untrained):
-    group.attributes(path=untrained.path, largest=untrained.largest, cell=untrained.cell, limit=untrained.limit)
+    group.attributes(path=untrained.path, largest=untrained.largest, cell=untrained.cell,
+                     limit=untrained.limit)
     group.axis("file", [file_name(number) for number in range(len(untrained.ratio))], "group of the file")
-    for name, values in (("largest_trained", untrained.trained), ("ratio", untrained.ratio), ("passed", untrained.passed)):
+    for name, values in (("largest_trained", untrained.trained), ("ratio", untrained.ratio),
+                         ("passed", untrained.passed)):
         put(group, name, values, ["file"])

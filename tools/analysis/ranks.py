@@ -35,8 +35,9 @@ def kendall_rows(x, y):
     rows = max(1, PAIR_BYTES // (8 * len(first)))
     for start in range(0, len(x), rows):
         signs = [_signs(values[start:start + rows], first, second) for values in (x, y)]
-        concordant, x_untied, y_untied = (np.einsum("ij,ij->i", a, b) for a, b in
-                                          ((signs[0], signs[1]), (signs[0], signs[0]), (signs[1], signs[1])))
+        concordant, x_untied, y_untied = (np.einsum("ij,ij->i", a, b)
+                                          for a, b in ((signs[0], signs[1]), (signs[0], signs[0]),
+                                                       (signs[1], signs[1])))
         with np.errstate(divide="ignore", invalid="ignore"):
             result[start:start + rows] = concordant / np.sqrt(x_untied * y_untied)
     return result
@@ -46,12 +47,15 @@ def _signs(values, first, second):
     return np.sign(values[:, first] - values[:, second])
 
 
-STATISTICS = {"spearman": (lambda x, y: stats.spearmanr(x, y)[0], spearman_rows),
-              "kendall": (lambda x, y: stats.kendalltau(x, y)[0], kendall_rows)}
+STATISTICS = {
+    "spearman": (lambda x, y: stats.spearmanr(x, y)[0], spearman_rows),
+    "kendall": (lambda x, y: stats.kendalltau(x, y)[0], kendall_rows)
+}
 
 
 def correlate(x, y, x_draws, y_draws, level):
-    """{name: (estimate, low, high)} of both statistics; percentile intervals over draws that recompute x and y."""
+    """{name: (estimate, low, high)} of both statistics; percentile intervals over draws that recompute x and
+    y."""
     result = {}
     for name, (of_one, of_rows) in STATISTICS.items():
         if np.ptp(x) == 0 or np.ptp(y) == 0:

@@ -8,8 +8,13 @@ import numpy as np
 SCHEMA_VERSION = 2
 TEXTS = ("family", "sublayer", "band", "intervention", "site", "status")
 NUMBERS = ("source", "sites_ablated", "sites_duplicate", "distinct", "mass")
-SUMS = {"delta_nll": "delta_nll_by_segment", "kl": "kl_by_segment", "abs_delta_nll": "abs_delta_nll_by_segment",
-        "flip_rate": "flips_by_segment", "hits": "hits_by_segment"}
+SUMS = {
+    "delta_nll": "delta_nll_by_segment",
+    "kl": "kl_by_segment",
+    "abs_delta_nll": "abs_delta_nll_by_segment",
+    "flip_rate": "flips_by_segment",
+    "hit_change": "hit_change_by_segment"
+}
 SHARES = ("weight", "norm_share", "projection_share", "cosine", "edge_estimate")
 
 
@@ -23,18 +28,20 @@ class Results:
     path: str
     sha256: str
     attributes: dict
-    document: np.ndarray        # [segment]
-    tokens: np.ndarray          # [segment]
-    nll: np.ndarray             # [segment]
-    hits: np.ndarray            # [segment]
-    names: list = field(default_factory=list)      # [cell]
-    cell: dict = field(default_factory=dict)       # name of a variable -> [cell]
-    sums: dict = field(default_factory=dict)       # measure -> [cell, segment]; not_run: NaN
-    flags: np.ndarray = None                       # [cell, site, source], as /plan/sources
-    shares: dict = field(default_factory=dict)     # name -> [segment, site, source]; 0 beyond a site's sources
-    site: dict = field(default_factory=dict)       # n_sources, restart [site]; state, schedule_weight [site, source]
-    grids: dict = field(default_factory=dict)      # intervention -> indices of cells [family, sublayer, band], -1: none
-    known_answers: dict = field(default_factory=dict)   # name -> passed
+    document: np.ndarray  # [segment]
+    tokens: np.ndarray  # [segment]
+    nll: np.ndarray  # [segment]
+    hits: np.ndarray  # [segment]
+    names: list = field(default_factory=list)  # [cell]
+    cell: dict = field(default_factory=dict)  # name of a variable -> [cell]
+    sums: dict = field(default_factory=dict)  # measure -> [cell, segment]; not_run: NaN
+    flags: np.ndarray = None  # [cell, site, source], as /plan/sources
+    shares: dict = field(default_factory=dict)  # name -> [segment, site, source]; 0 beyond a site's sources
+    site: dict = field(
+        default_factory=dict)  # n_sources, restart [site]; state, schedule_weight [site, source]
+    grids: dict = field(
+        default_factory=dict)  # intervention -> indices of cells [family, sublayer, band], -1: none
+    known_answers: dict = field(default_factory=dict)  # name -> passed
     checksums: tuple = ("", "")
     claims: list = field(default_factory=list)
 
@@ -49,7 +56,8 @@ class Results:
 
     @property
     def recency_bias(self):
-        """b of a wrapped model, from the formula's weights: ln(current / other). NaN where it is not one value."""
+        """b of a wrapped model, from the formula's weights: ln(current / other). NaN where it is not one
+        value."""
         weight, count = self.site.get("schedule_weight"), self.site.get("n_sources")
         if not self.attributes["wrapped"] or weight is None:
             return np.nan
@@ -96,7 +104,8 @@ def read_results(path):
             return _read(Reader(path, file), sha256)
     except OSError as error:
         reason = error.strerror if error.errno else "it is damaged or not HDF5"
-        raise AnalysisError(f"{path}: cannot be read: {reason or error}; name results files of depthroute-eval") from error
+        raise AnalysisError(
+            f"{path}: cannot be read: {reason or error}; name results files of depthroute-eval") from error
 
 
 def _read(reader, sha256):
@@ -104,15 +113,16 @@ def _read(reader, sha256):
     if version is None:
         reader.fail("has no schema_version; name results files of depthroute-eval")
     if version != SCHEMA_VERSION:
-        reader.fail(f"schema_version is {version}, this program reads {SCHEMA_VERSION}; measure again with this version")
-    names = ("measurement_hash", "claims_hash", "checkpoint", "checkpoint_checksum", "checkpoint_step", "variant",
-             "num_layers", "sublayers_per_block", "wrapped", "seed", "split", "device", "precision", "sequences",
-             "tokens_evaluated", "unigram_entropy", "separator")
+        reader.fail(f"schema_version is {version}, this program reads {SCHEMA_VERSION};"
+                    " measure again with this version")
+    names = ("measurement_hash", "claims_hash", "checkpoint", "checkpoint_checksum", "checkpoint_step",
+             "variant", "num_layers", "sublayers_per_block", "wrapped", "seed", "split", "device",
+             "precision", "sequences", "tokens_evaluated", "unigram_entropy", "separator")
     attributes = {name: reader.attribute(name) for name in names}
     for name in ("bootstrap", "alpha", "margin", "statistics_seed"):
         attributes[name] = reader.attribute(name)
     tokens = reader.array("segment/tokens")
-    per_segment = (len(tokens),)
+    per_segment = (len(tokens), )
     result = Results(reader.path, sha256, attributes, reader.array("segment/document", per_segment),
                      tokens.astype(float), reader.array("clean/nll_by_segment", per_segment),
                      reader.array("clean/hits_by_segment", per_segment))
@@ -151,10 +161,9 @@ def _read_cells(reader, result):
         sums = reader.array(f"cell/{variable}", shape).astype(float)
         bad = result.measured & ~np.isfinite(sums).all(1)
         if bad.any():
-            reader.fail(f"/cell/{variable} is not finite for {result.names[int(np.argmax(bad))]}; leave the cell out or measure again")
+            reader.fail(f"/cell/{variable} is not finite for {result.names[int(np.argmax(bad))]};"
+                        " leave the cell out or measure again")
         result.sums[name] = sums
-    # Top-1 hits are compared with the clean run's.
-    result.sums["hit_change"] = result.sums.pop("hits") - result.hits
     index = reader.array("grid/cell_index", optional=True)
     if index is not None:
         result.grids = dict(zip(reader.array("grid/intervention"), index))
@@ -162,16 +171,21 @@ def _read_cells(reader, result):
 
 def _read_known_answers(reader, result):
     names = reader.array("known_answer/known_answer")
-    result.known_answers = dict(zip(names, (int(code) for code in reader.array("known_answer/passed", names.shape))))
+    result.known_answers = dict(
+        zip(names, (int(code) for code in reader.array("known_answer/passed", names.shape))))
     attributes = reader.file["known_answer"].attrs
-    result.checksums = tuple(str(attributes.get(f"parameters_checksum_{when}", "")) for when in ("before", "after"))
+    result.checksums = tuple(
+        str(attributes.get(f"parameters_checksum_{when}", "")) for when in ("before", "after"))
 
 
 def _read_claims(reader, result):
     names = reader.array("claim/claim", optional=True)
     if names is None:
         return
-    columns = {name: reader.array(f"claim/{name}", names.shape) for name in ("cell", "exceeds", "measure", "margin", "negative")}
+    columns = {
+        name: reader.array(f"claim/{name}", names.shape)
+        for name in ("cell", "exceeds", "measure", "margin", "negative")
+    }
     unknown = [measure for measure in columns["measure"] if measure not in ("delta_nll", "kl")]
     if unknown:
         reader.fail(f"/claim/measure has '{unknown[0]}'; claims are about delta_nll or kl")

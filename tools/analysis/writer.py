@@ -1,4 +1,5 @@
-"""Writes HDF5 files that h5py and both of xarray's engines open: dimension scales, units, variable-length strings."""
+"""Writes HDF5 files that h5py and both of xarray's engines open: dimension scales, units, variable-length
+strings."""
 import os
 import tempfile
 
@@ -9,7 +10,8 @@ STRING = h5py.string_dtype("utf-8")
 
 
 def to_stored(values):
-    """Returns an array of a type that the files may hold: float, integer or object (strings); flags become uint8."""
+    """Returns an array of a type that the files may hold: float, integer or object (strings); flags become
+    uint8."""
     array = np.asarray(values)
     if array.dtype == bool:
         return array.astype(np.uint8)
@@ -29,7 +31,8 @@ class Group:
             if isinstance(value, str):
                 self.group.attrs.create(name, value, dtype=STRING)
             elif isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-                self.group.attrs.create(name, np.array(value, dtype=object), shape=(len(value),), dtype=STRING)
+                self.group.attrs.create(name, np.array(value, dtype=object), shape=(len(value), ),
+                                        dtype=STRING)
             else:
                 self.group.attrs[name] = to_stored(value)[()]
 
