@@ -14,7 +14,6 @@ packages=(
   libgtest-dev libbenchmark-dev clang-format ccache        # tests, benchmarks, style
   clang libclang-rt-dev                                    # fuzzing (libFuzzer)
   python3 python3-h5py strace                              # results are read back, programs killed, in tests
-  python3-numpy python3-scipy python3-matplotlib           # analysis and report of results
   python3-numpy python3-scipy python3-matplotlib           # analysis and reports
   python3-xarray python3-h5netcdf python3-netcdf4          # results are opened by other programs, in tests
 )

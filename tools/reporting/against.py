@@ -103,7 +103,7 @@ def draw(figure, subject, name, lines):
     axes.set_title(f"mask against {name}")
     axes.set_xlabel("ΔNLL under mask, nats/token")
     axes.set_ylabel(f"ΔNLL under {name}, nats/token")
-    families = grid.ordered({line[0] for line in lines}, grid.FAMILIES)
+    families = grid.ordered([line[0] for line in lines], grid.FAMILIES)
     axes.legend(
         handles=[
             Line2D(

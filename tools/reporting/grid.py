@@ -7,8 +7,10 @@ FAMILIES = ("embedding", "older", "recent", "current")
 
 
 def ordered(found, known):
-    """The names of `found` once each: in the order of `known`, then others by name."""
-    return [name for name in known if name in found] + sorted(set(found) - set(known))
+    """The names of `found` once each: those of `known` in its order, then others in their own."""
+    return [name for name in known if name in found] + [
+        name for name in dict.fromkeys(found) if name not in known
+    ]
 
 
 class Grid:

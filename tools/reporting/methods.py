@@ -13,7 +13,7 @@ def section(subject, everyone):
     ]
     if results.cells:
         kinds = grid.ordered(
-            set(results.cell_strings("intervention")), ("mask", "only", "mean", "resample", "freeze")
+            results.cell_strings("intervention"), ("mask", "only", "mean", "resample", "freeze")
         )
         text.append(
             f"Interventions: {', '.join(kinds)}. mask takes sources out of a read's softmax and renormalises"

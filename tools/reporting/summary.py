@@ -20,8 +20,9 @@ def sentences(subject):
 
 
 def place_name(family, sublayer, band):
-    read = "final read" if sublayer == "final" else f"{band} {SUBLAYERS.get(sublayer, sublayer)} layers"
-    return f"{SOURCES.get(family, family)} in the {read}"
+    name = SUBLAYERS.get(sublayer, sublayer)
+    read = f"{band} {name} layers" if band in grid.BANDS else f"{name} of {band}"
+    return f"{SOURCES.get(family, family)} in the {'final read' if sublayer == 'final' else read}"
 
 
 SOURCES = {
