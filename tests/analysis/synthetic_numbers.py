@@ -123,5 +123,5 @@ def ratio_interval(sums, segment):
     add = lambda values: np.stack([np.bincount(document, row) for row in np.atleast_2d(values)])
     x, n = add(sums), add(segment["tokens"])[0]
     value = x.sum(1) / n.sum()
-    error = np.sqrt(len(n) / (len(n) - 1) * ((x - value[:, None] * n)**2).sum(1)) / n.sum()
+    error = np.sqrt(len(n) / max(len(n) - 1, 1) * ((x - value[:, None] * n)**2).sum(1)) / n.sum()
     return value, value - 1.96 * error, value + 1.96 * error, error

@@ -112,7 +112,7 @@ class Program(support.InFolder):
 
     def test_warnings(self):
         self.write("few.h5", documents=50)
-        self.assertIn("50 documents", self.run_on("few.h5").stderr)
+        self.assertIn("documents: 50;", self.run_on("few.h5").stderr)
         self.write("skewed.h5", skew=2.0)
         self.assertIn("skewness over documents above 6", self.run_on("skewed.h5").stderr)
         self.write("windows.h5", separated=False)
@@ -124,6 +124,14 @@ class Program(support.InFolder):
             self.assertEqual(file["file_0000"].attrs["judged"], 0)
         self.write("good.h5", split="confirmation", skew=0.1)
         self.assertEqual(self.run_on("good.h5", more=("--rank-draws", "100")).stderr, "")
+
+    def test_too_few_documents_for_any_verdict(self):
+        for documents in (1, 2, 3):
+            self.write("few.h5", documents=documents, split="confirmation")
+            self.run_on("few.h5")
+            with h5py.File(self.path("analysis.h5")) as file:
+                verdicts = {*file["file_0000/cell/verdict"].asstr(), *file["file_0000/claim/verdict"].asstr()}
+            self.assertLessEqual(verdicts, {"inconclusive", "not_run", "not_judged"})
 
     def test_methods_name_the_options_that_were_used(self):
         self.write("one.h5")

@@ -1,8 +1,8 @@
 """One studentised cluster bootstrap over documents, shared by all cells and contrasts of a file.
 
-Documents d have sums x_d of an outcome and n_d tokens; the estimate is θ = Σx / Σn. Linearised, its standard
-error is s = sqrt(D/(D−1) Σ(x_d − θ n_d)²) / Σn. A draw takes D documents with replacement and gives θ*, s* and
-t* = (θ* − θ) / s*.
+Documents d have sums x_d of an outcome and n_d tokens; the estimate is θ = Σx / Σn. Linearised, its
+standard error is s = sqrt(D/(D−1) Σ(x_d − θ n_d)²) / Σn. A draw takes D documents with replacement and
+gives θ*, s* and t* = (θ* − θ) / s*.
 """
 import math
 from dataclasses import dataclass

@@ -56,11 +56,11 @@ class FileAnalysis:
         found = []
         if len(self.documents) < FEWEST_DOCUMENTS:
             found.append(
-                f"{len(self.documents)} documents: intervals keep their promise from {FEWEST_DOCUMENTS} on;"
+                f"documents: {len(self.documents)}; intervals keep their promise from {FEWEST_DOCUMENTS} on,"
                 " measure more")
         if np.size(self.results.attributes["separator"]) == 0:
-            found.append("no separator was configured, so every sequence counts as one of the documents: if real"
-                         " documents span several sequences, intervals are too narrow")
+            found.append("no separator was configured, so every sequence counts as one of the documents: if"
+                         " real documents span several sequences, intervals are too narrow")
         if self.not_judged:
             found.append(f"no verdicts: {self.not_judged}")
         if options.bootstrap < FEWEST_DRAWS:

@@ -2,26 +2,26 @@
 import textwrap
 
 MAIN = """
-    Effects are changes of the next-token negative log-likelihood (ΔNLL, nats per token) and the KL divergence of
-    the ablated from the clean prediction, over the same tokens. The unit of analysis is the document
-    ({documents} per model): outcomes of tokens were summed within documents, and estimates are ratios of sums.
-    Uncertainty comes from one studentised cluster bootstrap over documents per model, with {draws:,} draws
-    shared by all cells and contrasts (seed {seed}), each studentised by its own linearised cluster-robust
-    standard error. We report symmetric {level} bootstrap-t intervals and two-sided p-values, adjusted over all
-    measured cells of a model by the step-down max-T procedure (Westfall and Young, 1993; Romano and Wolf,
-    2005). A cell has an effect if its adjusted p-value is below {alpha}; it is negligible if it has none and
-    both ΔNLL (two one-sided tests, {inner} interval within ±{margin}) and KL (one-sided {level} upper bound
-    below {margin}) are equivalent to zero; otherwise it is inconclusive. Minimal detectable effects are for
-    80 % power."""
+    Effects are changes of the next-token negative log-likelihood (ΔNLL, nats per token) and the KL divergence
+    of the ablated from the clean prediction, over the same tokens. The unit of analysis is the document
+    ({documents} per model): outcomes of tokens were summed within documents, and estimates are ratios of
+    sums. Uncertainty comes from one studentised cluster bootstrap over documents per model, with {draws:,}
+    draws shared by all cells and contrasts (seed {seed}), each studentised by its own linearised cluster
+    standard error. We report symmetric {level} bootstrap-t intervals and two-sided p-values, adjusted
+    over all measured cells of a model by the step-down max-T procedure (Westfall and Young, 1993; Romano and
+    Wolf, 2005). A cell has an effect if its adjusted p-value is below {alpha}; it is negligible if it has
+    none and both ΔNLL (two one-sided tests, {inner} interval within ±{margin}) and KL (one-sided {level}
+    upper bound below {margin}) are equivalent to zero; otherwise it is inconclusive. Minimal detectable
+    effects are for 80 % power."""
 RANKS = """
     Rank correlations (Spearman's ρ, Kendall's τ-b) of routing mass and related quantities with ΔNLL have
-    percentile intervals that recompute both sides in every draw ({draws:,} draws over families, {rank_draws:,}
-    over edges); the probability of dissociation is the share of draws in which the source of the largest mass
-    is not that of the largest ΔNLL."""
+    percentile intervals that recompute both sides in every draw ({draws:,} draws over families,
+    {rank_draws:,} over edges); the probability of dissociation is the share of draws in which the source of
+    the largest mass is not that of the largest ΔNLL."""
 CLAIMS = """
-    Claims were fixed in the configuration and judged on the confirmation split only, whose documents are in no
-    other split: a claim holds if the lower end of its {level} interval, simultaneous over the model's claims
-    (max-T), exceeds its margin, and fails if the upper end is below it."""
+    Claims were fixed in the configuration and judged on the confirmation split only, whose documents are in
+    no other split: a claim holds if the lower end of its {level} interval, simultaneous over the model's
+    claims (max-T), exceeds its margin, and fails if the upper end is below it."""
 MANY = "Models are never pooled: we report for how many of n models a verdict holds."
 WARNED = "{warned} of {files} files carry warnings, which limit what their intervals promise."
 
