@@ -159,10 +159,7 @@ class Findings:
         names = [str(name) for name in self.analysis.get("across/claim", [])]
         if setting is None or holds is None or claim not in names:
             return ""
-        return (
-            f"holds in {int(holds[setting, names.index(claim)])} of"
-            f" {int(self.analysis['across/models'][setting])}"
-        )
+        return f"{int(holds[setting, names.index(claim)])} of {int(self.analysis['across/models'][setting])}"
 
     def rank(self, grid, sublayer, predictor="mass"):
         """Spearman of a predictor with the effect: (estimate, low, high); None where there is none."""

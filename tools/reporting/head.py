@@ -158,7 +158,7 @@ def claims(subject):
         for claim in found
     ]
     table = markup.table(
-        ["claim", "measure", "#margin", "#estimate, nats/token", "#95 % interval", "verdict", "models"],
+        ["claim", "measure", "#margin", "#estimate, nats/token", "#95 % interval", "verdict", "holds in"],
         rows,
         "Claims, hashed into the results file before it was measured",
     )

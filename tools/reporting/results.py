@@ -13,8 +13,11 @@ class InputError(Exception):
 
 
 def decode(value):
+    """Bytes as text, alone or in a list; everything else as it is."""
     if isinstance(value, bytes):
         return value.decode()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "SO":
+        return [decode(one) for one in value.ravel()]
     return value
 
 

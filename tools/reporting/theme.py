@@ -39,14 +39,14 @@ RULES = """
 * { box-sizing: border-box; }
 html { color-scheme: light dark; -webkit-text-size-adjust: 100%; }
 body {
-  margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 var(--font); overflow-wrap:
-  break-word;
+  margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 var(--font);
+  overflow-wrap: break-word;
 }
 main { max-width: 1000px; margin: 0 auto; padding: 24px 20px 80px; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 4px; text-wrap: balance; }
 h2 {
-  font-size: 1.25rem; line-height: 1.3; margin: 56px 0 12px; padding-top: 12px; border-top: 1px solid
-  var(--rule);
+  font-size: 1.25rem; line-height: 1.3; margin: 56px 0 12px; padding-top: 12px;
+  border-top: 1px solid var(--rule);
 }
 h3 { font-size: 1rem; margin: 24px 0 4px; }
 p { margin: 0 0 12px; max-width: 74ch; }
@@ -58,12 +58,12 @@ code { font: 0.87em/1.4 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monos
 .subtitle, .paths, .notes { color: var(--faint); font-size: 0.9rem; }
 .summary p { font-size: 1.12rem; line-height: 1.5; max-width: 68ch; }
 nav ul {
-  display: flex; flex-wrap: wrap; gap: 4px 18px; list-style: none; margin: 20px 0 0; padding: 0; font-
-  size: 0.9rem;
+  display: flex; flex-wrap: wrap; gap: 4px 18px; list-style: none; margin: 20px 0 0; padding: 0;
+  font-size: 0.9rem;
 }
 dl {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); gap: 10px 24px; margin:
-  20px 0;
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); gap: 10px 24px;
+  margin: 20px 0;
 }
 dt { color: var(--faint); font-size: 0.8rem; }
 dd { margin: 0; font-variant-numeric: tabular-nums; }
@@ -89,9 +89,11 @@ th, td {
 }
 thead th { color: var(--faint); font-weight: 600; font-size: 0.8rem; vertical-align: bottom; }
 tbody th { font-weight: 500; white-space: nowrap; }
-tbody th code { font-weight: 400; color: var(--faint); }
+tbody th code {
+  display: inline-block; max-width: 26em; white-space: normal; font-weight: 400; color: var(--faint);
+}
 td { white-space: nowrap; }
-td.long { white-space: normal; min-width: 14em; }
+td.long { white-space: normal; min-width: 9em; }
 th.number, td.number { text-align: right; }
 details { margin: 8px 0; }
 details > .scroll { max-height: 560px; overflow-y: auto; }
