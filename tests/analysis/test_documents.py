@@ -48,6 +48,16 @@ class OfDocuments(support.InFolder):
                     if results.measured[cell]:
                         self.assertAlmostEqual(by_cell[cell], expected, 12)
 
+    def test_coefficients_of_several_sources_are_averaged_not_added(self):
+        numbers, results, documents = self.read(documents=30, layers=12, blocks=6)
+        stored = synthetic.groups.coefficients(numbers.plan, results.shares["weight"].sum(0) / results.tokens.sum())
+        cell = results.index("mask/older/mlp/late")
+        sites, sources = np.nonzero(results.flags[cell] == 1)
+        self.assertGreater(len(sites), len(set(sites)))
+        expected = [stored[s][numbers.plan.states[s][j]] for s, j in zip(sites, sources)]
+        found = predictors(results, documents)["coefficient"][:, cell].sum() / documents.tokens.sum()
+        self.assertAlmostEqual(found, np.mean(expected), 12)
+
     def test_the_embedding_is_in_every_state_without_restarts(self):
         restart = np.zeros(12, int)
         self.assertTrue(all(contains(state, 0, restart) for state in range(13)))
