@@ -33,7 +33,12 @@ class OtherPages(support.PageTest):
         page, text = make("few", ["few.h5"], "--figures")
         self.check(page, text)
         said = " ".join(content for kind, content in page.boxes if "warning" in kind)
-        for words in ("split 'exploration'", "50 documents", "separator", "mask/embedding/mlp/early"):
+        for words in (
+            "split 'exploration'",
+            "50 documents",
+            "Notes of the analysis",
+            "mask/embedding/mlp/early",
+        ):
             self.assertIn(words, said)
         self.assertIn(
             "predicts worse than token frequencies alone would", page.text[: page.text.index("Variant")]

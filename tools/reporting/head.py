@@ -104,6 +104,13 @@ def failure(subject):
 
 def warnings(subject):
     results, boxes = subject.results, []
+    if results.documents < ENOUGH_DOCUMENTS:
+        boxes.append(
+            (
+                "Few documents.",
+                f"{results.documents} documents; below {ENOUGH_DOCUMENTS} intervals may be too narrow.",
+            )
+        )
     if str(results.attribute("split", "all")) != "confirmation":
         boxes.append(
             (
