@@ -52,8 +52,8 @@ install(CODE "
 
 install(PROGRAMS tools/gpu_check.sh DESTINATION ${share})
 install(FILES tools/gpu_check_lib.sh tools/mpi_one_machine.env tools/bench_peers.py LICENSE DESTINATION ${share})
-install(PROGRAMS tools/analyze.py DESTINATION ${share})
-install(DIRECTORY tools/analysis DESTINATION ${share} PATTERN "__pycache__" EXCLUDE)
+install(PROGRAMS tools/analyze.py tools/report.py DESTINATION ${share})
+install(DIRECTORY tools/analysis tools/reporting DESTINATION ${share} PATTERN "__pycache__" EXCLUDE)
 install(PROGRAMS tools/slurm/train.sbatch tools/slurm/eval-array.sbatch tools/slurm/eval-merge.sbatch
                  tools/slurm/submit-eval.sh tools/slurm/train-mpirun.sh DESTINATION ${share}/slurm)
 install(FILES tools/slurm/common.sh DESTINATION ${share}/slurm)
