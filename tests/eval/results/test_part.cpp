@@ -41,8 +41,8 @@ class Part : public testing::Test {
     provenance_.devices = {"one", "two"};
   }
   PartLayout layout() const {
-    std::vector<std::string> names = {"identity", "identity_from_middle", "scale_all_by_2",
-                                      "uniform_everywhere"};
+    std::vector<std::string> names = {"identity",           "identity_from_middle", "scale_all_by_2",
+                                      "uniform_everywhere", "hold_everywhere",      "permuted_sources"};
     return {session_.model->plan(), BatchRange::all(5, 2).part(1, 2), 7, names, true};
   }
   std::string write(const std::string& name) {
