@@ -47,8 +47,9 @@ struct Tested {
   std::unique_ptr<Contents> contents;
   Batch batch;
 
-  explicit Tested(Variant variant, int64_t length = kLength)
-      : model(small_config(variant), {.micro_batch = kBatch, .seq_len = length, .interventions = true},
+  explicit Tested(Variant variant, int64_t length = kLength, DType activations = DType::f32)
+      : model(small_config(variant),
+              {.micro_batch = kBatch, .seq_len = length, .activations = activations, .interventions = true},
               arena),
         batch(random_batch(kBatch, length, 61, 3)) {}
   const DepthPlan& plan() const { return model.plan(); }
@@ -130,13 +131,15 @@ struct SlowMeans {
 
 void expect_near(const Tensor& got, const std::vector<double>& expected, const std::string& what) {
   const Values values = test::host_values(got);
+  const double rounding = got.dtype == DType::bf16 ? 0x1p-8 : 1e-6;
   ASSERT_EQ(values.size(), expected.size()) << what;
   for (size_t i = 0; i < values.size(); ++i)
-    EXPECT_NEAR(values[i], expected[i], 1e-6 * (1 + std::abs(expected[i]))) << what << " at " << i;
+    EXPECT_NEAR(values[i], expected[i], rounding * (1 + std::abs(expected[i]))) << what << " at " << i;
 }
 
-TEST(Contents, CalibrationMeansAgreeWithFloat64AndLeaveOutPadding) {
-  Tested tested(Variant::reset);
+/// Calibration means of states and weights, in both ways, of a model with such activations.
+void check_means(DType activations) {
+  Tested tested(Variant::reset, kLength, activations);
   const int site = tested.plan().num_sublayers() - 1, state = tested.plan().sites[site].sources.back();
   const int current = tested.plan().sites[site].num_sources() - 1;
   std::vector<SiteChange> changes = tested.clean();
@@ -173,6 +176,11 @@ TEST(Contents, CalibrationMeansAgreeWithFloat64AndLeaveOutPadding) {
 
   const std::vector<CalibrationBatch> none;
   EXPECT_THROW(tested.contents->calibrate(tested.stream, feed(none)), ConfigError);
+}
+
+TEST(Contents, CalibrationMeansAgreeWithFloat64AndLeaveOutPadding) {
+  check_means(DType::f32);
+  if (test::on_cuda()) check_means(DType::bf16);
 }
 
 // Routing that does not depend on content is what its mean is.
