@@ -48,17 +48,30 @@ class Interventions : public testing::TestWithParam<Variant> {
   Batch batch_;
 };
 
+// In bf16, too: the sum that completes a state is rounded alike whether the read adds or an op before it.
 TEST_P(Interventions, SourcesReplacedByThemselvesChangeNoBit) {
-  const Values expected = run({});
-  std::vector<Values> clean_weights;
-  for (int site = 0; site <= last_site(); ++site) clean_weights.push_back(weights(site));
-  std::vector<SiteIntervention> interventions = clean();
-  for (int site = 0; site <= last_site(); ++site)
-    for (int j = 0; j < plan().sites[site].num_sources(); ++j)
-      interventions[site].replaced.push_back(
-          {j, Replaced::both, model().state(plan().sites[site].sources[j])});
-  EXPECT_EQ(run(interventions), expected);
-  for (int site = 0; site <= last_site(); ++site) EXPECT_EQ(weights(site), clean_weights[site]) << site;
+  for (const DType activations :
+       test::on_cuda() ? std::vector{DType::f32, DType::bf16} : std::vector{DType::f32}) {
+    TestModel tested(
+        small_config(GetParam()),
+        {.micro_batch = kBatch, .seq_len = kLength, .activations = activations, .interventions = true});
+    randomize(tested, 29);
+    Qwen3& same = tested.model;
+    same.forward(tested.stream, batch_.input_tensor());
+    const Values expected = test::host_values(same.final_hidden());
+    std::vector<Values> clean_weights;
+    std::vector<SiteIntervention> interventions = clean();
+    for (int site = 0; site <= last_site(); ++site) {
+      clean_weights.push_back(test::host_values(same.trace(site).weights));
+      for (int j = 0; j < plan().sites[site].num_sources(); ++j)
+        interventions[site].replaced.push_back(
+            {j, Replaced::both, same.state(plan().sites[site].sources[j])});
+    }
+    same.forward(tested.stream, batch_.input_tensor(), interventions);
+    EXPECT_EQ(test::host_values(same.final_hidden()), expected) << to_string(activations);
+    for (int site = 0; site <= last_site(); ++site)
+      EXPECT_EQ(test::host_values(same.trace(site).weights), clean_weights[site]) << site;
+  }
 }
 
 TEST_P(Interventions, OwnWeightsGivenBackChangeNothingButRounding) {
@@ -133,7 +146,7 @@ TEST_P(Interventions, ReplacedPartsAgreeWithASlowSite) {
   const test::F32 mean = random_contents(1, d, 41), positions = random_contents(kLength, d, 42);
   for (const Replaced first : {Replaced::values, Replaced::keys, Replaced::both}) {
     for (const Replaced last : {Replaced::values, Replaced::keys, Replaced::both}) {
-      for (int site = 1; site <= last_site(); ++site) {
+      for (int site = last_site(); site > 0; site -= 3) {
         const std::vector<int>& sources = plan().sites[site].sources;
         const int n = static_cast<int>(sources.size());
         std::vector<SiteIntervention> interventions = clean();
