@@ -45,14 +45,14 @@ fi
 # A document ends where an unindented line follows an empty one: a dictionary entry, or a paragraph. Byte 30, ASCII's
 # record separator, marks the ends. Runs of 20 documents from all over the text are held out: one in 25, more of a
 # short text, so that the evaluations find their windows.
-every=$(awk -v size="$(stat -c %s "$text")" 'BEGIN { n = int(size / 200000); print n < 2 ? 2 : n > 25 ? 25 : n }')
+every=$(awk -v size="$(stat -c %s "$text")" 'BEGIN { n = int(size / 200000); print (n < 2 ? 2 : n > 25 ? 25 : n) }')
 LC_ALL=C awk -v every="$every" -v train="$demo/train.txt" -v val="$demo/val.txt" '
   BEGIN { out = train }
   blank && /^[^ \t]/ { printf "\036" > out; ++documents; out = int(documents / 20) % every == every - 1 ? val : train }
   { print > out; blank = /^[ \t\r]*$/ }' "$text"
 [[ -s "$demo/val.txt" ]] || { echo "demo.sh: '$text' has no paragraphs (empty lines) to cut it at" >&2; exit 2; }
 $bin/depthroute-tokenize "$demo/train.txt" --output "$demo/shards" --val-fraction 0
-$bin/depthroute-tokenize "$demo/val.txt" --output "$demo/shards" --name val --val-fraction 0
+$bin/depthroute-tokenize "$demo/val.txt" --output "$demo/shards" --name held_out --val-fraction 0
 
 train=("$bin/depthroute-train" configs/demo.yaml)
 
