@@ -67,7 +67,7 @@ std::string site_text(const SiteChange& change) {
   std::ranges::sort(sorted, by_source);
   for (const Substitution& s : sorted)
     text += fmt::format(" {} of {} from {}", text_of(s.what), s.source, content_text(s.content));
-  if (!change.tokens.all()) text += " tokens " + change.tokens.text();
+  if (const TokenRange tokens = change.tokens.normal(); !tokens.all()) text += " tokens " + tokens.text();
   return text;
 }
 
@@ -80,6 +80,12 @@ void combine_values(std::vector<float>& values, const std::vector<float>& more, 
 }
 
 }  // namespace
+
+TokenRange TokenRange::normal() const {
+  if (filter == TokenFilter::position_0) return {TokenFilter::all, first, std::min<int64_t>(last, 0)};
+  if (filter == TokenFilter::not_position_0) return {TokenFilter::all, std::max<int64_t>(first, 1), last};
+  return *this;
+}
 
 std::string TokenRange::text() const {
   if (first == 0 && last == kEnd) return to_string(filter);
@@ -124,7 +130,7 @@ std::string canonical_text(std::span<const SiteChange> changes) {
 
 std::string conflict(const SiteChange& a, const SiteChange& b, int num_sources) {
   if (!a.changes() || !b.changes()) return "";
-  if (a.tokens != b.tokens)
+  if (a.tokens.normal() != b.tokens.normal())
     return fmt::format("change different tokens ({} and {})", a.tokens.text(), b.tokens.text());
   if (a.sets_all_weights() && b.sets_all_weights()) return "both set all weights";
   if (a.sets_all_weights() || b.sets_all_weights()) {

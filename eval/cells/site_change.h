@@ -42,6 +42,8 @@ struct TokenRange {
   int64_t first = 0, last = kEnd;
 
   bool all() const { return *this == TokenRange{}; }
+  /// The same tokens, said by positions as far as possible: equal ranges have equal normal forms.
+  TokenRange normal() const;
   /// "all", "position_0", "all 3-7", "not_position_0 16-".
   std::string text() const;
   auto operator<=>(const TokenRange&) const = default;

@@ -1,9 +1,10 @@
-"""flips.py checkpoint|reading|parts BIN RESULTS [ONLY]: damages one file at random (a flipped bit, a page of zeros, a missing or a
+"""flips.py checkpoint|reading|units BIN RESULTS [ONLY]: damages one file at random (a flipped bit, a page of zeros, a missing or a
 surplus end) and expects a program to notice.
 
 checkpoint: a file of the newest checkpoint. The run resumes from the earlier one, says so, and ends with the same bits.
 reading:    a file of the checkpoint an evaluation reads. It refuses and names the damaged file.
-parts:      a part to be merged. The merge refuses and names it, and the part is measured again.
+units:      a unit of an evaluation. A merge refuses and names it; a plain run or its part measures it again to the same bytes, and
+            nothing else.
 
 Each attack has a number and depends on it and the seed alone; ONLY repeats one. DEPTHROUTE_ROBUSTNESS=all runs all of them."""
 import collections
@@ -13,10 +14,10 @@ import random
 import sys
 import tempfile
 
-from support import EARLIER, NEWEST, Report, Work, everything, put_copy, read_bytes, remove, seed
+from support import BATCHES, EARLIER, NEWEST, Report, Work, batch_of, everything, files_below, put_copy, read_bytes, remove, seed
 
-FULL = {"checkpoint": 300, "reading": 100, "parts": 300}
-SHARE = {"checkpoint": 14, "reading": 8, "parts": 16}
+FULL = {"checkpoint": 300, "reading": 100, "units": 300}
+SHARE = {"checkpoint": 14, "reading": 8, "units": 12}
 PAGE = 4096
 
 
@@ -85,10 +86,6 @@ def damage(chosen, paths):
     return path, f"{os.path.basename(path)} {kind.__name__}"
 
 
-def files_below(folder):
-    return [os.path.join(base, name) for base, _, names in os.walk(folder) for name in names]
-
-
 def refusal(ended, path):
     """What is wrong with how a program refuses the damaged `path`."""
     if ended.crashed():
@@ -128,31 +125,39 @@ def attack_reading(work, chosen):
     _, what = damage(chosen, files_below(folder))
     ended = work.run(work.eval_words("--set", f"model.from={folder}"))
     complaints = refusal(ended, folder)
-    if os.path.exists(work.results):
-        complaints.append("results were written")
+    if os.path.exists(work.results) or os.path.exists(work.units):
+        complaints.append("something was written")
     return what, "refused" if ended.status == 2 else "failed", complaints
 
 
-def attack_parts(work, chosen):
-    put_copy(f"{work.kept}/parts", f"{work.results}.parts")
+def attack_units(work, chosen):
+    more, units = chosen.choice([([], "plain"), (["--part"], "parts")])
+    work.put_units(units)
     remove(work.results)
-    path, what = damage(chosen, files_below(f"{work.results}.parts"))
+    path, what = damage(chosen, files_below(work.units))
+    there = os.path.exists(path)
     ended = work.run(work.eval_words("--merge", "2"))
-    # For a missing part the message has the number instead of the path.
-    complaints = refusal(ended, path if os.path.exists(path) else f"{work.results}.parts")
+    # For a missing unit the message has the number of the part instead of the path.
+    complaints = refusal(ended, path if there else work.units)
     if os.path.exists(work.results):
         complaints.append("results were written")
-    index = 0 if path == work.part(0) else 1
-    again = work.run(work.eval_words("--part", f"{index}/2"))
-    if again.status != 0:
+    stamps = {unit: stamp for unit, stamp in work.unit_stamps().items() if unit != path}
+    again = work.run(work.eval_words(*more, *[f"{batch_of(path) * 2 // BATCHES}/2" for _ in more]))
+    if again.status != 0 or there and f"{path}: is damaged" not in again.err:
         complaints.append(f"measured again: {again}")
-    return what, "refused" if ended.status == 2 else "failed", complaints + work.parts_differ()
+    complaints += work.written_again(stamps) + work.units_differ(units)
+    if more:
+        again = work.run(work.eval_words("--merge", "2"))
+        if again.status != 0:
+            complaints.append(f"merged: {again}")
+    complaints += work.results_differ()
+    return f"{what}, then {units}", "refused" if ended.status == 2 else "failed", complaints
 
 
 def main():
     name, bin_folder, results = sys.argv[1:4]
     report = Report(results, "flips", name)
-    attack = {"checkpoint": attack_checkpoint, "reading": attack_reading, "parts": attack_parts}[name]
+    attack = {"checkpoint": attack_checkpoint, "reading": attack_reading, "units": attack_units}[name]
     numbers = range(FULL[name] if everything() else SHARE[name])
     if len(sys.argv) > 4:
         numbers = [int(sys.argv[4])]
@@ -160,7 +165,7 @@ def main():
         work = Work(os.path.realpath(folder), bin_folder)
         work.make_runs()
         remove(work.output)
-        if name == "parts":
+        if name == "units":
             work.make_results()
         outcomes, failures = collections.Counter(), []
         for number in numbers:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 
-from support import Report, Work, everything, put_copy, read_bytes, remove, seed, tree, unfinished_below, words_of, write_text
+from support import BATCHES, Report, Work, everything, put_copy, read_bytes, remove, seed, tree, unfinished_below, words_of, write_text
 
 SHARE = {"trainer": 14, "evaluation": 10, "tokenizer": 12}
 # Calls that change something. Opening counts if it may create or write.
@@ -95,46 +95,55 @@ def evaluation(work):
     work.make_runs()
     remove(work.output)
     work.make_results()
-    parts = f"{work.results}.parts"
+    older, another = f"{work.kept}/older.h5", f"{work.kept}/another.h5"
 
-    def prepare(results, parts_there):
+    def prepare(results, units, batches):
         for path in os.listdir(work.place):
             remove(f"{work.place}/{path}")
         put_copy(results, work.results)
-        if parts_there:
-            os.mkdir(parts)
-        for index in parts_there:
-            shutil.copyfile(f"{work.kept}/parts/{os.path.basename(work.part(index))}", work.part(index))
+        if batches:
+            work.put_units(units, batches)
+            there.update(work.unit_stamps())
 
-    def after_kill(results):
-        complaints = []
+    def after_kill(results, units):
+        complaints = work.units_differ(units, whole=False) + work.written_again(there)
         if os.path.exists(work.results) and (results is None or read_bytes(work.results) != read_bytes(results)):
             complaints += work.results_differ()
         elif results is not None and not os.path.exists(work.results):
             complaints.append("the earlier results are gone")
-        whole = tree(f"{work.kept}/parts")
-        for name, content in tree(parts).items():
-            if name.endswith(".h5") and content != whole[name]:
-                complaints.append(f"{name} is not whole")
         return complaints
 
-    def finish(*steps):
+    def finish(units, steps):
+        stamps = work.unit_stamps()
+        complaints = []
         for more in steps:
+            if os.path.exists(work.results) and read_bytes(work.results) == read_bytes(another):
+                refused = work.run(work.eval_words())
+                if refused.status != 2 or "another measurement" not in refused.err:
+                    complaints.append(f"would write over another measurement: {refused}")
             ended = work.run(work.eval_words(*more))
             if ended.status != 0:
-                return [f"started again: {ended}"]
-        return work.results_differ() + [f"left behind: {os.path.relpath(path, work.place)}"
-                                        for path in unfinished_below(work.place)]
+                return complaints + [f"started again: {ended}"]
+        return complaints + work.written_again(stamps) + work.units_differ(units) + work.results_differ() + [
+            f"left behind: {os.path.relpath(path, work.place)}" for path in unfinished_below(work.place)]
 
-    def scenario(name, results, parts_there, more, *steps):
-        return Scenario(name, lambda: prepare(results, parts_there), work.eval_words(*more),
-                        lambda: after_kill(results), lambda: finish(*steps))
+    def scenario(name, results, units, batches, *steps):
+        """`units` names the kept units that the command makes, `batches` those that are there already."""
+        def begin():
+            there.clear()
+            prepare(results, units, batches)
 
-    merge, part = ["--merge", "2"], ["--part", "1/2"]
-    return [scenario("whole", None, [], [], []),
-            scenario("over earlier results", f"{work.kept}/older.h5", [], [], []),
-            scenario("part", None, [0], part, part, merge),
-            scenario("merge", f"{work.kept}/older.h5", [0, 1], merge, merge)]
+        return Scenario(name, begin, work.eval_words(*steps[0]), lambda: after_kill(results, units),
+                        lambda: finish(units, steps))
+
+    there = {}  # stamps of the units a scenario starts from
+    merge, part, everywhere = ["--merge", "2"], ["--part", "1/2"], range(BATCHES)
+    return [scenario("whole", None, "plain", [], []),
+            scenario("going on", None, "plain", [0, 2], []),
+            scenario("over other statistics", older, "plain", everywhere, []),
+            scenario("over another measurement", another, "replace", [], ["--replace"]),
+            scenario("part", None, "parts", [0, 1], part, merge),
+            scenario("merge", older, "parts", everywhere, merge)]
 
 
 def tokenizer(work):

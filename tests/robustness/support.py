@@ -11,6 +11,7 @@ import sys
 import time
 
 STEPS, EVERY = 15, 5
+BATCHES = 4  # of an evaluation; two parts have two each
 LAST, NEWEST, EARLIER = (f"step_{step:08d}" for step in (15, 10, 5))
 # One thread each: other tests run at the same time.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "LC_ALL": "C.UTF-8"}
@@ -52,6 +53,15 @@ def tree(folder):
             path = os.path.join(base, name)
             found[os.path.relpath(path, folder)] = os.readlink(path) if os.path.islink(path) else read_bytes(path)
     return found
+
+
+def files_below(folder):
+    return sorted(os.path.join(base, name) for base, _, names in os.walk(folder) for name in names)
+
+
+def batch_of(unit):
+    """The batch in the name of a unit file."""
+    return int(os.path.basename(unit).split("_")[1])
 
 
 def unfinished_below(folder):
@@ -113,6 +123,7 @@ class Work:
         self.folder, self.bin = folder, os.path.abspath(bin_folder)
         self.place = f"{folder}/place"  # everything a program writes is below
         self.output, self.results = f"{self.place}/run", f"{self.place}/results.h5"
+        self.units = f"{self.results}.units"
         self.kept = f"{folder}/kept"  # states to come back to
         self.checksums = Checksums()
         for made in (self.place, self.kept):
@@ -241,23 +252,55 @@ statistics: {{bootstrap: 200}}
 
     # -- evaluation ----------------------------------------------------------------------------------------------------------
 
-    def part(self, index):
-        return f"{self.results}.parts/part_{index:05d}_of_00002.h5"
-
     def make_results(self):
-        """Evaluates undisturbed: results, older results with another seed, and two parts."""
-        self.must("depthroute-eval", f"{self.folder}/eval.yaml", "--set", "statistics.seed=2")
-        put_copy(self.results, f"{self.kept}/older.h5")
-        self.must("depthroute-eval", f"{self.folder}/eval.yaml")
-        put_copy(self.results, f"{self.kept}/results.h5")
-        remove(self.results)
+        """Evaluates undisturbed and keeps the results, and the units by the command that measured them (a unit says which):
+        units_plain, units_parts, units_replace. older.h5 are results of the same measurement with other statistics,
+        another.h5 those of another measurement."""
+        for name, more in (("older", ["--set", "statistics.seed=2"]), ("another", ["--set", "data.sequences=6"])):
+            self.must("depthroute-eval", f"{self.folder}/eval.yaml", *more)
+            self.keep_results(name)
+        self.must("depthroute-eval", f"{self.folder}/eval.yaml", "--replace")
+        self.keep_results("replace")
         for index in (0, 1):
             self.must("depthroute-eval", f"{self.folder}/eval.yaml", "--part", f"{index}/2")
-        put_copy(f"{self.results}.parts", f"{self.kept}/parts")
-        remove(f"{self.results}.parts")
+        self.keep_results("parts")
+        self.must("depthroute-eval", f"{self.folder}/eval.yaml")
+        put_copy(self.results, f"{self.kept}/results.h5")
+        self.keep_results("plain")
 
-    def parts_differ(self, name="results.h5.parts"):
-        return [] if tree(f"{self.place}/{name}") == tree(f"{self.kept}/parts") else ["the parts differ from undisturbed ones"]
+    def keep_results(self, name):
+        """Moves results, if there are any, to <name>.h5 in `kept` and the units to units_<name>."""
+        if os.path.exists(self.results):
+            os.replace(self.results, f"{self.kept}/{name}.h5")
+        for path in files_below(self.units):
+            if not path.endswith(".h5"):
+                remove(path)  # locks
+        os.replace(self.units, f"{self.kept}/units_{name}")
+
+    def put_units(self, name, batches=range(BATCHES)):
+        """Starts from the kept units of some batches."""
+        put_copy(f"{self.kept}/units_{name}", self.units)
+        for path in files_below(self.units):
+            if batch_of(path) not in batches:
+                remove(path)
+
+    def unit_stamps(self):
+        """Changes where a unit is written again, even with the same bytes."""
+        return {path: (os.stat(path).st_ino, os.stat(path).st_mtime_ns) for path in files_below(self.units)
+                if path.endswith(".h5")}
+
+    def written_again(self, stamps):
+        now = self.unit_stamps()
+        return [f"{os.path.basename(path)} was {'written again' if path in now else 'removed'}"
+                for path in sorted(stamps) if now.get(path) != stamps[path]]
+
+    def units_differ(self, name, whole=True):
+        """How the units differ from the kept ones; `whole`: all must be there."""
+        there = {path: content for path, content in tree(self.units).items() if path.endswith(".h5")}
+        kept = tree(f"{self.kept}/units_{name}")
+        complaints = [f"unit {path} differs from the undisturbed one" for path in sorted(there)
+                      if there[path] != kept.get(path)]
+        return complaints + [f"unit {path} is missing" for path in sorted(kept.keys() - there.keys()) if whole]
 
     def results_differ(self):
         """Every group, dataset and attribute except those that say when and how the file was made."""

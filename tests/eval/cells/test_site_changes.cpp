@@ -107,6 +107,15 @@ TEST(CanonicalText, IsEqualForEqualInterventions) {
   CellConfig named = single(Intervention::mask, {1, 2}, {5}, {Sublayer::mlp});
   named.name = "another name";
   EXPECT_EQ(text(named), masked);
+  CellConfig first = named, by_position = named;
+  first.tokens = TokenFilter::position_0;
+  by_position.last_token = 0;
+  EXPECT_EQ(text(first), text(by_position));
+  first.tokens = TokenFilter::not_position_0;
+  by_position.first_token = 1;
+  by_position.last_token.reset();
+  EXPECT_EQ(text(first), text(by_position));
+  EXPECT_NE(text(first), masked);
   CellConfig schedule = single(Intervention::schedule, {}, {5}, {Sublayer::mlp});
   schedule.value = 0;
   EXPECT_EQ(text(schedule), text(single(Intervention::uniform, {}, {5}, {Sublayer::mlp})));
