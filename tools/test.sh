@@ -8,7 +8,7 @@
 #   --fast                    style and release tests only
 #   ctest --preset release -L ROOM    one room, after building target ROOM_tests
 # More, for some days (tests/README.md has more of these):
-#   --robustness              every kill and every flip of tests/robustness, not the day's share: half an hour more
+#   --robustness              every kill and every flip of tests/robustness, not the day's share: an hour more
 #   --tidy                    clang-tidy over all sources but tests and .cu files: ten to twenty minutes more
 #   --debian 12|13            all this in a minimal Debian of that version, on the last commit (tools/debian_root.sh; needs root)
 # And:

@@ -149,7 +149,8 @@ class Checks(support.Runs):
     def evaluation_array(self):
         self.run(f"{self.bin}/depthroute-train", *self.train_options("evaluated", steps=40))
         options = sets([f"model.from={self.folder}/evaluated", f"data.shards=[{self.folder}/shards/val.bin]", "data.seq_len=48",
-                        "data.sequences=160", "micro_batch=4", "statistics.bootstrap=500"])
+                        "data.sequences=80", "data.separator=32", "splits.calibration_sequences=8",
+                        "micro_batch=8", "statistics.bootstrap=500"])
         config = f"{self.source}/configs/eval-demo.yaml"
         # One part hangs after loading the model, and is killed.
         with open(f"{self.folder}/setup.sh", "w", encoding="utf-8") as file:

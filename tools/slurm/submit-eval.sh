@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Submits an evaluation as a job array of PARTS tasks, and the job that merges their files once all have succeeded:
+# Submits an evaluation as a job array of PARTS tasks, and the job that makes the results file once all have succeeded:
 #   submit-eval.sh [--only LIST] CONFIG PARTS [options of sbatch] [-- options of depthroute-eval]
 # --only 2,5-7 runs these parts again and merges all parts. The options of sbatch apply to both jobs. Prints the two job ids. If a
-# part fails, the merge job is removed; the parts that succeeded stay.
+# part fails, the merge job is removed; what was measured stays.
 set -euo pipefail
 here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 # shellcheck source-path=SCRIPTDIR source=common.sh
