@@ -113,6 +113,22 @@ TEST_F(EvalSamples, XarrayReadsItAsTheReadmeSays) {
   EXPECT_EQ(std::system(command.c_str()), 0) << read_file(folder_ / "out");
 }
 
+TEST_F(EvalSamples, ClaimsAreAboutCellsThatAreMeasured) {
+  const auto claim = [](const std::string& cell, const std::string& more = "") {
+    return std::string(kSampleGrid) + "claims:\n  - {name: c, cell: " + cell + more + "}\n";
+  };
+  expect_refused(text(claim("mask/embeding/mlp/late")),
+                 "claim 'c': there is no cell 'mask/embeding/mlp/late'");
+  expect_refused(text(claim("mask/current/mlp/late", ", exceeds: mask/older/mlp/early")),
+                 "claim 'c': cell 'mask/older/mlp/early' changes no site");
+  ASSERT_EQ(
+      run(text(claim("mask/current/mlp/late", ", exceeds: mask/embedding/mlp/late, margin: 0.5"))).status, 0);
+  const Hdf5Reader file(results());
+  EXPECT_EQ(file.strings("/claim/claim"), std::vector<std::string>{"c"});
+  EXPECT_EQ(file.strings("/claim/exceeds"), std::vector<std::string>{"mask/embedding/mlp/late"});
+  EXPECT_EQ(file.doubles("/claim/margin"), std::vector<double>{0.5});
+}
+
 TEST_F(EvalSamples, SplitsShareNoDocument) {
   const std::string grid =
       "grids:\n  - {families: [current], sublayers: [mlp], bands: [late], interventions: [mask]}\n";
