@@ -200,7 +200,7 @@ Schema describe(EvalConfig& c) {
       .at_most(1e8);
   s.key("statistics.alpha", &c.statistics.alpha, "level of intervals and tests").above(0).below(1);
   s.key("statistics.margin", &c.statistics.margin,
-        "largest effect, in nats, that counts as negligible; recorded in the results, not judged yet")
+        "largest effect, in nats, that counts as negligible; judged by tools/analyze.py")
       .above(0);
   s.key("statistics.seed", &c.statistics.seed, "seed of the bootstrap draws").at_least(0);
   return s;

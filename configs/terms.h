@@ -1,6 +1,6 @@
 // The words of configurations and results files. Each is an enum whose names are declared once, here, and
 // typed from the YAML reader to HDF5: to_string(), parse<Enum>(), names<Enum>() and values<Enum>() follow.
-// Meanings: train/model/SPEC.md §1, train/model/SPEC.md §3, eval/SPEC.md §1, eval/SPEC.md §2.
+// Meanings: train/model/SPEC.md §1, train/model/SPEC.md §3, eval/SPEC.md §1, eval/SPEC.md §2, eval/SPEC.md §3.
 #pragma once
 
 #include <array>

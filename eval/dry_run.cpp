@@ -62,6 +62,9 @@ std::string dry_run_report(const EvalInput& input, const Arena& arena) {
   line(text, "Data: {} sequences of {} tokens ({}, split {}), {} at a time; {} documents", sequences.size(),
        sequences.seq_len(), to_string(input.config.data.choose), to_string(input.config.data.split),
        input.micro_batch(), sequences.documents());
+  if (sequences.documents_cut() > 0)
+    line(text, "  {} documents are longer than {} tokens and measured up to there", sequences.documents_cut(),
+         sequences.seq_len() + 1);
   if (sequences.documents() < kEnoughDocuments)
     line(text, "  fewer than {} documents: intervals may be too narrow", kEnoughDocuments);
   if (input.calibration)

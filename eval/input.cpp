@@ -58,6 +58,24 @@ void check_batches(const Sequences& sequences, const BatchRange& batches, int64_
   }
 }
 
+/// A claim about a cell that is not there would be noticed when it is judged, after everything is measured.
+void check_claims(const std::vector<ClaimConfig>& claims, const std::vector<Cell>& cells) {
+  const auto require = [&](const ClaimConfig& claim, const std::string& name) {
+    for (const Cell& cell : cells) {
+      if (cell.name != name) continue;
+      if (cell.runs()) return;
+      throw ConfigError("claim '{}': cell '{}' changes no site of this model, so nothing is measured",
+                        claim.name, name);
+    }
+    throw ConfigError("claim '{}': there is no cell '{}'; --dry-run without claims lists them", claim.name,
+                      name);
+  };
+  for (const ClaimConfig& claim : claims) {
+    require(claim, claim.cell);
+    if (claim.exceeds) require(claim, *claim.exceeds);
+  }
+}
+
 }  // namespace
 
 std::string EvalModel::describe() const {
@@ -166,6 +184,7 @@ EvalInput::EvalInput(const EvalConfig& eval_config, const std::string& folder)
       fmt::format("donors {} seed {}\n", config.resample.donors, config.resample.seed),
       fmt::format("calibration {} of {}:{}:{} seed {}\n", splits.calibration_sequences, splits.calibration,
                   splits.exploration, splits.confirmation, config.data.seed));
+  check_claims(config.claims, cells);
   if (donors() > 0) check_batches(*sequences, batches(), donors());
 }
 
@@ -211,7 +230,6 @@ Provenance EvalInput::provenance(const CommandLine& command) const {
     from.data_paths.push_back(tokens->shards()[i].path);
     from.data_checksums.push_back(contents.checksum);
   }
-  from.seed = config.statistics.seed;
   from.wrapped = model.wrapped();
   from.measurement = measurement(from);
   from.measurement_hash = hash_text(from.measurement);

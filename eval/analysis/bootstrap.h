@@ -1,7 +1,7 @@
-// Estimates with intervals, from sums per sequence (eval/SPEC.md §4). The estimate is a ratio of sums,
-// weighted by tokens; the interval is a percentile bootstrap over sequences, with the same draws for every
-// quantity, so that differences between cells are paired. Sequences are taken as independent: if one document
-// spans several, intervals are too narrow.
+// Estimates with intervals, from sums per unit (eval/SPEC.md §5): units are documents, called sequences below.
+// The estimate is a ratio of sums, weighted by tokens; the interval is a percentile bootstrap over units, with
+// the same draws for every quantity, so that differences between cells are paired. Units are taken as
+// independent.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // How much of every sublayer's output is in a read: c_i = sum of a_j over the sources whose state contains
-// output i (eval/SPEC.md §3). Output 0 is the embedding, output i + 1 that of sublayer i.
+// output i (eval/SPEC.md §4). Output 0 is the embedding, output i + 1 that of sublayer i.
 #pragma once
 
 #include <span>

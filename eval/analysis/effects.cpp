@@ -101,7 +101,9 @@ std::vector<double> eps_sensitivities(std::span<const Cell> cells, std::span<con
   for (size_t i = 0; i < cells.size(); ++i) {
     if (cells[i].intervention != Intervention::mask || !cells[i].runs()) continue;
     for (size_t k = 0; k < cells.size(); ++k) {
-      if (cells[k].intervention != Intervention::zero || cells[k].sources != cells[i].sources) continue;
+      if (cells[k].intervention != Intervention::zero || cells[k].sources != cells[i].sources ||
+          cells[k].tokens != cells[i].tokens)
+        continue;
       result[i] = result[k] =
           effects[i][CellColumn::delta_nll].value - effects[k][CellColumn::delta_nll].value;
     }

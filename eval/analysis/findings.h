@@ -25,7 +25,6 @@ struct Provenance {
   std::vector<std::string> data_paths, data_checksums;
   std::vector<std::string> devices;  // of all ranks, each once
   std::string precision;
-  uint64_t seed = 0;
   bool wrapped = false;
 
   /// What is known before anything is measured: nothing of devices, precision and parameters.

@@ -1,4 +1,4 @@
-// Known answers (eval/SPEC.md §5): interventions whose effect is known beforehand. Every results file has
+// Known answers (eval/SPEC.md §6): interventions whose effect is known beforehand. Every results file has
 // them; they run like any cell.
 #pragma once
 

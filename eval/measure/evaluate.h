@@ -1,4 +1,4 @@
-// Runs the clean model and the cells over the same tokens, tokens in the outer loop (eval/SPEC.md §3). One
+// Runs the clean model and the cells over the same tokens, tokens in the outer loop (eval/SPEC.md §4). One
 // clean pass per batch leaves its states in place; cells follow by descending first touched site, so each
 // starts from them. Which rank runs what is decided in work_plan.h.
 #pragma once

@@ -1,4 +1,4 @@
-// The results file (eval/SPEC.md §6): one HDF5 file, written beside its final place and renamed, so that it
+// The results file (eval/SPEC.md §7): one HDF5 file, written beside its final place and renamed, so that it
 // is whole or absent. Equal runs give equal bytes except for the root attribute `created`.
 #pragma once
 

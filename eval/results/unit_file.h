@@ -1,4 +1,4 @@
-// Unit files (eval/SPEC.md §7): what one unit of work measured, whole or absent. HDF5, readable like the
+// Unit files (eval/SPEC.md §8): what one unit of work measured, whole or absent. HDF5, readable like the
 // results: /axis has the scales, /clean what belongs to the clean run, /cell a row per comparison, named by
 // the hash of what it does.
 #pragma once

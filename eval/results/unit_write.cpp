@@ -72,7 +72,7 @@ void write_clean(Hdf5Writer& file, const UnitRecord& record, const Lengths& leng
   }
   if (record.weights.empty()) return;
   file.create_u16("/clean/weights", {"/clean/site", "/clean/sequence", "/clean/token", "/clean/source"},
-                  {1, 1, lengths.tokens, lengths.sources}, {"1", "every weight; eval/SPEC.md §6"});
+                  {1, 1, lengths.tokens, lengths.sources}, {"1", "every weight; eval/SPEC.md §7"});
   file.write_block("/clean/weights", record.weights, {0, 0, 0, 0},
                    {lengths.sites, lengths.sequences, lengths.tokens, lengths.sources});
 }

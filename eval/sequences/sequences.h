@@ -1,4 +1,4 @@
-// The sequences that an evaluation measures on (eval/SPEC.md, "Sample"): which tokens each holds, and which
+// The sequences that an evaluation measures on (eval/SPEC.md §3): which tokens each holds, and which
 // document each of its targets belongs to.
 #pragma once
 

@@ -1,4 +1,4 @@
-"""Reads results files of depthroute-eval (eval/SPEC.md §6, schema_version 2) whole into memory."""
+"""Reads results files of depthroute-eval (eval/SPEC.md §7, schema_version 2) whole into memory."""
 import os
 
 import h5py

@@ -1,4 +1,4 @@
-"""Reads a results file with h5py and checks the rules of its layout (eval/SPEC.md §6). Prints what is broken; status 1."""
+"""Reads a results file with h5py and checks the rules of its layout (eval/SPEC.md §7). Prints what is broken; status 1."""
 import sys
 
 import h5py
