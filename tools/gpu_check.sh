@@ -50,9 +50,9 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 
 # ---- sizes
 if $quick; then
-  steps=24 last_steps=12 batch=4 resume_steps=12 sequences=8 draws=200
+  steps=24 last_steps=12 batch=4 resume_steps=12 sequences=8 eval_len=64 draws=200
 else
-  steps=200 last_steps=50 batch=16 resume_steps=40 sequences=64 draws=10000
+  steps=200 last_steps=50 batch=16 resume_steps=40 sequences=64 eval_len=256 draws=10000
 fi
 # Bounds, in nats unless stated. With the same seed, data and float32, runs differ by rounding alone, which training magnifies.
 # Between two of OpenBLAS's kernel sets on one CPU, losses differed by 2e-7 in the first 20 of 200 steps and by 6e-3 over all, the
@@ -239,8 +239,8 @@ fi
 # ---- evaluation: the demo's cells on the model the CPU trained
 evaluate() { # NAME DEVICE PRECISION
   run 600 "$work/$1.log" "$bin/depthroute-eval" "$share/configs/eval-demo.yaml" --set "model.from=$work/cpu/$last" \
-    --set "data.shards=[$work/shards/val.bin]" --set "data.sequences=$sequences" --set "data.separator=10" \
-    --set "splits.calibration_sequences=$sequences" --set "statistics.bootstrap=$draws" \
+    --set "data.shards=[$work/shards/val.bin]" --set "data.sequences=$sequences" --set "data.seq_len=$eval_len" \
+    --set "data.separator=10" --set "splits.calibration_sequences=$sequences" --set "statistics.bootstrap=$draws" \
     --set "output=$work/$1.h5" --set "device=$2" --set "precision=$3"
 }
 evaluate_check() { # NAME DEVICE PRECISION
@@ -248,7 +248,7 @@ evaluate_check() { # NAME DEVICE PRECISION
   local status=0
   evaluate "$@" || status=$?
   if [[ $status -eq 0 ]]; then
-    finish passed "" "" "cells and known answers, $sequences sequences"
+    finish passed "" "" "cells and known answers, $sequences x $eval_len tokens"
   else
     finish FAILED "" "" "$(describe_status $status)" "$work/$1.log"
   fi
