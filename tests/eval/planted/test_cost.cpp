@@ -1,0 +1,68 @@
+// Forward passes that an evaluation takes, counted on the plan of a 0.6B model.
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "eval/cells/grid.h"
+#include "eval/input.h"
+#include "eval/measure/work_plan.h"
+#include "tests/eval/eval_fixture.h"
+
+namespace depthroute {
+namespace {
+
+constexpr int64_t kLength = 2048;
+
+class Cost : public testing::TestWithParam<Variant> {
+ protected:
+  static ModelConfig shape(int64_t vocab) {
+    ModelConfig config;
+    config.vocab_size = vocab;
+    config.residual.variant = GetParam();
+    return config;
+  }
+  static GridConfig families(Intervention intervention) {
+    GridConfig grid;
+    grid.families = values<Family>();
+    grid.sublayers = {Sublayer::attn, Sublayer::mlp};
+    grid.bands = values<Band>();
+    grid.interventions = {intervention};
+    return grid;
+  }
+  static GridConfig edges() {
+    GridConfig grid;
+    grid.edges = EdgeChoice::all;
+    grid.interventions = {Intervention::mask};
+    return grid;
+  }
+  /// Mean cost of a cell that runs, in clean passes; per configured cell, if `configured`.
+  double mean_cost(const GridConfig& grid, int64_t vocab, const std::string& name) {
+    const ModelConfig config = shape(vocab);
+    const DepthPlan plan = make_depth_plan(config);
+    const std::vector<Cell> cells = resolve_cells({grid}, {}, plan);
+    const Comparisons comparisons = make_comparisons(plan, cells, {}, "", "");
+    const std::vector<double> costs = costs_of(comparisons.list, config, kLength);
+    const double total = std::accumulate(costs.begin(), costs.end(), 0.0);
+    const auto count = static_cast<double>(cells.size());
+    RecordProperty(name + "_cells", std::to_string(cells.size()));
+    RecordProperty(name + "_measured", std::to_string(costs.size()));
+    RecordProperty(name + "_passes_per_cell", std::to_string(total / count));
+    printf("%s %s: %zu cells, %zu measured, %.3f passes per cell\n", to_string(GetParam()), name.c_str(),
+           cells.size(), costs.size(), total / count);
+    return total / count;
+  }
+};
+
+TEST_P(Cost, OfACellIsFarBelowOnePass) {
+  mean_cost(families(Intervention::mask), 151936, "grid");
+  mean_cost(families(Intervention::mask), 512, "grid_small_vocabulary");
+  mean_cost(edges(), 151936, "edges");
+  mean_cost(edges(), 512, "edges_small_vocabulary");
+  mean_cost(families(Intervention::resample), 151936, "resample");
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, Cost, testing::Values(Variant::cumulative, Variant::reset, Variant::kimi),
+                         [](const auto& test) { return std::string(to_string(test.param)); });
+
+}  // namespace
+}  // namespace depthroute
