@@ -102,7 +102,7 @@ void PlantedModel::weigh(int site, const std::vector<double>& weights) {
   weights_[site] = weights;
 }
 
-void PlantedModel::weigh(int site, const std::map<int, double>& by_state) {
+void PlantedModel::weigh_states(int site, const std::map<int, double>& by_state) {
   std::vector<double> weights(plan_.sites[site].sources.size(), 0.0);
   double rest = 1;
   for (const auto& [state, weight] : by_state) {

@@ -43,7 +43,7 @@ class PlantedModel {
   /// Gives the sources of a site, which all differ or are the copy of a boundary's last two, these weights.
   void weigh(int site, const std::vector<double>& weights);
   /// Weights by state of the chosen ones; the rest is shared evenly.
-  void weigh(int site, const std::map<int, double>& by_state);
+  void weigh_states(int site, const std::map<int, double>& by_state);
   /// Adds slope * V_j[channel] to the logit of every source.
   void steer(int site, int channel, double slope);
   /// f[to] += gain * h[from], h being the read of the sublayer, before its norm.

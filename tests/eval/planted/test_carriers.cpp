@@ -1,7 +1,7 @@
 // Which reads carry the answer, and which only have mass.
 #include <gtest/gtest.h>
 
-#include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "tests/eval/planted/planted_run.h"
@@ -29,7 +29,7 @@ class Carriers : public testing::TestWithParam<Variant> {
 TEST_P(Carriers, EdgeMapFindsTheCarrierAndNotTheHeaviestSource) {
   put(2, P::code);
   put(6, P::other);
-  model_.weigh(kReader, {{2, 0.12}, {6, 0.65}});
+  model_.weigh_states(kReader, {{2, 0.12}, {6, 0.65}});
   answer_from_code(0.12);
   const PlantedRun run(model_, {all_edges()}, {});
 
@@ -59,7 +59,7 @@ TEST_P(Carriers, NothingReadsWhatHasNearlyAllTheMass) {
   put(4, P::other);
   const int silent = 9;
   model_.silence(silent);
-  model_.weigh(silent, {{4, 0.95}});
+  model_.weigh_states(silent, {{4, 0.95}});
   const int source = model_.source_of(silent, 4);
   std::vector<CellConfig> cells;
   for (const Intervention intervention : {Intervention::mask, Intervention::mean, Intervention::resample})
@@ -80,7 +80,7 @@ TEST_P(Carriers, NothingReadsWhatHasNearlyAllTheMass) {
 TEST_P(Carriers, OnlyAUnionFindsARedundantPair) {
   put(2, P::code);
   put(6, P::code);
-  model_.weigh(kReader, {{2, 0.2}, {6, 0.2}});
+  model_.weigh_states(kReader, {{2, 0.2}, {6, 0.2}});
   answer_from_code(0.2);
   const PlantedRun run(
       model_, {},

@@ -1,6 +1,7 @@
 // Forward passes that an evaluation takes, counted on the plan of a 0.6B model.
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <numeric>
 
 #include "eval/cells/grid.h"
@@ -35,7 +36,7 @@ class Cost : public testing::TestWithParam<Variant> {
     grid.interventions = {Intervention::mask};
     return grid;
   }
-  /// Mean cost of a cell that runs, in clean passes; per configured cell, if `configured`.
+  /// Mean cost of a cell, in clean passes; cells that do not run cost nothing.
   double mean_cost(const GridConfig& grid, int64_t vocab, const std::string& name) {
     const ModelConfig config = shape(vocab);
     const DepthPlan plan = make_depth_plan(config);

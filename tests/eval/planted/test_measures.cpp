@@ -31,7 +31,7 @@ class Measures : public testing::TestWithParam<Variant> {
 // round, by as much.
 TEST_P(Measures, EffectsThatCancelHaveADivergence) {
   put_code();
-  model_.weigh(kReader, {{0, 0.2}, {2, 0.3}});
+  model_.weigh_states(kReader, {{0, 0.2}, {2, 0.3}});
   constexpr double kMargin = 16;
   const double read = model_.coefficient(kReader, 0);
   const double base = kMargin * read / embedding_without_s2();  // clean; kMargin when S2 is masked
@@ -52,7 +52,7 @@ TEST_P(Measures, EffectsThatCancelHaveADivergence) {
 // A sure answer has no gradient, so a first-order estimate does not see what masking would cost.
 TEST_P(Measures, AnEstimateOfASureAnswerIsFarTooSmall) {
   put_code();
-  model_.weigh(kReader, {{2, 0.12}});
+  model_.weigh_states(kReader, {{2, 0.12}});
   model_.write_tokens(kReader, P::code, P::answer, 12 / 0.12, 1);
   PlantedOptions options;
   options.edge_estimates = true;

@@ -30,12 +30,13 @@ class ReplacedContents : public testing::TestWithParam<Variant> {
   /// A code of the token in S2, which the reader answers from.
   void plant_carrier() {
     for (int t = 0; t < P::kVocab; ++t) put_for_token(2, t, P::code(t), 1);
-    model_.write_tokens(kReader, P::code, P::answer, 12 * 7, 1);
+    model_.weigh_states(kReader, {{2, 0.2}, {6, 0.4}});
+    model_.write_tokens(kReader, P::code, P::answer, 12 / 0.2, 1);
   }
   /// One bit of the answer, whether it is odd, is in the reader's weights alone: S2 holds 1 and S6 -1, and
-  /// their keys say whose turn it is. The rest of the answer is read from the embedding.
+  /// their keys say whose turn it is. The rest of the answer is written by the sublayer before.
   void plant_content_routing() {
-    model_.weigh(kReader, {{2, 0.4}, {6, 0.4}});
+    model_.weigh_states(kReader, {{2, 0.4}, {6, 0.4}});
     put_amount(2, P::spare(0), 1);
     put_amount(6, P::spare(0), -1);
     for (int t = 0; t < P::kVocab; ++t) {
@@ -44,7 +45,7 @@ class ReplacedContents : public testing::TestWithParam<Variant> {
       put_for_token(6, t, P::spare(1), -bit);
       const int pair = (t + 1) % P::kVocab / 2 * 2;
       for (const int v : {pair, pair + 1})
-        model_.write(kReader, P::token(t), P::answer(v), 60 / model_.coefficient(kReader, 0));
+        model_.write(kReader - 1, P::token(t), P::answer(v), 60 / model_.coefficient(kReader - 1, 0));
       model_.write(kReader, P::spare(0), P::answer(t), t % 2 ? 20 : -20);
     }
     model_.steer(kReader, P::spare(1), 1.5);
@@ -75,11 +76,11 @@ TEST_P(ReplacedContents, ThreeWaysToLoseACarrier) {
 
 // S6 holds the opposite of what S2 says of token 0. Nothing depends on what the tokens are, but S6 must be there.
 TEST_P(ReplacedContents, OnlyAMaskFindsASourceThatMattersByItsPresence) {
-  model_.weigh(kReader, {{2, 0.2}, {6, 0.4}});
-  model_.write_tokens(kReader, P::token, P::answer, 12 / model_.coefficient(kReader, 0), 1);
+  model_.weigh_states(kReader, {{2, 0.2}, {6, 0.4}});
+  model_.write_tokens(kReader - 1, P::token, P::answer, 40 / model_.coefficient(kReader - 1, 0), 1);
   put_amount(2, P::spare(0), 1);
   put_amount(6, P::spare(0), -0.5);
-  model_.write(kReader, P::spare(0), P::answer(0), 60 / 0.2);
+  model_.write(kReader, P::spare(0), P::answer(0), 300 / 0.2);
   const PlantedRun run(model_, {},
                        {cell("mask", Intervention::mask, {kB}), cell("mean", Intervention::mean, {kB}),
                         cell("resample", Intervention::resample, {kB})});
@@ -122,6 +123,7 @@ TEST_P(ReplacedContents, WhereOnlyKeysMatter) {
   EXPECT_GT(run.delta("resample/keys"), 5);  // a donor of the other parity is surely wrong
   EXPECT_GT(run.effect("resample/keys").donor_std, 0.1);
   EXPECT_GT(run.delta("permute"), 20);  // always the wrong one
+  EXPECT_NEAR(run.delta("permute/both"), 0, 1e-5);
 }
 
 TEST_P(ReplacedContents, FreezeTakesWhatWeightsCarryAndHoldDoesNot) {

@@ -59,7 +59,7 @@ TEST_P(TokenFilters, FindACarrierAtPosition0) {
     model_.write(reader, P::code(k), P::answer(k), 12 * 7 / model_.weight(reader, 1));
   }
   // The last block reads the answer where the stream ends with a final site.
-  if (GetParam() != Variant::cumulative) model_.weigh(12, {{8, 0.999}});
+  if (GetParam() != Variant::cumulative) model_.weigh_states(12, {{8, 0.999}});
   PlantedOptions options;
   for (int k = 0; k < 8; ++k)
     for (int t = 0; t < 7; ++t) options.tokens.push_back(t == 0 ? 8 + k : k);
@@ -101,10 +101,7 @@ TEST_P(FilteredTokens, ChangeNothingBeforeThem) {
   for (size_t first = 0; first < configs.size(); ++first) {
     const std::vector<double>& change = evaluation.outcomes[first][CellColumn::token_delta_nll];
     for (size_t i = 0; i < change.size(); ++i) {
-      if (i % 7 < first)
-        EXPECT_EQ(change[i], 0.0) << first << " token " << i;
-      else
-        EXPECT_NE(change[i], 0.0) << first << " token " << i;
+      EXPECT_EQ(change[i] == 0.0, i % 7 < first) << first << " token " << i;
     }
   }
 }
