@@ -1,7 +1,6 @@
 // Forward passes that an evaluation takes, counted on the plan of a 0.6B model.
 #include <gtest/gtest.h>
 
-#include <cstdio>
 #include <numeric>
 
 #include "eval/cells/grid.h"
@@ -48,18 +47,24 @@ class Cost : public testing::TestWithParam<Variant> {
     RecordProperty(name + "_cells", std::to_string(cells.size()));
     RecordProperty(name + "_measured", std::to_string(costs.size()));
     RecordProperty(name + "_passes_per_cell", std::to_string(total / count));
-    printf("%s %s: %zu cells, %zu measured, %.3f passes per cell\n", to_string(GetParam()), name.c_str(),
-           cells.size(), costs.size(), total / count);
     return total / count;
   }
 };
 
-TEST_P(Cost, OfACellIsFarBelowOnePass) {
-  mean_cost(families(Intervention::mask), 151936, "grid");
-  mean_cost(families(Intervention::mask), 512, "grid_small_vocabulary");
-  mean_cost(edges(), 151936, "edges");
-  mean_cost(edges(), 512, "edges_small_vocabulary");
-  mean_cost(families(Intervention::resample), 151936, "resample");
+// A cell of a family starts with its band, an edge at its site: 2/3 and, weighted by sources, 3/8 of the layers on
+// average. Both output heads come on top, with 151,936 tokens a fifth of a pass each.
+TEST_P(Cost, IsBelowOnePassPerCell) {
+  EXPECT_LT(mean_cost(families(Intervention::mask), 512, "grid_small_vocabulary"), 0.62);
+  EXPECT_LT(mean_cost(edges(), 512, "edges_small_vocabulary"), 0.40);
+  EXPECT_LT(mean_cost(families(Intervention::mask), 151936, "grid"), 0.76);
+  EXPECT_LT(mean_cost(edges(), 151936, "edges"), 0.62);
+}
+
+TEST_P(Cost, OfResamplingIsOnePassPerDonor) {
+  const double mask = mean_cost(families(Intervention::mask), 151936, "mask");
+  const double resample = mean_cost(families(Intervention::resample), 151936, "resample");
+  EXPECT_NEAR(resample, 5 * mask, 1e-9);
+  EXPECT_LT(resample, 5.5);
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, Cost, testing::Values(Variant::cumulative, Variant::reset, Variant::kimi),
