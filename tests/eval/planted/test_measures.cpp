@@ -31,14 +31,13 @@ class Measures : public testing::TestWithParam<Variant> {
 // round, by as much.
 TEST_P(Measures, EffectsThatCancelHaveADivergence) {
   put_code();
-  model_.weigh_states(kReader, {{0, 0.2}, {2, 0.3}});
   constexpr double kMargin = 16;
   const double read = model_.coefficient(kReader, 0);
   const double base = kMargin * read / embedding_without_s2();  // clean; kMargin when S2 is masked
   for (int t = 0; t < P::kVocab; ++t) {
     const int right = P::answer((t + 1) % P::kVocab), wrong = P::answer((t + 2) % P::kVocab);
     model_.write(kReader, P::token(t), t % 2 ? right : wrong, base / read);
-    model_.write(kReader, P::code(t), t % 2 ? wrong : right, (base + kMargin) / 0.3);
+    model_.write(kReader, P::code(t), t % 2 ? wrong : right, (base + kMargin) / model_.weight(kReader, 1));
   }
   const PlantedRun run(model_, {}, {cell_at(model_, "carrier", Intervention::mask, kReader, 1)});
   const Effect& effect = run.effect("carrier");
@@ -92,34 +91,39 @@ class Estimates : public testing::TestWithParam<const char*> {
 
 // The gradient of a logit is the change of the loss that a small bias makes, and the estimate is made of it.
 TEST_P(Estimates, AgreeWithFiniteDifferences) {
-  constexpr double kStep = 0.05;
+  constexpr double kStep = 0.02;
   constexpr int64_t kSequences = 4, kRows = kSequences * 7;
   EvalConfig config = session_config(GetParam(), kSequences);
   config.routing.edge_estimates = true;
   EvalSession session(config);
   const DepthPlan& plan = session.model->plan();
-  const std::vector<Cell> up = biased(plan, kStep), down = biased(plan, -kStep);
-  std::vector<Comparison> list = comparisons_of(up);
-  const size_t half = list.size();
-  for (const Comparison& comparison : comparisons_of(down)) list.push_back(comparison);
+  std::vector<std::vector<Cell>> cells;
+  std::vector<Comparison> list;
+  for (const double factor : {1.0, -1.0, 2.0, -2.0}) cells.push_back(biased(plan, factor * kStep));
+  for (const std::vector<Cell>& biases : cells)
+    for (const Comparison& comparison : comparisons_of(biases)) list.push_back(comparison);
   const Evaluation evaluation = session.run(*tokens_, kSequences, list);
+  const size_t count = list.size() / cells.size();
+  const auto effect = [&](size_t index) { return sum(evaluation.outcomes[index][CellColumn::delta_nll]); };
 
   double largest = 0;
   size_t at = 0;
-  for (const Cell& cell : up) {
+  for (const Cell& cell : cells[0]) {
     if (!cell.runs()) continue;
-    const auto effect = [&](size_t index) { return sum(evaluation.outcomes[index][CellColumn::delta_nll]); };
-    const double measured = (effect(at) - effect(at + half)) / (2 * kStep);
+    // Central differences, extrapolated to a step of 0 (Richardson).
+    const double narrow = (effect(at) - effect(at + count)) / (2 * kStep);
+    const double wide = (effect(at + 2 * count) - effect(at + 3 * count)) / (4 * kStep);
+    const double measured = narrow + (narrow - wide) / 3;
     ++at;
     const int n = plan.sites[cell.site].num_sources();
     const std::vector<float> dlogit = test::host_values(session.model->logit_gradients(cell.site));
     ASSERT_EQ(dlogit.size(), static_cast<size_t>(kRows * n));
     double gradient = 0;
     for (int64_t row = 0; row < kRows; ++row) gradient += dlogit[row * n + cell.source];
-    EXPECT_NEAR(gradient, measured, 1e-3 + 5e-3 * std::abs(measured)) << cell.name;
+    EXPECT_NEAR(gradient, measured, 3e-3 + 5e-3 * std::abs(measured)) << cell.name;
     largest = std::max(largest, std::abs(measured));
   }
-  EXPECT_EQ(at, half);
+  EXPECT_EQ(at, count);
   EXPECT_GT(largest, 0.5);
 }
 
