@@ -29,7 +29,7 @@ class PlantedModel {
   static constexpr int other(int t) { return 3 * kVocab + t; }
   static constexpr int spare(int i) { return 4 * kVocab + i; }  // 0 ... 9
   static constexpr int kConstant = 4 * kVocab + 10;
-  static constexpr double kAmount = 1e4;  // in kConstant
+  static constexpr double kAmount = 1e5;  // in kConstant
   /// 1 in the states that contain output i: 0 the embedding, s + 1 sublayer s.
   static constexpr int tag(int i) { return kConstant + 1 + i; }
 
