@@ -38,10 +38,11 @@ Evaluator::Evaluator(Qwen3& model, const ContentNeeds& needs, const ResampleConf
   arena.plan(Purpose::batch, &counts_, {n}, DType::i32);
   const DType act = model.options().activations;
   arena.plan(Purpose::activations, &clean_hidden_, {n, config.hidden_size}, act);
-  arena.plan(Purpose::batch, &nll_, {n});
-  arena.plan(Purpose::batch, &kl_, {n});
-  arena.plan(Purpose::batch, &flipped_, {n}, DType::i32);
-  arena.plan(Purpose::batch, &hit_, {n}, DType::i32);
+  arena.plan(Purpose::activations, &hidden_, {kComparedAtOnce * n, config.hidden_size}, act);
+  arena.plan(Purpose::batch, &nll_, {kComparedAtOnce * n});
+  arena.plan(Purpose::batch, &kl_, {kComparedAtOnce * n});
+  arena.plan(Purpose::batch, &flipped_, {kComparedAtOnce * n}, DType::i32);
+  arena.plan(Purpose::batch, &hit_, {kComparedAtOnce * n}, DType::i32);
   const DepthPlan& plan = model.plan();
   const int64_t widest = plan.max_sources();
   arena.plan(Purpose::routing, &weight_sums_, {static_cast<int64_t>(plan.sites.size()) * widest}, DType::f64);
@@ -57,7 +58,9 @@ double Evaluator::cost(const ModelConfig& config, int64_t seq_len, int first_sit
   const double whole = Qwen3::train_flops_per_token(config, seq_len);
   const double layers = Qwen3::train_flops_per_token(headless, seq_len);
   const double share = 1.0 - static_cast<double>(first_site) / static_cast<double>(config.num_sublayers());
-  return (layers * std::max(share, 0.0) + 2 * (whole - layers)) / whole;  // clean and ablated head both
+  const double heads =
+      1.0 + 1.0 / static_cast<double>(kComparedAtOnce);  // its own, and a share of the clean one
+  return (layers * std::max(share, 0.0) + heads * (whole - layers)) / whole;
 }
 
 void Evaluator::load(Stream stream) {
@@ -106,19 +109,19 @@ void Evaluator::calibrate(Stream stream, const Sequences& calibration) {
   });
 }
 
-void Evaluator::compare_heads(Stream stream) {
-  const int64_t n = rows();
-  ops::cross_entropy_compare(stream, clean_hidden_.slice(0, n), model_.final_hidden(), model_.head(),
-                             targets_.slice(0, n), nll_.slice(0, n), kl_.slice(0, n), flipped_.slice(0, n),
-                             hit_.slice(0, n), workspace_);
-  host_nll_.resize(static_cast<size_t>(n));
+void Evaluator::compare_heads(Stream stream, size_t passes) {
+  const int64_t n = rows(), all = static_cast<int64_t>(passes) * n;
+  ops::cross_entropy_compare(stream, clean_hidden_.slice(0, n), hidden_.slice(0, all), model_.head(),
+                             targets_.slice(0, n), nll_.slice(0, all), kl_.slice(0, all),
+                             flipped_.slice(0, all), hit_.slice(0, all), workspace_);
+  host_nll_.resize(static_cast<size_t>(all));
   host_kl_.resize(host_nll_.size());
   host_flipped_.resize(host_nll_.size());
   host_hit_.resize(host_nll_.size());
-  ops::copy(stream, nll_.slice(0, n), host_tensor(host_nll_.data(), {n}));
-  ops::copy(stream, kl_.slice(0, n), host_tensor(host_kl_.data(), {n}));
-  ops::copy(stream, flipped_.slice(0, n), host_tensor(host_flipped_.data(), {n}));
-  ops::copy(stream, hit_.slice(0, n), host_tensor(host_hit_.data(), {n}));
+  ops::copy(stream, nll_.slice(0, all), host_tensor(host_nll_.data(), {all}));
+  ops::copy(stream, kl_.slice(0, all), host_tensor(host_kl_.data(), {all}));
+  ops::copy(stream, flipped_.slice(0, all), host_tensor(host_flipped_.data(), {all}));
+  ops::copy(stream, hit_.slice(0, all), host_tensor(host_hit_.data(), {all}));
   synchronize(stream);
 }
 
@@ -130,8 +133,9 @@ void Evaluator::start(Stream stream, const Sequences& sequences, const SequenceR
   load(stream);
   model_.forward(stream, tokens_.slice(0, batch.size));
   ops::copy(stream, model_.final_hidden(), clean_hidden_.slice(0, rows()));
+  ops::copy(stream, model_.final_hidden(), hidden_.slice(0, rows()));
   // The clean loss comes from the op the cells use, so that an unchanged state gives exactly 0.
-  compare_heads(stream);
+  compare_heads(stream, 1);
   clean_nll_ = host_nll_;
   clean_hit_ = host_hit_;
   const DepthPlan& plan = model_.plan();
@@ -215,70 +219,86 @@ void Evaluator::sum_weights(Stream stream, int first_site, std::vector<double>& 
       sums[site * widest + j] = fetched[site * widest + j];
 }
 
-void Evaluator::add_sums(Outcome& outcome, double& largest_change) const {
-  const int64_t t = model_.options().seq_len;
+void Evaluator::add_sums(size_t place, const Pass& pass) const {
+  const int64_t t = model_.options().seq_len, offset = static_cast<int64_t>(place) * rows();
+  Outcome& outcome = *pass.outcome;
   size_t at = 0;
+  double total = 0;
   for (const Segment& segment : segments()) {
     const int64_t begin = (segment.sequence - batch_.first) * t + segment.first_token;
     double delta_sum = 0, abs_sum = 0, kl_sum = 0, flips = 0, hit_change = 0;
     for (int64_t row = begin; row < begin + segment.tokens; ++row) {
-      const double delta = static_cast<double>(host_nll_[row]) - static_cast<double>(clean_nll_[row]);
-      const double kl = host_kl_[row];
+      const double delta =
+          static_cast<double>(host_nll_[offset + row]) - static_cast<double>(clean_nll_[row]);
+      const double kl = host_kl_[offset + row];
       delta_sum += delta;
       abs_sum += std::abs(delta);
       kl_sum += kl;
-      flips += host_flipped_[row];
-      hit_change += host_hit_[row] - clean_hit_[row];
-      largest_change = largest_of(largest_change, largest_of(std::abs(delta), std::abs(kl)));
+      flips += host_flipped_[offset + row];
+      hit_change += host_hit_[offset + row] - clean_hit_[row];
+      *pass.largest_change = largest_of(*pass.largest_change, largest_of(std::abs(delta), std::abs(kl)));
     }
     outcome[CellColumn::delta_nll][at] += delta_sum;
     outcome[CellColumn::abs_delta_nll][at] += abs_sum;
     outcome[CellColumn::kl][at] += kl_sum;
     outcome[CellColumn::flips][at] += flips;
     outcome[CellColumn::hit_change][at] += hit_change;
+    total += delta_sum;
     ++at;
   }
+  if (pass.comparison->uses_donors()) outcome[CellColumn::donor_delta_nll].push_back(total);
+  if (!pass.comparison->per_token) return;
+  for (size_t row = 0; row < host_targets_.size(); ++row)
+    outcome[CellColumn::token_delta_nll][row] +=
+        host_targets_[row] < 0 ? kNan
+                               : static_cast<double>(host_nll_[static_cast<size_t>(offset) + row]) -
+                                     static_cast<double>(clean_nll_[row]);
 }
 
-Outcome Evaluator::compare(Stream stream, const Comparison& comparison) {
-  DR_CHECK(sequences_ && comparison.first_site <= valid_sites_);
-  Outcome outcome;
-  for (const CellColumn sums : {CellColumn::delta_nll, CellColumn::abs_delta_nll, CellColumn::kl,
-                                CellColumn::flips, CellColumn::hit_change})
-    outcome[sums].assign(segments().size(), 0.0);
-  outcome[CellColumn::weight].assign(clean_weight_sums_.size(), 0.0);
-  if (comparison.per_token) outcome[CellColumn::token_delta_nll].assign(host_targets_.size(), 0.0);
-  double largest_change = 0, before = 0;
-  const auto total = [&] {
-    const std::vector<double>& sums = outcome[CellColumn::delta_nll];
-    return std::accumulate(sums.begin(), sums.end(), 0.0);
-  };
-  for (int64_t repeat = 0; repeat < comparison.repeats; ++repeat) {
-    valid_sites_ = comparison.first_site;
-    const std::vector<SiteIntervention> interventions = contents_.resolve(stream, comparison.changes, repeat);
-    model_.forward(stream, tokens_.slice(0, batch_.size), interventions, comparison.first_site);
-    compare_heads(stream);
-    add_sums(outcome, largest_change);
-    if (comparison.uses_donors()) {
-      outcome[CellColumn::donor_delta_nll].push_back(total() - before);
-      before = total();
+void Evaluator::flush(Stream stream, std::vector<Pass>& passes) {
+  if (passes.empty()) return;
+  compare_heads(stream, passes.size());
+  for (size_t place = 0; place < passes.size(); ++place) add_sums(place, passes[place]);
+  passes.clear();
+}
+
+std::vector<Outcome> Evaluator::compare(Stream stream, std::span<const Comparison* const> comparisons) {
+  constexpr CellColumn kSums[] = {CellColumn::delta_nll, CellColumn::abs_delta_nll, CellColumn::kl,
+                                  CellColumn::flips, CellColumn::hit_change};
+  std::vector<Outcome> outcomes(comparisons.size());
+  std::vector<double> largest(comparisons.size(), 0.0);
+  std::vector<Pass> waiting;
+  for (size_t i = 0; i < comparisons.size(); ++i) {
+    const Comparison& comparison = *comparisons[i];
+    DR_CHECK(sequences_ && comparison.first_site <= valid_sites_);
+    for (const CellColumn sums : kSums) outcomes[i][sums].assign(segments().size(), 0.0);
+    outcomes[i][CellColumn::weight].assign(clean_weight_sums_.size(), 0.0);
+    if (comparison.per_token) outcomes[i][CellColumn::token_delta_nll].assign(host_targets_.size(), 0.0);
+    for (int64_t repeat = 0; repeat < comparison.repeats; ++repeat) {
+      valid_sites_ = comparison.first_site;
+      const std::vector<SiteIntervention> interventions =
+          contents_.resolve(stream, comparison.changes, repeat);
+      model_.forward(stream, tokens_.slice(0, batch_.size), interventions, comparison.first_site);
+      const int64_t place = static_cast<int64_t>(waiting.size()) * rows();
+      ops::copy(stream, model_.final_hidden(), hidden_.slice(place, place + rows()));
+      std::vector<double> weights = clean_weight_sums_;
+      sum_weights(stream, comparison.first_site, weights);
+      for (size_t k = 0; k < weights.size(); ++k) outcomes[i][CellColumn::weight][k] += weights[k];
+      waiting.push_back({&comparison, &outcomes[i], &largest[i]});
+      if (static_cast<int64_t>(waiting.size()) == kComparedAtOnce) flush(stream, waiting);
     }
-    std::vector<double> weights = clean_weight_sums_;
-    sum_weights(stream, comparison.first_site, weights);
-    for (size_t i = 0; i < weights.size(); ++i) outcome[CellColumn::weight][i] += weights[i];
-    if (!comparison.per_token) continue;
-    for (size_t row = 0; row < host_targets_.size(); ++row)
-      outcome[CellColumn::token_delta_nll][row] +=
-          host_targets_[row] < 0 ? kNan
-                                 : static_cast<double>(host_nll_[row]) - static_cast<double>(clean_nll_[row]);
   }
-  if (comparison.repeats > 1)
-    for (const CellColumn mean :
-         {CellColumn::delta_nll, CellColumn::abs_delta_nll, CellColumn::kl, CellColumn::flips,
-          CellColumn::hit_change, CellColumn::weight, CellColumn::token_delta_nll})
-      for (double& value : outcome[mean]) value /= static_cast<double>(comparison.repeats);
-  outcome[CellColumn::largest_change] = {largest_change};
-  return outcome;
+  flush(stream, waiting);
+  for (size_t i = 0; i < comparisons.size(); ++i) {
+    outcomes[i][CellColumn::largest_change] = {largest[i]};
+    const double repeats = static_cast<double>(comparisons[i]->repeats);
+    if (repeats == 1) continue;
+    for (const CellColumn sums : kSums)
+      for (double& value : outcomes[i][sums]) value /= repeats;
+    for (const CellColumn sums : {CellColumn::weight, CellColumn::token_delta_nll})
+      for (double& value : outcomes[i][sums]) value /= repeats;
+  }
+  return outcomes;
 }
 
 std::vector<int> descending_order(std::span<const Comparison> comparisons) {

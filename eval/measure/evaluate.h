@@ -25,7 +25,7 @@ struct Comparison {
   std::span<const SiteChange> changes;  // one per site of the plan, or none: clean
   int64_t repeats = 1;                  // passes it takes: one per donor
   uint64_t donor_seed = 0;              // of the choice of donors
-  bool per_token = false;  // keeps the change of every token
+  bool per_token = false;               // keeps the change of every token
   bool uses_donors() const;
 };
 
@@ -40,6 +40,9 @@ struct CleanOptions {
   bool all_weights = false;     // every single weight
   bool edge_estimates = false;  // the first-order estimate of every edge
 };
+
+/// Passes that share one reading of the output head.
+inline constexpr int64_t kComparedAtOnce = 8;
 
 class Evaluator {
  public:
@@ -57,26 +60,36 @@ class Evaluator {
   /// Measures the clean pass of the batch started. Call it before compare(). `weights`: [site, sequence,
   /// token, source] as kWeightFill says, if asked for.
   CleanValues clean(Stream stream, const CleanOptions& options, std::vector<uint16_t>* weights = nullptr);
-  /// Compares on the batch started. First sites must not rise from one call to the next.
-  Outcome compare(Stream stream, const Comparison& comparison);
+  /// Compares on the batch started, one outcome for each. First sites must not rise from one comparison to the
+  /// next, nor from one call to the next. The output head is read once for up to kComparedAtOnce passes and the
+  /// clean run together; no result depends on how many there are.
+  std::vector<Outcome> compare(Stream stream, std::span<const Comparison* const> comparisons);
 
   const Qwen3& model() const { return model_; }
   const SequenceRange& batch() const { return batch_; }
   /// No comparison of the batch started may begin later than here.
   int valid_sites() const { return valid_sites_; }
 
-  /// Returns what one comparison costs in forward passes: the share of sites from first_site on, plus that of
-  /// the output head.
+  /// Returns what one of many comparisons costs in forward passes: the share of sites from first_site on, plus
+  /// its output head and a share of the clean run's.
   static double cost(const ModelConfig& config, int64_t seq_len, int first_site);
 
  private:
   void load(Stream stream);
   void snapshot(Stream stream);
-  /// Adds the sums of the last pass to an outcome's columns.
-  void add_sums(Outcome& outcome, double& largest_change) const;
+  /// A pass whose hidden states wait for the output head.
+  struct Pass {
+    const Comparison* comparison;
+    Outcome* outcome;
+    double* largest_change;
+  };
+  /// Adds the sums of the pass at `place` of the host buffers to its outcome.
+  void add_sums(size_t place, const Pass& pass) const;
   void estimate_edges(Stream stream, std::vector<double>& sums);
-  /// Compares the model's last forward pass with the clean one, into the host buffers.
-  void compare_heads(Stream stream);
+  /// Compares the hidden states of `passes` passes with the clean ones, into the host buffers [pass, N].
+  void compare_heads(Stream stream, size_t passes);
+  /// The output head of all waiting passes, added to their outcomes.
+  void flush(Stream stream, std::vector<Pass>& passes);
   /// Adds up each site's weights over the tokens that count, from `first_site` on, into sums [site, source].
   void sum_weights(Stream stream, int first_site, std::vector<double>& sums);
   int64_t rows() const { return batch_.size * model_.options().seq_len; }
@@ -87,7 +100,8 @@ class Evaluator {
   const Sequences* sequences_ = nullptr;
   Tensor tokens_, targets_, counts_;  // [B,T] i32, [N] i32, [N] i32: 1 where the target counts
   Tensor clean_hidden_;               // [N,D]
-  Tensor nll_, kl_, flipped_, hit_;   // [N]
+  Tensor hidden_;                     // [kComparedAtOnce N, D] of the waiting passes
+  Tensor nll_, kl_, flipped_, hit_;   // [kComparedAtOnce N]
   Tensor weight_sums_;                // [sources of all sites] f64
   Tensor shares_[3];                  // [N, max_sources]
   Tensor workspace_;

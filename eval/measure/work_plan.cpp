@@ -110,29 +110,53 @@ std::vector<double> costs_of(std::span<const Comparison> comparisons, const Mode
 
 namespace {
 
+/// The comparisons of a unit that are made between two meetings of the ranks: as many as share a reading of the
+/// output head.
+std::vector<std::vector<int>> groups_of(const Unit& unit, std::span<const Comparison> comparisons) {
+  std::vector<std::vector<int>> groups;
+  int64_t passes = kComparedAtOnce;
+  for (const int index : unit.comparisons) {
+    if (passes >= kComparedAtOnce) {
+      groups.emplace_back();
+      passes = 0;
+    }
+    groups.back().push_back(index);
+    passes += comparisons[index].repeats;
+  }
+  return groups;
+}
+
 /// Reports progress: adds what all ranks have just done.
 class WorkCount {
  public:
-  WorkCount(const std::vector<std::vector<Unit>>& dealt, std::span<const double> costs, const World& world,
-            const WorkDone& worked)
-      : dealt_(dealt), costs_(costs), reports_(world.is_rank_0() && worked), worked_(worked) {
+  WorkCount(const std::vector<std::vector<Unit>>& dealt, std::span<const Comparison> comparisons,
+            std::span<const double> costs, const World& world, const WorkDone& worked)
+      : dealt_(dealt),
+        comparisons_(comparisons),
+        costs_(costs),
+        reports_(world.is_rank_0() && worked),
+        worked_(worked) {
     for (const auto& units : dealt_)
       for (const Unit& unit : units) total_ += cost_of(unit, costs_);
   }
-  /// Step 0 of a unit is its clean pass, step i its i-th comparison.
+  /// Step 0 of a unit is its clean pass, step i its i-th group.
   void add(size_t round, size_t step) {
     if (!reports_) return;
     for (const auto& units : dealt_) {
       if (round >= units.size()) continue;
       const Unit& unit = units[round];
       if (step == 0) done_ += unit.starts ? 1 : 0;
-      if (step > 0 && step <= unit.comparisons.size()) done_ += costs_[unit.comparisons[step - 1]];
+      if (step == 0) continue;
+      const auto groups = groups_of(unit, comparisons_);
+      if (step > groups.size()) continue;
+      for (const int index : groups[step - 1]) done_ += costs_[index];
     }
     worked_(done_, total_);
   }
 
  private:
   const std::vector<std::vector<Unit>>& dealt_;
+  const std::span<const Comparison> comparisons_;
   const std::span<const double> costs_;
   const bool reports_;
   const WorkDone& worked_;
@@ -149,7 +173,6 @@ UnitRecord start_unit(Evaluator& evaluator, Stream stream, const Measurement& me
   record.has_clean = unit.clean;
   if (unit.clean) record.clean = evaluator.clean(stream, measurement.clean, &record.weights);
   record.comparisons = unit.comparisons;
-  record.outcomes.resize(unit.comparisons.size());
   return record;
 }
 
@@ -162,7 +185,7 @@ void measure(World& world, Evaluator& evaluator, Stream stream, const Measuremen
       costs_of(comparisons, evaluator.model().config(), evaluator.model().options().seq_len);
   const auto dealt = plan_units(missing, comparisons, costs, world.size());
   const std::vector<Unit>& mine = dealt[world.rank()];
-  WorkCount count(dealt, costs, world, worked);
+  WorkCount count(dealt, comparisons, costs, world, worked);
   size_t rounds = 0;
   for (const auto& units : dealt) rounds = std::max(rounds, units.size());
 
@@ -170,14 +193,19 @@ void measure(World& world, Evaluator& evaluator, Stream stream, const Measuremen
     const Unit* const unit = round < mine.size() ? &mine[round] : nullptr;
     size_t steps = 0;
     for (const auto& units : dealt)
-      if (round < units.size()) steps = std::max(steps, units[round].comparisons.size());
+      if (round < units.size()) steps = std::max(steps, groups_of(units[round], comparisons).size());
+    const auto groups = unit ? groups_of(*unit, comparisons) : std::vector<std::vector<int>>{};
     UnitRecord record;
     if (unit) record = start_unit(evaluator, stream, measurement, *unit);
     world.barrier();
     count.add(round, 0);
     for (size_t step = 0; step < steps; ++step) {
-      if (unit && step < unit->comparisons.size())
-        record.outcomes[step] = evaluator.compare(stream, comparisons[unit->comparisons[step]]);
+      if (step < groups.size()) {
+        std::vector<const Comparison*> group;
+        for (const int index : groups[step]) group.push_back(&comparisons[index]);
+        for (Outcome& outcome : evaluator.compare(stream, group))
+          record.outcomes.push_back(std::move(outcome));
+      }
       world.barrier();
       count.add(round, step + 1);
     }

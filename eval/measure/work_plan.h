@@ -62,9 +62,9 @@ using UnitSink = std::function<void(UnitRecord&&)>;
 /// On rank 0: work of all ranks so far and in all, in clean passes.
 using WorkDone = std::function<void(double done, double total)>;
 
-/// Measures on all ranks what `missing` lists, the same on every rank; collective. Ranks keep in step,
-/// comparison by comparison: a rank that fails ends all of them at once, and none waits longer for another
-/// than for one forward pass.
+/// Measures on all ranks what `missing` lists, the same on every rank; collective. Ranks keep in step: a rank
+/// that fails ends all of them at once, and none waits longer for another than for the passes that share an
+/// output head (kComparedAtOnce, or one cell's if it takes more).
 void measure(World& world, Evaluator& evaluator, Stream stream, const Measurement& measurement,
              const std::vector<Missing>& missing, const UnitSink& sink, const WorkDone& worked = {});
 

@@ -158,7 +158,7 @@ int64_t cross_entropy_compare_workspace(Device, DType, int64_t, int64_t vocab_si
 void cross_entropy_compare(Stream, const Tensor& clean, const Tensor& hidden, const Tensor& head,
                            const Tensor& targets, const Tensor& nll, const Tensor& kl, const Tensor& flipped,
                            const Tensor& hit, const Tensor& workspace) {
-  const int64_t n = hidden.rows(), d = hidden.cols(), vocab = head.rows();
+  const int64_t n = clean.rows(), d = hidden.cols(), vocab = head.rows(), compared = hidden.rows() / n;
   const int64_t chunk_rows = compare_rows(vocab);
   const int32_t* const target_of = checked_indices(targets, -1, vocab);
   const float *const clean_rows = clean.data<float>(), *const hidden_rows = hidden.data<float>();
@@ -169,27 +169,31 @@ void cross_entropy_compare(Stream, const Tensor& clean, const Tensor& hidden, co
   for (int64_t first = 0; first < n; first += chunk_rows) {
     const int64_t rows = std::min(chunk_rows, n - first);
     sgemm(false, true, rows, vocab, d, clean_rows + first * d, d, head_rows, d, 0.0f, logits, vocab);
-    sgemm(false, true, rows, vocab, d, hidden_rows + first * d, d, head_rows, d, 0.0f, other, vocab);
+    for (int64_t k = 0; k < compared; ++k) {
+      // The same product for as many rows, so equal hidden states give the same logits, bit for bit.
+      sgemm(false, true, rows, vocab, d, hidden_rows + (k * n + first) * d, d, head_rows, d, 0.0f, other,
+            vocab);
 #pragma omp parallel for schedule(dynamic)
-    for (int64_t i = 0; i < rows; ++i) {
-      const float* z = logits + i * vocab;
-      const float* z_other = other + i * vocab;
-      const int64_t row = first + i;
-      const int32_t target = target_of[row];
-      if (target < 0) {
-        nll_of[row] = kl_of[row] = 0;
-        flipped_of[row] = hit_of[row] = 0;
-        continue;
+      for (int64_t i = 0; i < rows; ++i) {
+        const float* z = logits + i * vocab;
+        const float* z_other = other + i * vocab;
+        const int64_t row = k * n + first + i;
+        const int32_t target = target_of[first + i];
+        if (target < 0) {
+          nll_of[row] = kl_of[row] = 0;
+          flipped_of[row] = hit_of[row] = 0;
+          continue;
+        }
+        const float top = max_value(vocab, z);
+        const float top_other = max_value(vocab, z_other);
+        const double lse = log_sum_exp(vocab, z, top);
+        const double lse_other = log_sum_exp(vocab, z_other, top_other);
+        const int64_t choice = first_index_of(z_other, vocab, top_other);
+        nll_of[row] = negative_log_likelihood(target, z_other, lse_other);
+        kl_of[row] = divergence(vocab, z, lse, z_other, lse_other);
+        flipped_of[row] = first_index_of(z, vocab, top) != choice;
+        hit_of[row] = choice == target;
       }
-      const float top = max_value(vocab, z);
-      const float top_other = max_value(vocab, z_other);
-      const double lse = log_sum_exp(vocab, z, top);
-      const double lse_other = log_sum_exp(vocab, z_other, top_other);
-      const int64_t choice = first_index_of(z_other, vocab, top_other);
-      nll_of[row] = negative_log_likelihood(target, z_other, lse_other);
-      kl_of[row] = divergence(vocab, z, lse, z_other, lse_other);
-      flipped_of[row] = first_index_of(z, vocab, top) != choice;
-      hit_of[row] = choice == target;
     }
   }
 }

@@ -86,22 +86,26 @@ int64_t cross_entropy_compare_workspace(Device, DType, int64_t tokens, int64_t v
 void cross_entropy_compare(Stream stream, const Tensor& clean, const Tensor& hidden, const Tensor& head,
                            const Tensor& targets, const Tensor& nll, const Tensor& kl, const Tensor& flipped,
                            const Tensor& hit, const Tensor& workspace) {
-  const int64_t n = hidden.rows(), vocab = head.rows(), stride = row_stride(vocab);
+  const int64_t n = clean.rows(), compared = hidden.rows() / n, vocab = head.rows(),
+                stride = row_stride(vocab);
   const int64_t largest = largest_chunk(n, 2 * stride * 4);
   float* const logits = workspace.data<float>();
   float* const other = logits + largest * stride;
   const int64_t chunk = equal_chunk(n, largest);
   for (int64_t first = 0; first < n; first += chunk) {
     const int64_t rows = std::min(chunk, n - first);
-    // Both products use the same plan, so equal hidden states give the same logits, bit for bit.
+    // All products use the same plan, so equal hidden states give the same logits, bit for bit.
     gemm(stream, Transpose::no, Transpose::yes, clean.slice(first, first + rows), head, 0.0f,
          view(logits, rows, vocab, stride, DType::f32));
-    gemm(stream, Transpose::no, Transpose::yes, hidden.slice(first, first + rows), head, 0.0f,
-         view(other, rows, vocab, stride, DType::f32));
-    cross_entropy_compare_rows(handle(stream), {rows, vocab, stride}, logits, other,
-                               targets.data<int32_t>() + first, nll.data<float>() + first,
-                               kl.data<float>() + first, flipped.data<int32_t>() + first,
-                               hit.data<int32_t>() + first);
+    for (int64_t k = 0; k < compared; ++k) {
+      const int64_t row = k * n + first;
+      gemm(stream, Transpose::no, Transpose::yes, hidden.slice(row, row + rows), head, 0.0f,
+           view(other, rows, vocab, stride, DType::f32));
+      cross_entropy_compare_rows(handle(stream), {rows, vocab, stride}, logits, other,
+                                 targets.data<int32_t>() + first, nll.data<float>() + row,
+                                 kl.data<float>() + row, flipped.data<int32_t>() + row,
+                                 hit.data<int32_t>() + row);
+    }
   }
 }
 

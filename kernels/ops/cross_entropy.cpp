@@ -39,18 +39,19 @@ void cross_entropy_compare(Stream stream, const Tensor& clean, const Tensor& hid
                            const Tensor& hit, const Tensor& workspace) {
   const ProfileScope profile("cross_entropy_compare");
   constexpr const char* kOp = "cross_entropy_compare";
-  const int64_t n = hidden.rows();
+  const int64_t n = clean.rows(), compared = hidden.rows();
   const int64_t d = hidden.cols();
   const int64_t vocab = head.rows();
   const DType act = activation_type(kOp, "hidden", stream, hidden);
+  DR_CHECK_MSG(n > 0 && compared % n == 0, "cross_entropy_compare: hidden has a multiple of clean's rows");
   require(kOp, "clean", stream, clean, {n, d}, act);
-  require(kOp, "hidden", stream, hidden, {n, d}, act);
+  require(kOp, "hidden", stream, hidden, {compared, d}, act);
   require(kOp, "head", stream, head, {vocab, d}, act);
   require(kOp, "targets", stream, targets, {n}, DType::i32);
-  require(kOp, "nll", stream, nll, {n});
-  require(kOp, "kl", stream, kl, {n});
-  require(kOp, "flipped", stream, flipped, {n}, DType::i32);
-  require(kOp, "hit", stream, hit, {n}, DType::i32);
+  require(kOp, "nll", stream, nll, {compared});
+  require(kOp, "kl", stream, kl, {compared});
+  require(kOp, "flipped", stream, flipped, {compared}, DType::i32);
+  require(kOp, "hit", stream, hit, {compared}, DType::i32);
   require_workspace(kOp, stream, workspace, cross_entropy_compare_workspace(stream.device, act, n, vocab));
   op_table(stream.device)
       .cross_entropy_compare(stream, clean, hidden, head, targets, nll, kl, flipped, hit, workspace);

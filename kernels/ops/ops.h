@@ -115,11 +115,12 @@ void cross_entropy(Stream, const Tensor& hidden /*[N,D]*/, const Tensor& head /*
                    const Tensor& dhidden /*[N,D] = or undefined*/,
                    const Tensor& dhead /*[V,D] f32 += or undefined*/, const Tensor& workspace);
 int64_t cross_entropy_compare_workspace(Device, DType act, int64_t tokens, int64_t vocab_size);  // floats
-/// Compares two hidden states through the same head: p from `clean`, p' from `hidden`.
-/// kl[i] = KL(p || p') >= 0 in nats, nll[i] that of p', flipped[i] = argmax p != argmax p', hit[i] =
-/// argmax p' == target[i] (lowest index wins ties). Equal inputs give kl and flipped exactly 0. All four are
-/// 0 for target -1.
-void cross_entropy_compare(Stream, const Tensor& clean /*[N,D]*/, const Tensor& hidden /*[N,D]*/,
+/// Compares hidden states through the same head: p from `clean`, p' from `hidden`, which has k N rows; row
+/// j N + i is compared with row i of `clean`, whose logits are computed once for all k.
+/// kl[i] = KL(p || p') >= 0 in nats, nll[i] that of p', flipped[i] = argmax p != argmax p' (lowest index wins
+/// ties), hit[i] = argmax p' is the target. All are 0 where the target is -1. Equal inputs give kl and flipped
+/// exactly 0, and no result depends on k.
+void cross_entropy_compare(Stream, const Tensor& clean /*[N,D]*/, const Tensor& hidden /*[kN,D]*/,
                            const Tensor& head, const Tensor& targets, const Tensor& nll /*[N] =*/,
                            const Tensor& kl /*[N] =*/, const Tensor& flipped /*[N] i32 =*/,
                            const Tensor& hit /*[N] i32 =*/, const Tensor& workspace);

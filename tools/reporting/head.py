@@ -140,8 +140,30 @@ def warnings(subject):
     return "\n".join(markup.message("warning", heading, markup.text(content)) for heading, content in boxes)
 
 
-def claims(subject):
-    """What was claimed and what held; a line where nothing was."""
+def of_same_model(subject, everyone):
+    """The page's file, then those of the same weights measured on other documents."""
+    key = lambda one: [one.results.attribute(name, None) for name in ("checkpoint_checksum", "wrapped")]
+    return [subject] + [one for one in everyone if one is not subject and key(one) == key(subject)]
+
+
+def claims(subject, everyone=()):
+    """What was claimed and what held; a line where nothing was. Claims are judged on documents of their own, so
+    they may be in another file than the one the page is about."""
+    same = of_same_model(subject, everyone)
+    with_claims = [one for one in same if one.findings.claims] or same[:1]
+    judging = next(
+        (one for one in with_claims if any(claim.verdict != "not_judged" for claim in one.findings.claims)),
+        with_claims[0],
+    )
+    if judging is not subject:
+        subject = judging
+        note = markup.paragraph(
+            f"Judged in {subject.results.name}: split {subject.results.attribute('split')!r},"
+            f" {subject.results.documents} documents.",
+            class_="notes",
+        )
+    else:
+        note = ""
     found = subject.findings.claims
     heading = "What was claimed and what held"
     if not found:
@@ -169,7 +191,7 @@ def claims(subject):
         rows,
         "Claims, hashed into the results file before it was measured",
     )
-    return markup.section("claims", heading, table + paths(*subject.findings.claim_paths))
+    return markup.section("claims", heading, note + table + paths(*subject.findings.claim_paths))
 
 
 def paths(*names):

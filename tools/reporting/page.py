@@ -25,9 +25,8 @@ OF_ONE_FILE = (
     coefficients.figure,
     edges.figure,
     edges.estimate_figure,
-    wrapped.figure,
 )
-OF_MANY_FILES = (series.steps_figure, series.runs_figure)
+OF_MANY_FILES = (wrapped.figure_of, series.steps_figure, series.runs_figure)
 
 
 def figures(subject, everyone):
@@ -73,8 +72,8 @@ def build(subject, everyone, found):
         if len(everyone) < 2
         else markup.paragraph(
             (
-                f"{len(everyone)} files; the page is about {subject.results.name}, the others appear in the"
-                " figures over training and run by run."
+                f"{len(everyone)} files; the page is about {subject.results.name}, the others appear among the"
+                " claims, in the figures over training and run by run, and as wrapped models."
             ),
             class_="notes",
         )
@@ -89,7 +88,7 @@ def build(subject, everyone, found):
         head.facts(subject),
         head.warnings(subject),
         contents(found),
-        head.claims(subject),
+        head.claims(subject, everyone),
         answers.known_answers(subject),
         head.missing({figure.key for figure in found}, subject.results),
         *(figure_html(figure, number) for number, figure in enumerate(found, 1)),

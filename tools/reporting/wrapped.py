@@ -7,6 +7,17 @@ from . import markup, numbers, plot
 KEY = "wrapped"
 
 
+def figure_of(subject, everyone):
+    """The page's own model if it is wrapped, or the first wrapped one beside it."""
+    for one in [subject, *everyone]:
+        found = figure(one)
+        if found is not None:
+            if one is not subject:
+                found.caption += f" Here {one.results.name}, a plain model read under a fixed schedule."
+            return found
+    return None
+
+
 def figure(subject):
     results = subject.results
     formula, mean = results.get("site/schedule_weight"), results.get("routing/mean")

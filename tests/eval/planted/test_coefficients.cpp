@@ -122,7 +122,8 @@ TEST_P(Coefficients, AreWhatTheModelReads) {
   double largest = 0;
   for (const Cell& cell : run.cells()) {
     const Comparison comparison = {cell.name, cell.name, cell.first_site, cell.site_changes};
-    const Outcome outcome = session.evaluator->compare(session.stream, comparison);
+    const Comparison* const one[] = {&comparison};
+    const Outcome outcome = session.evaluator->compare(session.stream, one).front();
     const auto sums = outcome[CellColumn::weight].begin() + static_cast<int64_t>(reader * widest);
     std::vector<double> weights;
     for (int j = 0; j < site.num_sources(); ++j) weights.push_back(sums[j] / 56);
