@@ -21,7 +21,7 @@ namespace depthroute {
 namespace {
 
 /// How long other ranks wait while rank 0 hashes files and bootstraps. While measuring, no rank waits for
-/// more than one forward pass of another.
+/// more than the passes that share an output head.
 constexpr double kRank0Seconds = 3600;
 
 std::string to_text(const std::vector<Missing>& missing) {

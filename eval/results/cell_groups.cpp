@@ -134,7 +134,7 @@ void ResultsFile::write_cell_effects(const Results& results) {
   number("largest_change", {"nats", "largest |delta nll| or divergence of any token"},
          &Effect::largest_change);
   put(file_, "/cell/cost", results.cost_of_cell, kCellAxis,
-      {"1", "forward passes that measuring the cell takes, the output head of the clean run included"});
+      {"1", "passes from the first sublayer on that measuring the cell takes, output heads included"});
 }
 
 void ResultsFile::write_cell_segments(const Results& results) {

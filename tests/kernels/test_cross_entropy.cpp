@@ -279,6 +279,28 @@ TEST(CrossEntropyCompare, EqualInputsGiveExactlyZero) {
   EXPECT_LE(relative_l2(nll, plain.doubles()), tolerance::kF32Forward);
 }
 
+TEST(CrossEntropyCompare, SeveralAtOnceGiveTheBitsOfEachAlone) {
+  constexpr int64_t kN = 150, kCount = 3;
+  const Case c(kN, 33, 1009, 2.0);
+  const F32 hidden = random_f32({kCount * kN, c.d}, 12);
+  F32 nll({kCount * kN}), kl({kCount * kN}), alone_nll({kN}), alone_kl({kN});
+  I32 flipped({kCount * kN}), hit({kCount * kN}), alone_flipped({kN}), alone_hit({kN});
+  ops::cross_entropy_compare(stream(), c.hidden, hidden, c.head, c.targets, nll, kl, flipped, hit,
+                             c.compare_scratch());
+  for (int64_t k = 0; k < kCount; ++k) {
+    F32 one({kN, c.d});
+    for (int64_t i = 0; i < kN * c.d; ++i) one[i] = hidden[k * kN * c.d + i];
+    ops::cross_entropy_compare(stream(), c.hidden, one, c.head, c.targets, alone_nll, alone_kl, alone_flipped,
+                               alone_hit, c.compare_scratch());
+    for (int64_t i = 0; i < kN; ++i) {
+      EXPECT_EQ(nll[k * kN + i], alone_nll[i]) << k << " " << i;
+      EXPECT_EQ(kl[k * kN + i], alone_kl[i]) << k << " " << i;
+      EXPECT_EQ(flipped[k * kN + i], alone_flipped[i]) << k << " " << i;
+      EXPECT_EQ(hit[k * kN + i], alone_hit[i]) << k << " " << i;
+    }
+  }
+}
+
 TEST(CrossEntropyCompare, TheLowestIndexWinsTies) {
   const int64_t d = width(2);
   F32 clean({1, d}, 0.0f), other({1, d}, 0.0f), head({3, d}, 0.0f), nll({1}), kl({1});

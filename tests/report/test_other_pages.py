@@ -14,6 +14,8 @@ def setUpModule():
     support.write("changed.h5", variant="additive", checksum_after="22" * 16, documents=210, seq_len=16)
     support.write("few.h5", documents=50, separated=False, unigram_entropy=2.6, **SMALL)
     support.write("wrapped.h5", wrapped=3.0, checkpoint_step=-1, run="plain", documents=210, **SMALL)
+    support.write("explored.h5", claims=[], documents=210, **SMALL)
+    support.write("confirmed.h5", split="confirmation", data_seed=2, documents=220, **SMALL)
     support.write("plain.h5", variant="additive", checkpoint_step=-1, run="plain", documents=210, seq_len=16)
 
 
@@ -60,6 +62,13 @@ class OtherPages(support.PageTest):
         self.assertAlmostEqual(
             rows["layers.0.mlp"]["by the formula"]["values"][0], np.exp(3) / (np.exp(3) + 1), places=12
         )
+
+    def test_claims_judged_on_other_documents_and_a_wrapped_model_beside_it(self):
+        page, text = make("explored", ["explored.h5", "confirmed.h5", "wrapped.h5"])
+        self.check(page, text)
+        self.assertIn("Judged in confirmed.h5: split 'confirmation', 220 documents.", page.text)
+        self.assertTrue(page.rows(support.CLAIMS))
+        self.assertIn("Here wrapped.h5, a plain model read under a fixed schedule.", page.text)
 
     def test_a_plain_model_without_cells(self):
         page, text = make("plain", ["plain.h5"])
