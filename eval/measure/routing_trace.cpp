@@ -44,7 +44,8 @@ double RoutingTrace::family_mass(Family family, Sublayer sublayer, Band band) co
 }
 
 double RoutingTrace::mass(const Cell& cell) const {
-  if (!cell.runs()) return std::numeric_limits<double>::quiet_NaN();
+  const bool whole_sites = cell.intervention && acts_on_all_sources(*cell.intervention);
+  if (!cell.runs() || whole_sites) return std::numeric_limits<double>::quiet_NaN();
   double sum = 0;
   for (const Edge& edge : cell.sources) sum += moments(edge.site, edge.source).mean;
   return sum / cell.sites_ablated;

@@ -32,7 +32,7 @@ class RoutingTrace {
   /// without it. The families' sum to 1. NaN if there is no such site. Band::none: the final site.
   double family_mass(Family family, Sublayer sublayer, Band band) const;
   /// Returns the mean over the cell's ablated sites of the clean weight on its sources; NaN if it does not
-  /// run.
+  /// run, or has no sources because it sets all weights of a site.
   double mass(const Cell& cell) const;
 
  private:

@@ -96,6 +96,10 @@ TEST_F(EvalSamples, EverythingOfTheFileFitsTogether) {
   const auto coefficient = file.doubles("/cell_routing/coefficient");
   for (int64_t site = 0; site < shape[1]; ++site)
     EXPECT_NEAR(coefficient[(static_cast<int64_t>(at("again")) * shape[1] + site) * shape[2]], 1.0, 1e-5);
+  // A cell that sets all weights of its sites has no sources, and so no mass.
+  const auto mass = file.doubles("/cell/mass");
+  EXPECT_TRUE(std::isnan(mass[at("held")]));
+  EXPECT_FALSE(std::isnan(mass[at("both")]));
   EXPECT_EQ(file.shape("/routing/edge_estimate_by_segment")[0], static_cast<int64_t>(documents.size()));
   const auto known = file.strings("/known_answer/known_answer");
   const auto passed = file.integers("/known_answer/passed");
