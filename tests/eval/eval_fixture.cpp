@@ -27,7 +27,8 @@ EvalConfig session_config(const std::string& model, int64_t micro_batch) {
 }
 
 bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
 std::vector<Comparison> comparisons_of(const std::vector<Cell>& cells) {

@@ -37,8 +37,9 @@ void expect_sequence(const Sequences& chosen, int64_t sequence, const Data& data
   std::vector<int32_t> starts(T, -7);
   chosen.document_starts(sequence, starts);
   for (size_t t = 0; t < T; ++t) {
-    const bool begins = documents.empty() ? t == 0 : documents[first + t] == static_cast<int64_t>(first + t);
-    ASSERT_EQ(starts[t], t < real && begins) << t;
+    const bool begins =
+        t < real && (documents.empty() ? t == 0 : documents[first + t] == static_cast<int64_t>(first + t));
+    ASSERT_EQ(starts[t], begins) << t;
   }
   int64_t next = 0, previous = -1;
   for (const Segment& segment : chosen.segments_of(sequence, 1)) {
