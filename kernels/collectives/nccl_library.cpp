@@ -1,12 +1,9 @@
 #include "kernels/collectives/nccl_library.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 
-#include <cstdlib>
-#include <vector>
-
 #include "configs/base/error.h"
+#include "kernels/shared_library.h"
 
 namespace depthroute::nccl {
 
@@ -21,55 +18,32 @@ std::string version_text(int number) {
   return fmt::format("{}.{}.{}", number / 10'000, number % 10'000 / 100, number % 100);
 }
 
-void* open_library(std::string* failure) {
-  const char* named = std::getenv("DEPTHROUTE_NCCL_LIBRARY");
-  const std::vector<std::string> files = named && *named
-                                             ? std::vector<std::string>{named}
-                                             : std::vector<std::string>{"libnccl.so.2", DEPTHROUTE_NCCL_FILE};
-  for (const std::string& file : files) {
-    if (file.empty()) continue;
-    if (void* opened = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL)) return opened;
-    if (failure->empty()) *failure = fmt::format("NCCL cannot be loaded: {}", dlerror());
-  }
-  return nullptr;
-}
-
-template <typename Function>
-void find(void* opened, const char* name, Function* function, std::string* failure) {
-  *function = reinterpret_cast<Function>(dlsym(opened, name));
-  if (!*function && failure->empty()) *failure = fmt::format("the NCCL library has no {}", name);
-}
-
 Library open() {
   Library found = {};
-  std::string failure;
-  void* opened = open_library(&failure);
-  if (!opened) {
-    found.unavailable = failure;
+  SharedLibrary opened("NCCL", "DEPTHROUTE_NCCL_LIBRARY", {"libnccl.so.2", DEPTHROUTE_NCCL_FILE});
+  opened.find("ncclGetVersion", &found.get_version);
+  opened.find("ncclGetUniqueId", &found.get_unique_id);
+  opened.find("ncclCommInitRank", &found.comm_init_rank);
+  opened.find("ncclCommDestroy", &found.comm_destroy);
+  opened.find("ncclCommAbort", &found.comm_abort);
+  opened.find("ncclCommGetAsyncError", &found.comm_get_async_error);
+  opened.find("ncclGetErrorString", &found.get_error_string);
+  opened.find("ncclReduceScatter", &found.reduce_scatter);
+  opened.find("ncclAllGather", &found.all_gather);
+  opened.find("ncclBroadcast", &found.broadcast);
+  opened.find("ncclSend", &found.send);
+  opened.find("ncclRecv", &found.recv);
+  opened.find("ncclGroupStart", &found.group_start);
+  opened.find("ncclGroupEnd", &found.group_end);
+  found.unavailable = opened.problem();
+  if (!found.unavailable.empty()) return found;
+  int version = 0;
+  if (found.get_version(&version) != ncclSuccess) {
+    found.unavailable = "NCCL does not tell its version";
     return found;
   }
-  failure.clear();
-  find(opened, "ncclGetVersion", &found.get_version, &failure);
-  find(opened, "ncclGetUniqueId", &found.get_unique_id, &failure);
-  find(opened, "ncclCommInitRank", &found.comm_init_rank, &failure);
-  find(opened, "ncclCommDestroy", &found.comm_destroy, &failure);
-  find(opened, "ncclCommAbort", &found.comm_abort, &failure);
-  find(opened, "ncclCommGetAsyncError", &found.comm_get_async_error, &failure);
-  find(opened, "ncclGetErrorString", &found.get_error_string, &failure);
-  find(opened, "ncclReduceScatter", &found.reduce_scatter, &failure);
-  find(opened, "ncclAllGather", &found.all_gather, &failure);
-  find(opened, "ncclBroadcast", &found.broadcast, &failure);
-  find(opened, "ncclSend", &found.send, &failure);
-  find(opened, "ncclRecv", &found.recv, &failure);
-  find(opened, "ncclGroupStart", &found.group_start, &failure);
-  find(opened, "ncclGroupEnd", &found.group_end, &failure);
-  int version = 0;
-  if (failure.empty() && found.get_version(&version) != ncclSuccess)
-    failure = "NCCL does not tell its version";
   found.version = version_text(version);
-  if (failure.empty() && version < kOldest)
-    failure = fmt::format("NCCL {} is too old: 2.7 is needed", found.version);
-  found.unavailable = failure;
+  if (version < kOldest) found.unavailable = fmt::format("NCCL {} is too old: 2.7 is needed", found.version);
   return found;
 }
 
