@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/device.h"
 #include "kernels/cuda/gemm_check.h"
 #include "kernels/cuda/libraries.h"
 #include "kernels/op_table.h"
@@ -93,6 +94,11 @@ class Blas {
         product.text());
   }
 
+  void reserve(cudaStream_t stream) {
+    const std::lock_guard lock(mutex_);
+    (void)workspace_of(stream);
+  }
+
  private:
   const Plan& plan_of(const Product& product) {
     const auto [at, is_new] = plans_.try_emplace(product.key());
@@ -168,7 +174,7 @@ class Blas {
   /// stream's first product, which therefore must not be recorded (CUDA refuses to allocate then).
   void* workspace_of(cudaStream_t stream) {
     void*& workspace = workspaces_[stream];
-    if (!workspace) DR_CUDA_CHECK(cudaMalloc(&workspace, static_cast<size_t>(workspace_bytes_)));
+    if (!workspace) workspace = allocate(workspace_bytes_);
     return workspace;
   }
 
@@ -196,6 +202,8 @@ std::string describe_blas() {
   const size_t version = cublasLtGetVersion();  // 130100 is 13.1.0
   return fmt::format("cuBLASLt {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
+
+void reserve_blas(Stream stream) { blas_of_current_device().reserve(handle(stream)); }
 
 void gemm(Stream stream, Transpose op_a, Transpose op_b, const Tensor& a, const Tensor& b, float beta,
           const Tensor& c) {

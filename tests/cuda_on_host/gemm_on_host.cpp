@@ -72,6 +72,8 @@ void multiply(bool transpose_a, bool transpose_b, const Tensor& a, const Tensor&
 
 std::string describe_blas() { return "plain loops"; }
 
+void reserve_blas(Stream stream) { DR_CHECK(stream.device == Device::cuda); }
+
 void gemm(Stream stream, Transpose op_a, Transpose op_b, const Tensor& a, const Tensor& b, float beta,
           const Tensor& c) {
   const bool transpose_a = op_a == Transpose::yes, transpose_b = op_b == Transpose::yes;
