@@ -4,6 +4,20 @@
 
 namespace depthroute {
 
+namespace {
+
+/// Batches may share the sequences equally, the calibration's last one has what is left.
+std::vector<int64_t> smaller_batches(const EvalInput& input) {
+  const int64_t most = input.micro_batch(), batches = div_ceil(input.config.data.sequences, most);
+  std::vector<int64_t> sizes = {input.config.data.sequences / batches};
+  if (input.config.data.sequences % batches > 0) sizes.push_back(sizes[0] + 1);
+  if (input.calibration) sizes.push_back(input.calibration->size() % most);
+  std::erase_if(sizes, [most](int64_t size) { return size == 0 || size == most; });
+  return sizes;
+}
+
+}  // namespace
+
 Engine::Engine(const EvalInput& input, Device device)
     : arena(device),
       model(input.model.config,
@@ -13,7 +27,8 @@ Engine::Engine(const EvalInput& input, Device device)
              .activations = working_type(device, input.config.precision),
              .recompute = input.config.routing.edge_estimates ? Recompute::layer : Recompute::none,
              .logit_gradients = input.config.routing.edge_estimates,
-             .interventions = true},
+             .interventions = true,
+             .smaller_batches = smaller_batches(input)},
             arena),
       evaluator(model, input.needs(), input.config.resample, arena) {}
 

@@ -131,6 +131,8 @@ void Run::announce() const {
   print_text(stdout, fmt::format("Model: {}\n  {}\nDevice: {}{}\n\n", input_.model.folder.path(),
                                  input_.model.describe(), fmt::join(from_.devices, "; "),
                                  world_.size() > 1 ? fmt::format(", {} ranks", world_.size()) : ""));
+  if (const std::string slow = engine_->model.attention_notes().slow; !slow.empty())
+    print_text(stdout, fmt::format("warning: {}\n\n", slow));
 }
 
 void Run::claim_output() {

@@ -27,6 +27,7 @@
   X(qk_norm_rope_forward)            \
   X(qk_norm_rope_backward)           \
   X(attention_workspace)             \
+  X(attention_notes)                 \
   X(attention_forward)               \
   X(attention_backward)              \
   X(swiglu_forward)                  \

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <string>
 
 #include "kernels/tensor.h"
 
@@ -31,6 +32,12 @@ struct AttentionShape {
   int64_t qkv_cols() const { return q_cols() + 2 * kv_cols(); }
   /// Factor of the scores, 1 / sqrt(K).
   float scale() const { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))); }
+};
+
+/// What a user should know about the kernels that a shape's attention gets, each a reason in one line or "".
+struct AttentionNotes {
+  std::string slow;          // why a library's kernels, which are much faster, are not used
+  std::string unrecordable;  // why the backward pass cannot be part of a CUDA graph
 };
 
 /// One read of depth routing: n sources, their softmax over depth, and the RMSNorm that reads the mix

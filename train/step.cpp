@@ -12,6 +12,14 @@ namespace depthroute {
 
 namespace {
 
+/// The last micro-batch of a step and of a validation.
+std::vector<int64_t> smaller_batches(const TrainConfig& config) {
+  std::vector<int64_t> sizes;
+  for (const int64_t sequences : {config.train.global_batch, config.validate.sequences})
+    if (const int64_t rest = sequences % config.train.micro_batch; rest > 0) sizes.push_back(rest);
+  return sizes;
+}
+
 Qwen3Options model_options(const TrainConfig& config, Device device, int64_t block_size) {
   return {.micro_batch = config.train.micro_batch,
           .seq_len = config.data.seq_len,
@@ -19,7 +27,8 @@ Qwen3Options model_options(const TrainConfig& config, Device device, int64_t blo
           .activations = working_type(device, config.precision),
           .recompute = config.train.recompute,
           .deterministic = config.deterministic,
-          .block_size = block_size};
+          .block_size = block_size,
+          .smaller_batches = smaller_batches(config)};
 }
 
 PartitionOptions partition_options(const TrainConfig& config, const Collectives& collectives) {
@@ -77,6 +86,11 @@ TrainingStep::TrainingStep(const TrainConfig& config, Device device, Collectives
 }
 
 void TrainingStep::allocate() {
+  const std::string unrecordable = model_.attention_notes().unrecordable;
+  if (config_.train.cuda_graph && !unrecordable.empty())
+    throw ConfigError(
+        "train.cuda_graph: {}: use train.cuda_graph: false, a data.seq_len that is a multiple of 128, or cuDNN 9.16",
+        unrecordable);
   stream_ = make_stream(arena_.device());
   arena_.allocate();
   host_tokens_.resize(static_cast<size_t>(tokens_.numel()));

@@ -51,6 +51,7 @@ class TrainingStep {
   TrainingStep(const TrainingStep&) = delete;
   TrainingStep& operator=(const TrainingStep&) = delete;
 
+  /// SystemError if the device's memory is too small; ConfigError if train.cuda_graph cannot work on it.
   void allocate();
 
   /// Runs step t, 1-based: sums the gradients of the source's micro-batches in order, clips, updates.

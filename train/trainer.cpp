@@ -48,7 +48,7 @@ class Trainer {
         collectives_(world.make_collectives(device, {.deterministic = config.deterministic,
                                                      .backend = config.distributed.backend,
                                                      .timeout = world.timeout()})),
-        step_(with_shape(config, start.model), device, *collectives_) {
+        step_(step_config(config, start.model, data), device, *collectives_) {
     state_.data_fingerprint = data.fingerprint;
     state_.val_fingerprint = data.val_fingerprint;
     world.together([&] {
@@ -105,8 +105,10 @@ class Trainer {
     TrainingProgress progress;
   };
 
-  static TrainConfig with_shape(TrainConfig config, const ModelConfig& model) {
+  /// With the shape of the model, and the number of sequences that a validation really has.
+  static TrainConfig step_config(TrainConfig config, const ModelConfig& model, const RunData& data) {
     config.model = model;
+    config.validate.sequences = data.val ? std::min(config.validate.sequences, data.val->num_samples()) : 0;
     return config;
   }
 
@@ -117,6 +119,7 @@ class Trainer {
   void announce(const Start& start) {
     say(fmt::format("{} on {}: {}", to_string(start.model.residual.variant), describe(step_.stream().device),
                     describe_parameters(step_.layout())));
+    if (const std::string slow = step_.model().attention_notes().slow; !slow.empty()) say("warning: " + slow);
     if (world_.size() > 1) say(collectives_->describe());
     if (!start.checkpoint.empty())
       say(fmt::format("resuming after step {} of {}", state_.step, start.checkpoint));

@@ -35,6 +35,8 @@ float exponentials(float* scores, int64_t visible, int64_t keys, float& maximum,
 
 }  // namespace
 
+AttentionNotes attention_notes(Device, DType, const AttentionShape&) { return {}; }
+
 int64_t attention_workspace(Device, DType, const AttentionShape& s) {
   return AttentionScratch::floats(s) * omp_get_max_threads();
 }

@@ -1,6 +1,7 @@
-# Finds what fused_attention_cudnn.cpp needs: cuDNN beside the CUDA toolkit or in the system's folders, and the headers
-# of cudnn-frontend, which tools/setup.sh fetches. Sets DEPTHROUTE_HAVE_CUDNN and, if so, DEPTHROUTE_CUDNN_INCLUDES and
-# DEPTHROUTE_CUDNN_LIBRARIES. Without them attention has kernels of our own (attention.cu).
+# Finds what fused_attention_cudnn.cpp needs: cuDNN's headers beside the CUDA toolkit or in the system's folders, and
+# those of cudnn-frontend, which tools/setup.sh fetches. Sets DEPTHROUTE_HAVE_CUDNN and, if so,
+# DEPTHROUTE_CUDNN_INCLUDES. Without them attention has kernels of our own (attention.cu). The library itself is opened
+# when a GPU is used (cudnn_library.cpp), so the build needs none; one that is found is where a program looks last.
 set(DEPTHROUTE_HAVE_CUDNN OFF)
 set(cudnn_minimum 9.11)           # first without known faults in the backward pass (9.10.0, 9.10.1)
 set(cudnn_frontend_minimum 1.19)  # first that plans for a device which is not there (tests)
@@ -26,7 +27,7 @@ function(depthroute_header_version result header prefix)
   set(${result} "${version}" PARENT_SCOPE)
 endfunction()
 
-if(NOT DEPTHROUTE_CUDNN_INCLUDE OR NOT DEPTHROUTE_CUDNN_LIBRARY)
+if(NOT DEPTHROUTE_CUDNN_INCLUDE)
   message(STATUS "cuDNN: not found; attention runs on our own kernels")
 elseif(NOT DEPTHROUTE_CUDNN_FRONTEND_INCLUDE)
   message(STATUS "cuDNN: cudnn-frontend's headers not found (run tools/setup.sh); attention runs on our own kernels")
@@ -40,10 +41,15 @@ else()
   else()
     set(DEPTHROUTE_HAVE_CUDNN ON)
     set(DEPTHROUTE_CUDNN_INCLUDES ${DEPTHROUTE_CUDNN_INCLUDE} ${DEPTHROUTE_CUDNN_FRONTEND_INCLUDE})
-    # The frontend has kernels of its own that it compiles with NVRTC; unused here, but they have to link. cuDNN's
-    # engines load the same library.
-    set(DEPTHROUTE_CUDNN_LIBRARIES ${DEPTHROUTE_CUDNN_LIBRARY} CUDA::nvrtc)
-    message(STATUS "cuDNN ${cudnn_version} with cudnn-frontend ${cudnn_frontend_version}: ${DEPTHROUTE_CUDNN_LIBRARY}")
+    set(cudnn_file "")
+    if(DEPTHROUTE_CUDNN_LIBRARY)
+      set(cudnn_file ${DEPTHROUTE_CUDNN_LIBRARY})
+    endif()
+    message(STATUS "cuDNN ${cudnn_version} with cudnn-frontend ${cudnn_frontend_version}: ${cudnn_file}")
+    # cuDNN's functions have their own names in this file (see there): hidden from cuDNN itself.
+    set_source_files_properties(cudnn_library.cpp PROPERTIES
+      COMPILE_OPTIONS -fvisibility=hidden
+      COMPILE_DEFINITIONS "DEPTHROUTE_CUDNN_FILE=\"${cudnn_file}\";DEPTHROUTE_NVRTC_FILE=\"${CUDA_nvrtc_LIBRARY}\";DEPTHROUTE_NVRTC_NAME=\"libnvrtc.so.${CUDAToolkit_VERSION_MAJOR}\"")
     # 70,000 lines of headers: plans as JSON are not needed (half the time and memory), nor optimisation, debugging
     # information or sanitizers inside them.
     set_source_files_properties(fused_attention_cudnn.cpp PROPERTIES

@@ -1,7 +1,7 @@
 // Fused causal attention from a library: cuDNN through cudnn-frontend if the build found both
 // (fused_attention_cudnn.cpp, the only file that includes them), otherwise none (fused_attention_none.cpp).
-// The caller asks fused_attention_supported() once per shape, and uses the kernels of attention.cu if it
-// returns false.
+// The caller asks fused_attention_refusal() once per shape, and uses the kernels of attention.cu if it gives a
+// reason.
 //
 // Letters as in ops.h: B sequences, T tokens each, H heads, G kv heads, K head_dim, N = B*T. All activations
 // are bf16 and row-major [N, columns], head h at column h*K; scores and accumulation are float32.
@@ -21,14 +21,21 @@
 
 namespace depthroute::cuda {
 
-/// Returns e.g. "cuDNN 9.19.0 (cudnn-frontend 1.23.0)", for logs and results, or "none".
-const char* fused_attention_name();
+/// Returns why there is no library, or "": the program was built without it, or the first call, which opens it,
+/// found none that can be used (cudnn_library.h). Never asks for a GPU.
+const std::string& fused_attention_absent();
 
-/// Returns whether the current device has plans for this shape: forward, and if `training` also backward;
-/// false without a device. `deterministic` asks for a backward pass that gives the same bits every time (the
-/// forward pass always does); only compute capabilities 9.x and 10.x have one, and on 9.x its workspace grows
-/// with T^2. Only bf16 is ever supported.
-bool fused_attention_supported(const AttentionShape&, DType, bool deterministic, bool training);
+/// Returns the version that runs, e.g. 91900 for cuDNN 9.19.0; 0 if there is none.
+int fused_attention_version();
+
+/// Returns e.g. "cuDNN 9.19.0 (cudnn-frontend 1.23.0)", for logs and results, or "none".
+std::string fused_attention_name();
+
+/// Returns why the current device has no plans for this shape, forward and, if `training`, also backward; or "".
+/// Without a device there are none. `deterministic` asks for a backward pass that gives the same bits every time
+/// (the forward pass always does); only compute capabilities 9.x and 10.x have one, and on 9.x its workspace
+/// grows with T^2. Only bf16 is ever supported.
+std::string fused_attention_refusal(const AttentionShape&, DType, bool deterministic, bool training);
 
 /// Returns the bytes of scratch that forward (and backward, if `training`) need: exact, from the current
 /// device's plans (0 if it has none); without a device, fused_attention_workspace_bound(). 0 in builds
@@ -41,7 +48,8 @@ int64_t fused_attention_workspace_bound(const AttentionShape&, bool deterministi
 
 /// q, out [N,H*K] and k [N,G*K] dense, v [N,G*K] with any row stride that is a multiple of 8; all bf16 and
 /// 16-byte aligned. lse [B,H,T] f32. `workspace`: device memory, 256-byte aligned, of at least
-/// fused_attention_workspace() bytes. Throws SystemError with cuDNN's message.
+/// fused_attention_workspace() bytes for this shape. Throws SystemError with cuDNN's message, or if the plan needs
+/// more (another stride of v).
 void fused_attention_forward(Stream, const AttentionShape&, const Tensor& q, const Tensor& k, const Tensor& v,
                              const Tensor& out /*=*/, const Tensor& lse /*=*/, void* workspace,
                              int64_t workspace_bytes);

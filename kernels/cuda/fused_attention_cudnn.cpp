@@ -15,7 +15,9 @@
 #include "configs/base/error.h"
 #include "configs/base/sizes.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/cudnn_library.h"
 #include "kernels/cuda/fused_attention.h"
+#include "kernels/cuda/fused_attention_rules.h"
 
 namespace depthroute::cuda {
 namespace {
@@ -36,9 +38,9 @@ struct Request {
             backward,    deterministic, v_stride,        dv_stride};
   }
   std::string describe() const {
-    return fmt::format("attention {} of {} x {} tokens, {} heads ({} kv) of {}{}",
+    return fmt::format("attention {} of {} x {} tokens, {} heads ({} kv) of {}{}, row stride of v {}",
                        backward ? "backward" : "forward", shape.batch, shape.seq_len, shape.num_heads,
-                       shape.num_kv_heads, shape.head_dim, deterministic ? ", deterministic" : "");
+                       shape.num_kv_heads, shape.head_dim, deterministic ? ", deterministic" : "", v_stride);
   }
 };
 
@@ -202,7 +204,7 @@ class Context {
                void* workspace, int64_t workspace_bytes) {
     const Plan& ready = plan(request);
     if (!ready.graph) throw SystemError("cuDNN has no plan for {}: {}", request.describe(), ready.detail);
-    DR_CHECK(workspace_bytes >= ready.workspace_bytes);
+    check_fused_workspace(request.describe(), ready.workspace_bytes, workspace_bytes);
     DR_CHECK(reinterpret_cast<uintptr_t>(workspace) % 256 == 0);
     const cudnnStatus_t status = cudnnSetStream(handle_, handle(stream));
     if (status != CUDNN_STATUS_SUCCESS)
@@ -240,25 +242,34 @@ Request fused_qkv_request(const AttentionShape& shape, bool backward, bool deter
 
 }  // namespace
 
-const char* fused_attention_name() {
-  static const std::string name = [] {
-    const size_t version = cudnnGetVersion();
-    return fmt::format("cuDNN {}.{}.{} (cudnn-frontend {}.{}.{})", version / 10000, version / 100 % 100,
-                       version % 100, CUDNN_FRONTEND_MAJOR_VERSION, CUDNN_FRONTEND_MINOR_VERSION,
-                       CUDNN_FRONTEND_PATCH_VERSION);
-  }();
-  return name.c_str();
+const std::string& fused_attention_absent() { return cudnn_library().problem; }
+
+int fused_attention_version() { return cudnn_library().version; }
+
+std::string fused_attention_name() {
+  if (!fused_attention_absent().empty()) return "none";
+  return fmt::format("cuDNN {} (cudnn-frontend {}.{}.{})", fused_version_text(fused_attention_version()),
+                     CUDNN_FRONTEND_MAJOR_VERSION, CUDNN_FRONTEND_MINOR_VERSION,
+                     CUDNN_FRONTEND_PATCH_VERSION);
 }
 
-bool fused_attention_supported(const AttentionShape& shape, DType dtype, bool deterministic, bool training) {
-  if (dtype != DType::bf16 || !device_present()) return false;
-  if (!context().plan(fused_qkv_request(shape, false, deterministic)).graph) return false;
-  return !training || context().plan(fused_qkv_request(shape, true, deterministic)).graph;
+std::string fused_attention_refusal(const AttentionShape& shape, DType dtype, bool deterministic,
+                                    bool training) {
+  if (dtype != DType::bf16) return "cuDNN's attention computes in bf16 only";
+  if (!device_present()) return "there is no GPU to plan for";
+  if (!fused_attention_absent().empty()) return fused_attention_absent();
+  for (const bool backward : {false, true}) {
+    if (backward && !training) break;
+    const Request request = fused_qkv_request(shape, backward, deterministic);
+    const Plan& plan = context().plan(request);
+    if (!plan.graph) return fmt::format("cuDNN has no plan for {}: {}", request.describe(), plan.detail);
+  }
+  return "";
 }
 
 int64_t fused_attention_workspace(const AttentionShape& shape, bool deterministic, bool training) {
   if (!device_present()) return fused_attention_workspace_bound(shape, deterministic, training);
-  if (!fused_attention_supported(shape, DType::bf16, deterministic, training)) return 0;
+  if (!fused_attention_refusal(shape, DType::bf16, deterministic, training).empty()) return 0;
   int64_t bytes = context().plan(fused_qkv_request(shape, false, deterministic)).workspace_bytes;
   if (training)
     bytes = std::max(bytes, context().plan(fused_qkv_request(shape, true, deterministic)).workspace_bytes);
@@ -313,6 +324,7 @@ void fused_attention_backward(Stream stream, const AttentionShape& shape, bool d
 
 FusedAttentionPlan fused_attention_plan(const std::string& properties, int sm, const AttentionShape& shape,
                                         bool backward, bool deterministic) {
+  if (!fused_attention_absent().empty()) return {false, 0, fused_attention_absent()};
   auto device = std::make_shared<fe::DeviceProperties>();
   fe::error_t status = device->deserialize({properties.begin(), properties.end()});
   if (status.is_bad()) return {false, 0, one_line(status.get_message())};

@@ -4,13 +4,22 @@
 namespace depthroute::cuda {
 namespace {
 
-constexpr const char* kAbsent = "this build has no fused attention; ask fused_attention_supported() first";
+constexpr const char* kAbsent = "this build has no fused attention; ask fused_attention_refusal() first";
 
 }  // namespace
 
-const char* fused_attention_name() { return "none"; }
+const std::string& fused_attention_absent() {
+  static const std::string reason = "this program was built without cuDNN";
+  return reason;
+}
 
-bool fused_attention_supported(const AttentionShape&, DType, bool, bool) { return false; }
+int fused_attention_version() { return 0; }
+
+std::string fused_attention_name() { return "none"; }
+
+std::string fused_attention_refusal(const AttentionShape&, DType, bool, bool) {
+  return fused_attention_absent();
+}
 
 int64_t fused_attention_workspace(const AttentionShape&, bool, bool) { return 0; }
 

@@ -24,6 +24,7 @@
 namespace depthroute::ops {
 
 using depthroute::AdamwStep;
+using depthroute::AttentionNotes;
 using depthroute::AttentionShape;
 using depthroute::RoutingGradients;
 using depthroute::RoutingSite;
@@ -89,8 +90,11 @@ void qk_norm_rope_backward(Stream, const AttentionShape&, const Tensor& dq, cons
                            const Tensor& workspace /*[reduction_workspace(device, 2*K)]*/);
 
 // ---- causal grouped-query attention: softmax(q k^T / sqrt(K)) v
-/// Floats of scratch, enough for forward and for backward.
+/// Floats of scratch, enough for forward and for backward. A smaller batch may need more; a GPU's library that finds
+/// too little throws SystemError with the numbers.
 int64_t attention_workspace(Device, DType act, const AttentionShape&);
+/// On a GPU that is present; empty otherwise.
+AttentionNotes attention_notes(Device, DType act, const AttentionShape&);
 /// v may be strided. lse [B,H,T]: log-sum-exp of each row of scaled scores, kept for backward.
 void attention_forward(Stream, const AttentionShape&, const Tensor& q, const Tensor& k, const Tensor& v,
                        const Tensor& out /*[N,H*K] =*/, const Tensor& lse /*=*/, const Tensor& workspace);

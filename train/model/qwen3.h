@@ -43,6 +43,9 @@ struct Qwen3Options {
   /// Plans scratch for interventions that replace contents, give weights or choose tokens
   /// (SiteIntervention::needs_scratch()).
   bool interventions = false;
+  /// The batch sizes below micro_batch that passes will have, each at least 1: their scratch is planned, too, since a
+  /// library may want more for them. Passes of other sizes run if that is enough.
+  std::vector<int64_t> smaller_batches = {};
 };
 
 /// backward() calls this after each layer, the last one first: the gradients in [begin,
@@ -98,6 +101,9 @@ class Qwen3 {
   /// [B'*T, n] f32: grad_scale * d sum(nll) / d logit of the last backward(), with options().logit_gradients. A
   /// site with one source has none: undefined.
   Tensor logit_gradients(int site) const;
+
+  /// What to know about the attention of a full micro-batch on this device.
+  ops::AttentionNotes attention_notes() const;
 
   /// Matrix-product FLOPs per token of one forward+backward at this sequence length (6 per weight that
   /// multiplies, plus causal attention 6 T H K per layer); embeddings and element-wise work are not counted.

@@ -59,12 +59,18 @@ void Qwen3::plan_memory(Arena& arena) {
   const Device device = arena.device();
   int64_t floats = std::max(ops::attention_workspace(device, act, attention_shape(options_.micro_batch)),
                             ops::cross_entropy_workspace(device, act, n, config_.vocab_size));
+  for (const int64_t batch : options_.smaller_batches)
+    floats = std::max(floats, ops::attention_workspace(device, act, attention_shape(batch)));
   if (options_.training) {
     plan_backward(arena);
     floats = std::max({floats, ops::routing_backward_workspace(device, d),
                        ops::reduction_workspace(device, 2 * config_.head_dim)});
   }
   arena.plan(Purpose::workspace, &workspace_, {floats});
+}
+
+ops::AttentionNotes Qwen3::attention_notes() const {
+  return ops::attention_notes(device(), options_.activations, attention_shape(options_.micro_batch));
 }
 
 void Qwen3::plan_activations(Arena& arena) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -54,6 +55,58 @@ TEST_F(ProgramsOnHost, AStoppedRunGoesOnBitForBitAndItsCheckpointIsEvaluated) {
   EXPECT_EQ(evaluated.status, 0) << evaluated.out << evaluated.err;
   EXPECT_NE(evaluated.out.find("exactly 0"), std::string::npos) << evaluated.out;
   EXPECT_TRUE(exists(path("results.h5")));
+}
+
+/// Sets an environment variable of the programs that the test starts.
+class Setting {
+ public:
+  Setting(const char* name, const std::string& value) : name_(name) { setenv(name, value.c_str(), 1); }
+  ~Setting() { unsetenv(name_); }
+  Setting(const Setting&) = delete;
+  Setting& operator=(const Setting&) = delete;
+
+ private:
+  const char* name_;
+};
+
+// validate.sequences is more than there are: the last batch has one sequence, as few as its scratch is for.
+TEST_F(ProgramsOnHost, ALibrarysAttentionIsUsedAndItsAbsenceIsSaid) {
+  const std::vector<std::string> odd = {"--set", "precision=bf16",       "--set", "train.global_batch=5",
+                                        "--set", "validate.sequences=6", "--set", "validate.every=1"};
+  const Result own = train(write_config("own", 2), odd);
+  ASSERT_EQ(own.status, 0) << own.err;
+  EXPECT_NE(own.out.find("warning: attention runs on this program's own kernels"), std::string::npos)
+      << own.out;
+  EXPECT_NE(own.out.find("there is no cuDNN"), std::string::npos) << own.out;
+
+  const Setting cudnn("CUDA_ON_HOST_CUDNN", "91900");
+  const Result library = train(write_config("library", 2), odd);
+  ASSERT_EQ(library.status, 0) << library.err;
+  EXPECT_NE(library.out.find("emulated cuDNN 9.19.0"), std::string::npos) << library.out;
+  EXPECT_EQ(library.out.find("warning"), std::string::npos) << library.out;
+  expect_same_run("own", "library", 2);
+
+  const Result fp32 = train(write_config("fp32", 1), {"--set", "precision=fp32"});
+  EXPECT_EQ(fp32.out.find("warning"), std::string::npos) << fp32.out;
+}
+
+TEST_F(ProgramsOnHost, AGraphIsRefusedWhereTheLibraryCopiesFromTheHost) {
+  const std::string config = write_config("graph", 3);
+  std::vector<std::string> graph = {"--set", "precision=bf16", "--set", "train.cuda_graph=true"};
+  {
+    const Setting old("CUDA_ON_HOST_CUDNN", "91500");
+    const Result refused = train(config, graph);
+    EXPECT_EQ(refused.status, 2);
+    EXPECT_TRUE(is_one_line(refused.err)) << refused.err;
+    for (const char* word : {"train.cuda_graph", "cuDNN 9.15.0", "32 tokens", "128", "9.16"})
+      EXPECT_NE(refused.err.find(word), std::string::npos) << refused.err;
+    EXPECT_FALSE(exists(path("graph")));
+    const Result without = train(write_config("plain", 3), {"--set", "precision=bf16"});
+    EXPECT_EQ(without.status, 0) << without.err;
+  }
+  const Setting later("CUDA_ON_HOST_CUDNN", "91600");
+  const Result recorded = train(config, graph);
+  EXPECT_EQ(recorded.status, 0) << recorded.err;
 }
 
 TEST_F(ProgramsOnHost, WithoutAGpuOrWithAShapeItCannotComputeNothingIsStarted) {

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <random>
 #include <vector>
 
+#include "configs/base/error.h"
 #include "tests/kernels/host_tensor.h"
 #include "train/step.h"
 
@@ -124,6 +126,32 @@ TEST_P(TrainingOnHost, GraphsAndRecomputationChangeNoBit) {
     EXPECT_EQ(other.losses, plain.losses) << to_string(recompute);
     EXPECT_EQ(other.parameters, plain.parameters) << to_string(recompute);
   }
+}
+
+// A library may want more scratch for a smaller batch. Sizes of batches that the configuration implies are planned
+// for, whatever it wants; another one is an error with the numbers.
+TEST(TrainingOnHostMemory, ScratchIsPlannedForEveryBatchThatIsKnown) {
+  setenv("CUDA_ON_HOST_CUDNN", "91900", 1);
+  TrainConfig config = tiny(Variant::kimi);
+  config.precision = Precision::bf16;
+  config.data.seq_len = 23;  // its own: the choice of kernels is kept per shape
+  config.train.global_batch = 7;
+  config.train.micro_batch = 4;
+  config.validate.sequences = 6;
+  TrainingStep step(config, Device::cuda);
+  step.allocate();
+  initialize_parameters(step.layout(), 5, 0.25, step.model().parameters());
+  const BatchSource batch = batch_of(1, config.data.seq_len, static_cast<int32_t>(config.model.vocab_size));
+  EXPECT_TRUE(step.run(1, batch).applied);  // 4 and 3 sequences
+  EXPECT_GT(step.evaluate(4, 2, batch), 0);
+  try {
+    step.evaluate(0, 1, batch);
+    ADD_FAILURE() << "scratch for one sequence was never planned";
+  } catch (const SystemError& error) {
+    EXPECT_NE(std::string(error.what()).find("8388608 bytes of scratch"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("4194304 that were planned"), std::string::npos) << error.what();
+  }
+  unsetenv("CUDA_ON_HOST_CUDNN");
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, TrainingOnHost,
