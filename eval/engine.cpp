@@ -42,6 +42,7 @@ void Engine::check(const EvalInput& input) const {
 
 void Engine::load(const EvalInput& input) {
   stream = make_stream(arena.device());
+  reserve_device(stream);
   arena.allocate();
   load_eval_model(stream, input.model, model);
 }

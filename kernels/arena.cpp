@@ -38,6 +38,7 @@ void Arena::allocate() {
   DR_CHECK_MSG(block_ == nullptr, "Arena::allocate twice");
   if (size_ == 0) return;
   block_ = device_allocate(device_, size_);
+  require_headroom(device_);
   for (const Request& request : requests_)
     request.slot->pointer = static_cast<std::byte*>(block_) + request.offset;
 }

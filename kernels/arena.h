@@ -38,8 +38,8 @@ class Arena {
   /// bytes overflows.
   void plan(Purpose purpose, Tensor* slot, Shape shape, DType dtype = DType::f32);
 
-  /// Allocates the memory, zero-filled, and fills in the pointers. Call once. Throws SystemError if there is
-  /// too little memory.
+  /// Allocates the memory, zero-filled, and fills in the pointers. Call once, after reserve_device(). Throws
+  /// SystemError if there is too little memory.
   void allocate();
 
   Device device() const { return device_; }

@@ -52,6 +52,14 @@ Stream make_stream(Device device) {
   return device == Device::cuda ? cuda::make_stream() : Stream{device, nullptr};
 }
 
+void reserve_device(Stream stream) {
+  if (stream.device == Device::cuda) cuda::reserve(stream);
+}
+
+void require_headroom(Device device) {
+  if (device == Device::cuda) cuda::require_headroom();
+}
+
 void synchronize(Stream stream) {
   if (stream.device == Device::cuda) cuda::synchronize(stream);
 }

@@ -28,7 +28,8 @@ DType working_type(Device device, Precision precision);
 /// Describes the device in one line for logs and results, e.g. "cpu: 2 threads, OpenBLAS SkylakeX".
 std::string describe(Device device);
 
-/// Estimates how much of the device's memory the process takes besides arenas: program, libraries, buffers.
+/// Estimates how much of the device's memory the process takes besides arenas: program, libraries, buffers. For
+/// reports; a program that has called reserve_device() knows better, and Arena::allocate() fails by what is free.
 int64_t process_bytes(Device device);
 
 /// Selects the GPU this process computes on: number local_rank, modulo the number of GPUs. Call before
@@ -40,6 +41,16 @@ void select_device(Device device, int local_rank);
 void make_independent_of_threads(bool on);
 
 Stream make_stream(Device device);
+
+/// Takes the device memory that everything but arenas needs, as far as it can be known before the first step:
+/// libraries' scratch for work on `stream`, and the program's kernels, which would otherwise be loaded as they are
+/// first launched. (Attention's plans are made while memory is planned.) Call before Arena::allocate(), so that a
+/// plan too large for what is left fails there, with the true numbers. SystemError. Nothing to do on the CPU.
+void reserve_device(Stream stream);
+/// For Arena::allocate(), when it has its memory. SystemError unless the device has some left for what can only be
+/// loaded in the first step.
+void require_headroom(Device device);
+
 void synchronize(Stream stream);
 
 /// Returns zero-filled memory, 256-byte aligned. Throws SystemError naming the size if there is too little.

@@ -92,6 +92,7 @@ void TrainingStep::allocate() {
         "train.cuda_graph: {}: use train.cuda_graph: false, a data.seq_len that is a multiple of 128, or cuDNN 9.16",
         unrecordable);
   stream_ = make_stream(arena_.device());
+  reserve_device(stream_);
   arena_.allocate();
   host_tokens_.resize(static_cast<size_t>(tokens_.numel()));
   host_targets_.resize(static_cast<size_t>(targets_.numel()));

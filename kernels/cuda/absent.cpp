@@ -30,6 +30,8 @@ void select(int) { unreachable(); }
 void enter_thread() { unreachable(); }
 std::string bus_id() { unreachable(); }
 Stream make_stream() { unreachable(); }
+void reserve(Stream) { unreachable(); }
+void require_headroom() { unreachable(); }
 void synchronize(Stream) { unreachable(); }
 bool finished(Stream) { unreachable(); }
 SeparateStream::SeparateStream() { unreachable(); }

@@ -64,8 +64,8 @@ std::string describe() {
 }
 
 int64_t process_bytes() {
-  // CUDA's context, kernels, and cuBLASLt's and cuDNN's
-  // own memory on Hopper. Common experience, not measured.
+  // CUDA's context, the program's kernels (about 10 MiB), cuBLASLt's scratch (64 MiB) and the libraries' own
+  // memory on Hopper. Common experience, not measured. What is really left is known once reserve() has run.
   return int64_t{1} << 30;
 }
 
@@ -105,6 +105,38 @@ Stream make_stream() {
   return {Device::cuda, stream};
 }
 
+void reserve(Stream stream) {
+  enter_thread();
+  reserve_blas(stream);
+  load_kernels();
+}
+
+namespace {
+
+struct Memory {
+  size_t free = 0, total = 0;
+};
+Memory memory() {
+  Memory now;
+  DR_CUDA_CHECK(cudaMemGetInfo(&now.free, &now.total));
+  return now;
+}
+
+}  // namespace
+
+void require_headroom() {
+  // For kernels of libraries and recorded graphs. An
+  // estimate: nothing says beforehand what they take.
+  constexpr size_t kHeadroom = size_t{256} << 20;
+  const Memory now = memory();
+  if (now.free >= kHeadroom) return;
+  throw SystemError(
+      "of the GPU's {:.2f} GiB only {:.2f} would be free for the kernels of the first step, which may take {:.2f}; "
+      "use a smaller micro_batch or train.recompute: layer, or end other programs on this GPU "
+      "(--dry-run shows what takes how much)",
+      gib(now.total), gib(now.free), gib(kHeadroom));
+}
+
 void synchronize(Stream stream) { DR_CUDA_CHECK(cudaStreamSynchronize(handle(stream))); }
 
 void* allocate(int64_t bytes) {
@@ -114,12 +146,12 @@ void* allocate(int64_t bytes) {
   const cudaError_t error = cudaMalloc(&block, static_cast<size_t>(bytes));
   if (error == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();  // clear it, so that the next launch does not report it
-    size_t free = 0, total = 0;
-    DR_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    const Memory now = memory();
     throw SystemError(
         "cannot allocate {:.2f} GiB on the GPU: {:.2f} of {:.2f} GiB are free; "
-        "use a smaller train.micro_batch or train.recompute: layer (--dry-run shows what takes how much)",
-        gib(static_cast<size_t>(bytes)), gib(free), gib(total));
+        "use a smaller micro_batch or train.recompute: layer, or end other programs on this GPU "
+        "(--dry-run shows what takes how much)",
+        gib(static_cast<size_t>(bytes)), gib(now.free), gib(now.total));
   }
   if (error != cudaSuccess) call_failed(error, "cudaMalloc", __FILE__, __LINE__);
   DR_CUDA_CHECK(cudaMemset(block, 0, static_cast<size_t>(bytes)));

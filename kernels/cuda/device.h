@@ -20,7 +20,7 @@ const std::string& unavailable();
 /// Returns name, memory, compute capability, driver and library versions, and the attention in use, or that
 /// there is no GPU.
 std::string describe();
-/// Estimates what CUDA's context and the libraries' own buffers take besides arenas.
+/// Estimates, without asking a device, what CUDA's context and the libraries' own buffers take besides arenas.
 int64_t process_bytes();
 
 /// Returns how many GPUs this process can use; 0 if none.
@@ -33,6 +33,10 @@ void enter_thread();
 std::string bus_id();
 
 Stream make_stream();
+/// Takes what arenas must leave: the device's context, cuBLASLt's scratch for `stream`, the program's kernels.
+void reserve(Stream stream);
+/// Throws SystemError unless the device has some memory left for what can only be loaded in the first step.
+void require_headroom();
 void synchronize(Stream stream);
 /// Returns whether all its work is done. Throws SystemError if some of it failed.
 bool finished(Stream stream);

@@ -15,4 +15,10 @@ std::string describe_attention();  // "cuDNN 9.19.0" or "own kernels"
 /// memory.
 void reserve_blas(Stream stream);
 
+/// Loads all kernels of this program onto the current device (not those of libraries). SystemError if it has none
+/// that run there.
+void load_kernels();
+/// Returns how many those are.
+int64_t num_kernels();
+
 }  // namespace depthroute::cuda

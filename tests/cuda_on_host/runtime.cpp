@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -39,8 +40,15 @@ std::map<uintptr_t, Allocation>& allocations() {
 }
 uintptr_t key_of(const void* address) { return ~reinterpret_cast<uintptr_t>(address); }
 
+/// What the devices have together: the environment variable CUDA_ON_HOST_MEMORY (bytes), or all of the machine's.
 size_t physical_memory() {
+  if (const char* bytes = std::getenv("CUDA_ON_HOST_MEMORY")) return std::strtoull(bytes, nullptr, 10);
   return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+size_t free_memory() {
+  const size_t all = physical_memory();
+  return all - std::min(all, allocated_bytes);
 }
 
 cudaError_t allocate(void** address, size_t bytes, bool pinned_host) {
@@ -51,7 +59,7 @@ cudaError_t allocate(void** address, size_t bytes, bool pinned_host) {
   if (bytes == 0) return cudaSuccess;
 
   const std::lock_guard lock(allocations_mutex);
-  if (bytes > physical_memory() - allocated_bytes) return note(cudaErrorMemoryAllocation);
+  if (bytes > free_memory()) return note(cudaErrorMemoryAllocation);
   void* block = nullptr;
   // Exactly of the requested size, so that AddressSanitizer sees overruns.
   if (posix_memalign(&block, kAlignment, bytes) != 0) return note(cudaErrorMemoryAllocation);
@@ -138,11 +146,11 @@ bool have_device() { return device_count() > 0; }
 }  // namespace depthroute::cuda::emulator
 
 using depthroute::cuda::emulator::allocate;
-using depthroute::cuda::emulator::allocated_bytes;
 using depthroute::cuda::emulator::allocations_mutex;
 using depthroute::cuda::emulator::current_device;
 using depthroute::cuda::emulator::describe;
 using depthroute::cuda::emulator::device_count;
+using depthroute::cuda::emulator::free_memory;
 using depthroute::cuda::emulator::have_device;
 using depthroute::cuda::emulator::last_error;
 using depthroute::cuda::emulator::note;
@@ -285,7 +293,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   if (!have_device()) return note(cudaErrorNoDevice);
   const std::lock_guard lock(allocations_mutex);
   *total = physical_memory();
-  *free = *total - allocated_bytes;
+  *free = free_memory();
   return cudaSuccess;
 }
 

@@ -43,6 +43,20 @@ TEST(Memory, IsCountedAndRunsOut) {
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
 }
 
+TEST(Memory, IsAsMuchAsTold) {
+  setenv("CUDA_ON_HOST_MEMORY", "5000", 1);
+  void* block = nullptr;
+  EXPECT_EQ(cudaMalloc(&block, 5001), cudaErrorMemoryAllocation);
+  EXPECT_EQ(cudaMalloc(&block, 3000), cudaSuccess);
+  size_t free = 0, total = 0;
+  EXPECT_EQ(cudaMemGetInfo(&free, &total), cudaSuccess);
+  EXPECT_EQ(free, 2000u);
+  EXPECT_EQ(total, 5000u);
+  EXPECT_EQ(cudaFree(block), cudaSuccess);
+  unsetenv("CUDA_ON_HOST_MEMORY");
+  cudaGetLastError();
+}
+
 TEST(Memory, FreesOnlyWhatItGave) {
   int local = 0;
   void* host = nullptr;

@@ -78,5 +78,11 @@ TEST(Libraries, AreNotLoadedBeforeAGpuIsUsed) {
     EXPECT_EQ(mapped_at_start.find(library), std::string::npos) << library;
 }
 
+// The table refers to every op, and so brings every op's kernels into this program: about 330.
+TEST(Libraries, EveryKernelOfTheProgramIsKnown) {
+  ASSERT_NE(op_table(), nullptr);
+  EXPECT_GT(num_kernels(), 200);
+}
+
 }  // namespace
 }  // namespace depthroute::cuda

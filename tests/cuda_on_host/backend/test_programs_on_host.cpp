@@ -69,6 +69,25 @@ class Setting {
   const char* name_;
 };
 
+TEST_F(ProgramsOnHost, TooLittleMemoryIsSaidAtTheStartWithTheNumbers) {
+  const std::string config = write_config("small", 2);
+  struct Case {
+    const char* bytes;
+    std::vector<const char*> words;
+  };
+  const std::vector<Case> cases = {
+      {"100000", {"cannot allocate", "GiB are free", "micro_batch"}},
+      {"150000000", {"of the GPU's 0.14 GiB only 0.1", "may take 0.25", "micro_batch"}}};
+  for (const Case& one : cases) {
+    const Setting memory("CUDA_ON_HOST_MEMORY", one.bytes);
+    const Result refused = train(config, {"--set", "precision=bf16"});
+    EXPECT_EQ(refused.status, 1) << refused.out;
+    EXPECT_TRUE(is_one_line(refused.err)) << refused.err;
+    for (const char* word : one.words) EXPECT_NE(refused.err.find(word), std::string::npos) << refused.err;
+    EXPECT_FALSE(exists(path("small"))) << "a refused run leaves nothing behind";
+  }
+}
+
 // validate.sequences is more than there are: the last batch has one sequence, as few as its scratch is for.
 TEST_F(ProgramsOnHost, ALibrarysAttentionIsUsedAndItsAbsenceIsSaid) {
   const std::vector<std::string> odd = {"--set", "precision=bf16",       "--set", "train.global_batch=5",
