@@ -1,6 +1,7 @@
 // kernels/cuda for builds without CUDA: reports that there is no device, and has no kernels.
 #include "configs/base/check.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/gemm_chooser.h"
 #include "kernels/cuda/sum_rows.h"
 #include "kernels/op_table.h"
 
@@ -22,6 +23,10 @@ namespace {
 
 const OpTable* op_table() { return nullptr; }
 void sum_rows(Stream, const Tensor&, const Tensor&) { unreachable(); }
+
+GemmContext gemm_context() { unreachable(); }
+GemmChoices tune_gemm(const std::function<void()>&) { unreachable(); }
+void use_gemm_choices(const GemmChoices&) { unreachable(); }
 
 std::string describe() { unreachable(); }
 int64_t process_bytes() { unreachable(); }

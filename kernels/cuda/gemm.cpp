@@ -1,68 +1,26 @@
-// Matrix products through cuBLASLt. It is column-major: a row-major [r, c] is its [c, r]. So we ask for
-// c^T = op(b)^T op(a)^T, with b first, and nothing is moved.
-//
-// The library's heuristics are asked once per kind of product, and the plan is kept for the life of the
-// program. Plans and scratch are never freed, because at exit the driver may already be gone.
+// Matrix products through cuBLASLt. A product's plan and algorithm are settled when it is first met and kept for
+// the life of the program: by the choices in force (kernels/gemm_choices.h), otherwise the library's first
+// candidate. Handles and scratch are never freed, because at exit the driver may already be gone.
 #include <fmt/format.h>
 
-#include <array>
+#include <cstring>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <unordered_map>
 
+#include "configs/base/check.h"
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/cublaslt_library.h"
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/gemm_check.h"
+#include "kernels/cuda/gemm_chooser.h"
+#include "kernels/cuda/gemm_plan.h"
 #include "kernels/cuda/libraries.h"
 #include "kernels/op_table.h"
 
 namespace depthroute::cuda {
 namespace {
-
-struct Product {
-  bool transpose_a, transpose_b;
-  int64_t m, n, k;
-  DType act, out;
-  int64_t a_stride, b_stride, c_stride;
-  int64_t a_alignment, b_alignment, c_alignment;  // bytes
-
-  std::array<int64_t, 13> key() const {
-    return {transpose_a,
-            transpose_b,
-            m,
-            n,
-            k,
-            static_cast<int64_t>(act),
-            static_cast<int64_t>(out),
-            a_stride,
-            b_stride,
-            c_stride,
-            a_alignment,
-            b_alignment,
-            c_alignment};
-  }
-  std::string text() const {
-    return fmt::format("c [{}, {}] {} = {} [{}, {}]{} b{} (row strides {}, {}, {})", m, n, to_string(out),
-                       to_string(act), m, k, transpose_a ? "^T" : "", transpose_b ? "^T" : "", a_stride,
-                       b_stride, c_stride);
-  }
-};
-
-struct KeyHash {
-  size_t operator()(const std::array<int64_t, 13>& key) const {
-    uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over words
-    for (int64_t word : key) hash = (hash ^ static_cast<uint64_t>(word)) * 0x100000001b3;
-    return hash ^ (hash >> 32);
-  }
-};
-
-struct Plan {
-  cublasLtMatmulDesc_t product;
-  cublasLtMatrixLayout_t a, b, c;
-  cublasLtMatmulAlgo_t algorithm;
-};
 
 /// The alignment in bytes, at most 16: kernels cannot use more, and more values would only mean more plans.
 int64_t alignment_of(const void* pointer) {
@@ -72,26 +30,47 @@ int64_t alignment_of(const void* pointer) {
   return 1;
 }
 
-cudaDataType_t type_of(DType dtype) { return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F; }
+std::string to_text(const cublasLtMatmulAlgo_t& algorithm) {
+  return to_hex(std::as_bytes(std::span(&algorithm, 1)));
+}
+std::optional<cublasLtMatmulAlgo_t> from_text(const std::string& text) {
+  cublasLtMatmulAlgo_t algorithm;
+  const auto bytes = from_hex(text, sizeof(algorithm));
+  if (!bytes) return std::nullopt;
+  std::memcpy(&algorithm, bytes->data(), sizeof(algorithm));
+  return algorithm;
+}
 
 /// cuBLASLt on one device.
 class Blas {
  public:
-  explicit Blas(int device) {
+  explicit Blas(int device) : device_(device) {
     int major = 0;
     DR_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
     workspace_bytes_ = (major >= 9 ? int64_t{64} : int64_t{32}) << 20;  // NVIDIA recommends 32 MiB on Hopper
-    DR_CUBLAS_CHECK(cublasLtCreate(&handle_), "a handle");
+    DR_CUBLAS_CHECK(cublaslt().create(&handle_), "a handle");
   }
 
-  void run(cudaStream_t stream, const Product& product, const void* a, const void* b, float beta, void* c) {
-    const float one = 1.0f;
+  void run(Stream stream, const GemmProduct& product, const void* a, const void* b, void* c) {
     const std::lock_guard lock(mutex_);
-    const Plan& plan = plan_of(product);
-    DR_CUBLAS_CHECK(
-        cublasLtMatmul(handle_, plan.product, &one, b, plan.b, a, plan.a, &beta, c, plan.c, c, plan.c,
-                       &plan.algorithm, workspace_of(stream), static_cast<size_t>(workspace_bytes_), stream),
-        product.text());
+    void* const workspace = workspace_of(handle(stream));
+    const auto start = [&](const GemmPlan& plan, const cublasLtMatmulAlgo_t& algorithm) {
+      return plan.run(handle_, algorithm, a, b, c, workspace, workspace_bytes_, handle(stream));
+    };
+    const auto time = [&](const GemmPlan& plan, const cublasLtMatmulAlgo_t& algorithm) {
+      // While the GPU computes the first, the second is put on the stream: its launch is not in its time.
+      if (start(plan, algorithm) != CUBLAS_STATUS_SUCCESS) {
+        (void)cudaGetLastError();  // so that the next kernel's launch does not report it
+        return std::numeric_limits<double>::infinity();
+      }
+      started_.record(stream);
+      DR_CUBLAS_CHECK(start(plan, algorithm), to_string(product));
+      ended_.record(stream);
+      cuda::synchronize(stream);
+      return 1e6 * ended_.seconds_since(started_);
+    };
+    const Settled& settled = settle(product, time);
+    DR_CUBLAS_CHECK(start(settled.plan, settled.algorithm), to_string(product));
   }
 
   void reserve(cudaStream_t stream) {
@@ -99,75 +78,58 @@ class Blas {
     (void)workspace_of(stream);
   }
 
- private:
-  const Plan& plan_of(const Product& product) {
-    const auto [at, is_new] = plans_.try_emplace(product.key());
-    if (!is_new) return at->second;
-    try {
-      at->second = make_plan(product);
-    } catch (...) {
-      plans_.erase(at);
-      throw;
+  GemmContext context() const {
+    cudaDeviceProp properties;
+    DR_CUDA_CHECK(cudaGetDeviceProperties(&properties, device_));
+    return {fmt::format("{}, sm_{}{}, {} SMs", properties.name, properties.major, properties.minor,
+                        properties.multiProcessorCount),
+            describe_blas(), workspace_bytes_};
+  }
+
+  void begin_tuning() {
+    const std::lock_guard lock(mutex_);
+    settled_.clear();
+    chooser_.begin_tuning();
+  }
+  GemmChoices end_tuning() {
+    const std::lock_guard lock(mutex_);
+    chooser_.end_tuning();
+    return chooser_.choices();
+  }
+  void use(const GemmChoices& choices) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [product, choice] : choices) {
+      const auto algorithm = from_text(choice.algorithm);
+      if (!algorithm || !GemmPlan(product).accepts(handle_, workspace_bytes_, *algorithm))
+        throw DataError("{} does not accept the algorithm for {}", describe_blas(), to_string(product));
     }
-    return at->second;
+    settled_.clear();
+    chooser_.use(choices);
   }
 
-  Plan make_plan(const Product& p) const {
-    Plan plan;
-    const std::string what = p.text();
-    // Real float32: TF32 would be CUBLAS_COMPUTE_32F_FAST_TF32.
-    DR_CUBLAS_CHECK(cublasLtMatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), what);
-    const cublasOperation_t op_first = p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const cublasOperation_t op_second = p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-    set(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, op_first, what);
-    set(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, op_second, what);
-    plan.a = layout(p.act, p.transpose_a ? p.k : p.m, p.transpose_a ? p.m : p.k, p.a_stride, what);
-    plan.b = layout(p.act, p.transpose_b ? p.n : p.k, p.transpose_b ? p.k : p.n, p.b_stride, what);
-    plan.c = layout(p.out, p.m, p.n, p.c_stride, what);
+ private:
+  struct Settled {
+    GemmPlan plan;
+    cublasLtMatmulAlgo_t algorithm;
+  };
 
-    cublasLtMatmulPreference_t preference = nullptr;
-    DR_CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference), what);
-    const std::unique_ptr<cublasLtMatmulPreferenceOpaque_t, decltype(&cublasLtMatmulPreferenceDestroy)> owner(
-        preference, &cublasLtMatmulPreferenceDestroy);
-    set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(workspace_bytes_), what);
-    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(p.b_alignment), what);
-    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(p.a_alignment), what);
-    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(p.c_alignment), what);
-    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(p.c_alignment), what);
-    // If k is split, partial products are added in float32: the other schemes add in c's type, perhaps bf16.
-    set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-        static_cast<uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE), what);
-
-    cublasLtMatmulHeuristicResult_t result{};
-    int found = 0;
-    DR_CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(handle_, plan.product, plan.b, plan.a, plan.c, plan.c,
-                                                   preference, 1, &result, &found),
-                    what);
-    if (found == 0) throw SystemError("cuBLASLt: no algorithm for {}", what);
-    DR_CUBLAS_CHECK(result.state, what);
-    plan.algorithm = result.algo;
-    return plan;
-  }
-
-  template <typename T>
-  static void set(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t attribute, const T& value,
-                  const std::string& what) {
-    DR_CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(product, attribute, &value, sizeof(value)), what);
-  }
-  template <typename T>
-  static void set(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t attribute,
-                  const T& value, const std::string& what) {
-    DR_CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)), what);
-  }
-
-  /// Describes a row-major matrix as the column-major one that cuBLASLt sees.
-  static cublasLtMatrixLayout_t layout(DType dtype, int64_t rows, int64_t columns, int64_t stride,
-                                       const std::string& what) {
-    cublasLtMatrixLayout_t result = nullptr;
-    DR_CUBLAS_CHECK(cublasLtMatrixLayoutCreate(&result, type_of(dtype), static_cast<uint64_t>(columns),
-                                               static_cast<uint64_t>(rows), stride),
-                    what);
-    return result;
+  /// `time`: computes the product and returns microseconds.
+  template <typename Time>
+  const Settled& settle(const GemmProduct& product, const Time& time) {
+    if (const auto at = settled_.find(product); at != settled_.end()) return at->second;
+    GemmPlan plan(product);
+    const auto candidates = [&] {
+      std::vector<std::string> texts;
+      for (const auto& algorithm : plan.candidates(handle_, workspace_bytes_, kMostCandidates))
+        // What use() would refuse must not be chosen.
+        if (plan.accepts(handle_, workspace_bytes_, algorithm)) texts.push_back(to_text(algorithm));
+      return texts;
+    };
+    const std::string chosen = chooser_.choose(
+        product, candidates, [&](const std::string& text) { return time(plan, from_text(text).value()); });
+    const cublasLtMatmulAlgo_t algorithm =
+        chosen.empty() ? plan.candidates(handle_, workspace_bytes_, 1).front() : from_text(chosen).value();
+    return settled_.emplace(product, Settled{std::move(plan), algorithm}).first->second;
   }
 
   /// Returns the stream's own scratch, which products on other streams cannot overwrite. Allocated at the
@@ -178,11 +140,14 @@ class Blas {
     return workspace;
   }
 
+  const int device_;
   cublasLtHandle_t handle_ = nullptr;
   int64_t workspace_bytes_ = 0;
   std::mutex mutex_;
-  std::unordered_map<std::array<int64_t, 13>, Plan, KeyHash> plans_;
+  GemmChooser chooser_;
+  std::map<GemmProduct, Settled> settled_;
   std::map<cudaStream_t, void*> workspaces_;
+  Event started_{true}, ended_{true};
 };
 
 Blas& blas_of_current_device() {
@@ -199,31 +164,51 @@ Blas& blas_of_current_device() {
 }  // namespace
 
 std::string describe_blas() {
-  const size_t version = cublasLtGetVersion();  // 130100 is 13.1.0
+  const CublasLt& library = cublaslt_or_reason();
+  if (!library.unavailable.empty()) return "no cuBLASLt";
+  const size_t version = library.get_version();  // 130100 is 13.1.0
   return fmt::format("cuBLASLt {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
 void reserve_blas(Stream stream) { blas_of_current_device().reserve(handle(stream)); }
 
+GemmContext gemm_context() { return blas_of_current_device().context(); }
+
+GemmChoices tune_gemm(const std::function<void()>& body) {
+  Blas& blas = blas_of_current_device();
+  blas.begin_tuning();
+  try {
+    body();
+  } catch (...) {
+    (void)blas.end_tuning();
+    throw;
+  }
+  return blas.end_tuning();
+}
+
+void use_gemm_choices(const GemmChoices& choices) { blas_of_current_device().use(choices); }
+
 void gemm(Stream stream, Transpose op_a, Transpose op_b, const Tensor& a, const Tensor& b, float beta,
           const Tensor& c) {
   const bool transpose_a = op_a == Transpose::yes, transpose_b = op_b == Transpose::yes;
-  const Product product{transpose_a,
-                        transpose_b,
-                        c.rows(),
-                        c.cols(),
-                        transpose_a ? a.rows() : a.cols(),
-                        a.dtype,
-                        c.dtype,
-                        a.row_stride(),
-                        b.row_stride(),
-                        c.row_stride(),
-                        alignment_of(a.pointer),
-                        alignment_of(b.pointer),
-                        alignment_of(c.pointer)};
+  DR_CHECK(beta == 0.0f || beta == 1.0f);
+  const GemmProduct product{.m = c.rows(),
+                            .n = c.cols(),
+                            .k = transpose_a ? a.rows() : a.cols(),
+                            .transpose_a = transpose_a,
+                            .transpose_b = transpose_b,
+                            .accumulate = beta == 1.0f,
+                            .operands = a.dtype,
+                            .result = c.dtype,
+                            .a_stride = a.row_stride(),
+                            .b_stride = b.row_stride(),
+                            .c_stride = c.row_stride(),
+                            .a_alignment = alignment_of(a.pointer),
+                            .b_alignment = alignment_of(b.pointer),
+                            .c_alignment = alignment_of(c.pointer)};
   if (product.m == 0 || product.n == 0) return;
   DR_CHECK(product.k > 0);
-  blas_of_current_device().run(handle(stream), product, a.pointer, b.pointer, beta, c.pointer);
+  blas_of_current_device().run(stream, product, a.pointer, b.pointer, c.pointer);
 }
 
 }  // namespace depthroute::cuda

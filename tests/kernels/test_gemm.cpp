@@ -1,3 +1,10 @@
+#include <fstream>
+#include <iterator>
+#include <limits>
+
+#include "configs/base/error.h"
+#include "kernels/cuda/gemm_chooser.h"
+#include "kernels/gemm_choices.h"
 #include "tests/kernels/op_test.h"
 
 namespace depthroute {
@@ -144,6 +151,89 @@ TEST(Gemm, CallsFromSeveralThreadsDoNotDisturbEachOther) {
 #pragma omp parallel for num_threads(4)
   for (F32& result : results) ops::gemm(kCpu, Transpose::no, Transpose::no, a, b, 0.0f, result);
   for (const F32& result : results) EXPECT_LE(relative_l2(result, want.doubles()), tolerance::kF32Forward);
+}
+
+TEST(Gemm, AProcessOnTheCpuDoesNotLoadCublas) {
+  if (test::on_cuda()) GTEST_SKIP() << "of the CPU backend";
+  const F32 a = random_f32({8, 8}, 1), b = random_f32({8, 8}, 2);
+  F32 c({8, 8});
+  ops::gemm(stream(), Transpose::no, Transpose::no, a, b, 0.0f, c);
+  std::ifstream maps("/proc/self/maps");
+  const std::string mapped{std::istreambuf_iterator<char>(maps), {}};
+  EXPECT_NE(mapped.find("openblas"), std::string::npos);
+  EXPECT_EQ(mapped.find("cublas"), std::string::npos);
+}
+
+TEST(GemmChooser, TakesTheFastestIfItIsClearlyFaster) {
+  constexpr double kFailed = std::numeric_limits<double>::infinity();
+  using Times = std::vector<double>;
+  EXPECT_EQ(cuda::fastest(Times{10, 9, 8, 9}), 2u);
+  EXPECT_EQ(cuda::fastest(Times{10, 9.81, 9.9}), 0u) << "noise";
+  EXPECT_EQ(cuda::fastest(Times{10, 8, 8}), 1u) << "the library's order decides a tie";
+  EXPECT_EQ(cuda::fastest(Times{kFailed, 30, 20}), 2u);
+  EXPECT_EQ(cuda::fastest(Times{kFailed, kFailed}), std::nullopt);
+  EXPECT_EQ(cuda::fastest(Times{}), std::nullopt);
+}
+
+TEST(GemmChooser, CandidatesTakeTurnsAndTheMedianCounts) {
+  std::vector<size_t> order;
+  std::vector<int> calls(3);
+  const std::vector<double> medians = cuda::median_times(3, [&](size_t i) {
+    order.push_back(i);
+    const int call = calls[i]++;
+    if (i == 1) return call == 3 ? std::numeric_limits<double>::infinity() : 1.0;  // fails once
+    return call == 0 ? 1e9 : static_cast<double>(100 * i + (call * 5) % 7);        // 0 to 6 in some order
+  });
+  EXPECT_EQ(medians, (std::vector<double>{3, std::numeric_limits<double>::infinity(), 203}));
+  for (size_t i = 0; i < 24; ++i) EXPECT_EQ(order[i], i % 3);
+}
+
+TEST(GemmChooser, HexadecimalGoesBothWaysAndNothingElsePasses) {
+  const std::array bytes = {std::byte{0x00}, std::byte{0xff}, std::byte{0x1a}};
+  EXPECT_EQ(cuda::to_hex(bytes), "00ff1a");
+  EXPECT_EQ(cuda::from_hex("00ff1a", 3), std::vector(bytes.begin(), bytes.end()));
+  for (const char* text : {"", "00ff1", "00ff1a00", "00FF1A", "00ff1g", "0x00ff"})
+    EXPECT_EQ(cuda::from_hex(text, 3), std::nullopt) << text;
+}
+
+// Products of a body are found, timed and computed; the choice holds until another is put in force.
+TEST(GemmChoices, AreMadeOncePerProductAndCanBePutInForce) {
+  if (!test::on_cuda()) GTEST_SKIP() << "the CPU has one algorithm";
+  const F32 a = random_f32({40, 65}, 1), b = random_f32({65, 70}, 2);
+  F32 first({40, 70}), tuned({40, 70}), later({40, 70});
+  const auto product = [&](F32& c) { ops::gemm(stream(), Transpose::no, Transpose::no, a, b, 0.0f, c); };
+  use_gemm_choices(stream(), {});
+  product(first);
+  F32 sum({40, 70});
+  const GemmChoices choices = tune_gemm(stream(), [&] {
+    product(tuned);
+    product(tuned);
+    ops::fill(stream(), sum, 0.0f);
+    ops::gemm(stream(), Transpose::no, Transpose::no, a, b, 1.0f, sum);
+  });
+  ASSERT_EQ(choices.size(), 2u);
+  const auto& [key, choice] = *choices.begin();
+  EXPECT_EQ(key.m, 40);
+  EXPECT_EQ(key.n, 70);
+  EXPECT_EQ(key.k, 65);
+  EXPECT_GE(choice.candidates, 1);
+  EXPECT_GT(choice.microseconds, 0);
+  EXPECT_EQ(report(choices).size(), 2u);
+  EXPECT_LE(relative_l2(tuned, first.doubles()), tolerance::kF32Forward);
+  product(later);
+  EXPECT_EQ(std::memcmp(later.data(), tuned.data(), sizeof(float) * 40 * 70), 0);
+  use_gemm_choices(stream(), choices);
+  product(later);
+  EXPECT_EQ(std::memcmp(later.data(), tuned.data(), sizeof(float) * 40 * 70), 0);
+
+  GemmChoices unknown = choices;
+  for (const char* algorithm : {"", "77", "00000000000000000000000000000000"}) {
+    unknown.begin()->second.algorithm = algorithm;
+    EXPECT_THROW(use_gemm_choices(stream(), unknown), DataError) << algorithm;
+  }
+  use_gemm_choices(stream(), {});
+  product(later);
+  EXPECT_EQ(std::memcmp(later.data(), first.data(), sizeof(float) * 40 * 70), 0);
 }
 
 }  // namespace
