@@ -128,6 +128,10 @@ Schema describe(TrainConfig& c) {
         "layers. Saves memory and changes no number; --dry-run shows the cost of each");
   s.key("train.cuda_graph", &c.train.cuda_graph,
         "on a GPU: record one micro-batch as a CUDA graph and replay it");
+  s.key(
+      "train.tune_products", &c.train.tune_products,
+      "on a GPU, unless deterministic: before the first step, time several algorithms for every matrix product "
+      "and keep the fastest, in gemm_choices.json; what is in that file is used in any case");
   s.key("train.max_bad_steps", &c.train.max_bad_steps,
         "stop after this many consecutive steps with a non-finite loss or gradient")
       .at_least(1);

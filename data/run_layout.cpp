@@ -5,7 +5,8 @@
 namespace depthroute {
 namespace {
 
-constexpr std::string_view kMetrics = "metrics.jsonl", kContents = "data_checksums.json", kLatest = "latest";
+constexpr std::string_view kMetrics = "metrics.jsonl", kContents = "data_checksums.json",
+                           kGemmChoices = "gemm_choices.json", kLatest = "latest";
 constexpr std::string_view kStep = "step_", kMoments = "optimizer", kTensors = ".safetensors";
 
 }  // namespace
@@ -13,6 +14,9 @@ constexpr std::string_view kStep = "step_", kMoments = "optimizer", kTensors = "
 std::string lock_path(const std::string& output) { return output + "/lock"; }
 std::string metrics_path(const std::string& output) { return fmt::format("{}/{}", output, kMetrics); }
 std::string contents_path(const std::string& output) { return fmt::format("{}/{}", output, kContents); }
+std::string gemm_choices_path(const std::string& output) {
+  return fmt::format("{}/{}", output, kGemmChoices);
+}
 std::string checkpoints_path(const std::string& output) { return output + "/checkpoints"; }
 std::string latest_path(const std::string& output) {
   return fmt::format("{}/{}", checkpoints_path(output), kLatest);
@@ -22,7 +26,8 @@ std::string checkpoint_path(const std::string& output, int64_t step) {
 }
 
 bool is_run_entry(std::string_view name) {
-  return name == kMetrics || name == kContents || name == kLatest || step_of_checkpoint(name);
+  return name == kMetrics || name == kContents || name == kGemmChoices || name == kLatest ||
+         step_of_checkpoint(name);
 }
 
 std::string checkpoint_name(int64_t step) { return fmt::format("{}{:08}", kStep, step); }

@@ -163,6 +163,19 @@ void TrainingStep::accumulate_slice(int index, const BatchSource& batch, float g
   ops::copy(stream_, total_, slice_value(index, 0));
 }
 
+void TrainingStep::rehearse() {
+  const int64_t vocab = config_.model.vocab_size;
+  const BatchSource made_up = [vocab](int64_t, int64_t, std::span<int32_t> tokens,
+                                      std::span<int32_t> targets) {
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      tokens[i] = static_cast<int32_t>(static_cast<int64_t>(i) % vocab);
+      targets[i] = static_cast<int32_t>((static_cast<int64_t>(i) + 1) % vocab);
+    }
+  };
+  micro_batch(upload(0, std::min(config_.train.micro_batch, config_.train.global_batch), made_up), 1.0f, {});
+  synchronize(stream_);
+}
+
 void TrainingStep::micro_batch(const DeviceBatch& batch, float grad_scale, const GradientsReady& ready) {
   model_.forward(stream_, batch.tokens);
   model_.backward(stream_, batch.targets, grad_scale, ready);

@@ -56,6 +56,10 @@ class TrainingStep {
 
   /// Runs step t, 1-based: sums the gradients of the source's micro-batches in order, clips, updates.
   StepResult run(int64_t t, const BatchSource& batch, const StepHooks& hooks = {});
+  /// Runs one micro-batch of made-up tokens, forward and backward, and waits for it: what is measured or loaded at
+  /// its first use is measured and loaded then. Changes nothing that a step reads before it writes it. Not
+  /// collective.
+  void rehearse();
   /// Returns the sum of the negative log-likelihood over sequences [first, first + count) of `batch`, count
   /// <= micro_batch. Forward only; afterwards model().trace() is that of these sequences. Not collective.
   double evaluate(int64_t first, int64_t count, const BatchSource& batch);

@@ -20,6 +20,7 @@
 #include "train/dry_run.h"
 #include "train/metrics.h"
 #include "train/model/weights.h"
+#include "train/product_choices.h"
 #include "train/run_data.h"
 #include "train/signals.h"
 #include "train/start.h"
@@ -62,6 +63,10 @@ class Trainer {
         initialize_parameters(step_.layout(), config.seed, start.model.residual.recency_bias,
                               step_.model().parameters());
     });
+  }
+
+  void settle_products(const Start& start) {
+    product_notes_ = depthroute::settle_products(world_, config_, start, step_);
   }
 
   int run(const Start& start) {
@@ -121,6 +126,7 @@ class Trainer {
                     describe_parameters(step_.layout())));
     if (const std::string slow = step_.model().attention_notes().slow; !slow.empty()) say("warning: " + slow);
     if (world_.size() > 1) say(collectives_->describe());
+    for (const std::string& line : product_notes_) say(line);
     if (!start.checkpoint.empty())
       say(fmt::format("resuming after step {} of {}", state_.step, start.checkpoint));
     else if (start.model_folder)
@@ -232,6 +238,7 @@ class Trainer {
   TrainingStep step_;
   std::optional<CheckpointSaver> saver_;
   std::optional<Log> log_;
+  std::vector<std::string> product_notes_;
   double seconds_ = 0;  // of the steps since the last logged one, validation and checkpoints left out
   int64_t timed_tokens_ = 0;
 };
@@ -302,6 +309,7 @@ std::optional<int> train_once(World& world, const TrainConfig& config, Device de
   Trainer trainer(world, config, start, *data, device);
   world.together(throw_if_stopped);  // until here nothing has been written
   if (lock_finds_checkpoints(world, config, lock)) return std::nullopt;
+  trainer.settle_products(start);
   world.together([&] {
     if (world.is_rank_0()) prepare_output(config, start, cache);
   });

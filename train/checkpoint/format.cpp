@@ -114,6 +114,7 @@ void refuse_changes(const std::string& folder, const TrainConfig& now, const Run
                                    "train.max_bad_steps",
                                    "train.recompute",
                                    "train.cuda_graph",
+                                   "train.tune_products",
                                    "distributed.backend",
                                    "distributed.timeout"};
   // How sums are cut decides bits, which only deterministic runs promise. So does the number of ranks.
