@@ -6,6 +6,7 @@
 #include <chrono>
 #include <random>
 
+#include "kernels/gemm_choices.h"
 #include "kernels/ops/ops.h"
 #include "train/dry_run.h"
 #include "train/step.h"
@@ -61,6 +62,17 @@ void initialize(TrainingStep& step, const TrainConfig& config, std::vector<float
   synchronize(step.stream());
 }
 
+/// Chooses the algorithms of matrix products as a run does; in later rounds the same, without timing them again.
+void settle_products(TrainingStep& step, const TrainConfig& config, const StepRuns& runs) {
+  if (!has_gemm_choices(step.stream().device) || !config.train.tune_products) return;
+  static std::map<std::pair<std::string, int64_t>, GemmChoices> known;
+  const auto [at, is_new] = known.try_emplace({runs.variant, config.train.micro_batch});
+  if (is_new)
+    at->second = tune_gemm(step.stream(), [&] { step.rehearse(); });
+  else
+    use_gemm_choices(step.stream(), at->second);
+}
+
 Stream profiled_stream;
 void wait_for_device() { synchronize(profiled_stream); }
 
@@ -86,6 +98,7 @@ void StepBench::run_round(const TrainConfig& config, int64_t steps, StepRuns& ru
   step.allocate();
   // On the CPU, a copy of the weights would count as memory of the step.
   initialize(step, config, target_.cuda() ? &weights_[runs.variant] : nullptr);
+  settle_products(step, config, runs);
   const RandomBatch batch(config);
   const int64_t warm_up = target_.cuda() ? 3 : 1;  // the second may record a graph
   for (int64_t t = 1; t <= warm_up; ++t) step.run(t, batch.source());
@@ -114,6 +127,7 @@ void StepBench::run_profile(TrainConfig config, StepRuns& runs) {
   TrainingStep step(config, target_.device);
   step.allocate();
   initialize(step, config, &weights_[runs.variant]);
+  settle_products(step, config, runs);
   const RandomBatch batch(config);
   for (int64_t t = 1; t <= 2; ++t) step.run(t, batch.source());
   profiled_stream = step.stream();
