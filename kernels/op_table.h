@@ -36,6 +36,7 @@
   X(cross_entropy)                   \
   X(cross_entropy_compare_workspace) \
   X(cross_entropy_compare)           \
+  X(routing_read_finished)           \
   X(routing_forward)                 \
   X(routing_shares)                  \
   X(routing_backward_workspace)      \

@@ -72,6 +72,12 @@ struct RoutingSite {
   /// [N] f32: rstd^2 (g . h) / D, written by routing_backward for routing_backward_shared.
   Tensor projection;
 
+  // A read in two phases: written by routing_read_finished, read by routing_forward. Undefined: one phase.
+  /// [N,D] act: the mix of all sources but the last, their weights adding up to 1. May be `mix`, or the output
+  /// of routing_forward, so that it needs no memory of its own.
+  Tensor partial;
+  Tensor partial_lse;  // [N] log-sum-exp of those sources' logits; -inf if all of them are dropped
+
   float offset_of(size_t source) const { return offset.empty() ? 0.0f : offset[source]; }
   float scale_of(size_t source) const { return scale.empty() ? 1.0f : scale[source]; }
   /// A dropped source may hold anything; nothing reads it. Where weights are given, offsets drop nothing.

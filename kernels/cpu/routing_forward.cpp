@@ -1,52 +1,25 @@
 // Depth routing, forward, in one pass over the tokens: a token's sources are read once from memory, for their
-// statistics, and once more from the cache, for the mix.
+// statistics, and once more from the cache, for the mix. After a first phase (routing_read_finished.cpp), only
+// the last source is read, and merged with the partial mix of the others.
 #include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/routing_math.h"
+#include "kernels/cpu/routing_read.h"
 #include "kernels/op_table.h"
 
 namespace depthroute::cpu {
 namespace {
 
-// Columns summed in float32 before the sum goes on in float64, so that the error does not grow with D.
-constexpr int64_t kSegment = 2048;
-
-struct Statistics {
-  float inv_rms, dot;
-};
-
-/// Returns the inverse RMS of a source's row and its product with u = query * key_norm. Prefetches `next`,
-/// the row that is read next.
-Statistics statistics(const RoutingArguments& args, const float* row, const float* next, int64_t d,
-                      float eps) {
-  double squares = 0, products = 0;
-  for (int64_t begin = 0; begin < d; begin += kSegment) {
-    Block<4> square{}, product{};
-    for_columns<4>(begin, std::min(d, begin + kSegment), [&]<typename T>(int64_t i) {
-      prefetch<T>(next + i);
-      const T v = load<T>(row + i);
-      const T u = load<T>(args.query + i) * load<T>(args.key_norm + i);
-      accumulate(square, T(v * v));
-      accumulate(product, T(v * u));
-    });
-    squares += total(square);
-    products += total(product);
-  }
-  return {static_cast<float>(1.0 / std::sqrt(squares / static_cast<double>(d) + eps)),
-          static_cast<float>(products)};
-}
-
-/// Turns n logits into weights, in place; -inf gives exactly 0, a single finite logit exactly 1.
-void softmax(int n, float* logits) {
-  float largest = logits[0];
-  for (int j = 1; j < n; ++j) largest = logits[j] > largest ? logits[j] : largest;
-  float total = 0;
-  for (int j = 0; j < n; ++j) {
-    logits[j] = fast_exp(logits[j] - largest);
-    total += logits[j];
-  }
-  for (int j = 0; j < n; ++j) logits[j] /= total;
+/// Second of two phases: joins the last source's logit, a[n-1], with the softmax among the others, whose
+/// log-sum-exp is `lse`. Turns both into the site's weights, and returns the others' total.
+float merge(int n, float lse, float* a) {
+  const float logit = a[n - 1], largest = lse > logit ? lse : logit;
+  const float before = fast_exp(lse - largest), last = fast_exp(logit - largest);
+  const float finished = before / (before + last);
+  for (int j = 0; j + 1 < n; ++j) a[j] *= finished;
+  a[n - 1] = last / (before + last);
+  return finished;
 }
 
 /// Writes the mix h to `mixed` and RMSNorm(h) to `output`; returns the inverse RMS. `mixed` may be `output`.
@@ -76,6 +49,9 @@ void routing_forward(Stream, const RoutingSite& site, const Tensor& add, const T
   const int n = args.n;
   const int64_t n_tokens = output.rows(), d = output.cols();
   const float* const added = add.defined() ? add.data<float>() : nullptr;
+  const float* const partial = site.partial.defined() ? site.partial.data<float>() : nullptr;
+  const float* const partial_lse = partial ? site.partial_lse.data<float>() : nullptr;
+  const int first = partial ? n - 1 : 0;
   float* const output_rows = output.data<float>();
   float* weights = site.weights.data<float>();
   // May be `weights`: a token's row is copied onto itself then.
@@ -100,7 +76,7 @@ void routing_forward(Stream, const RoutingSite& site, const Tensor& add, const T
     }
 
     const float* const fixed = given ? given + token % given_rows * n : nullptr;
-    for (int j = 0; j < n; ++j) {
+    for (int j = first; j < n; ++j) {
       Statistics s{0, 0};
       if (args.query && !fixed && !args.dropped[j])
         s = statistics(args, args.row(j, token, d), args.row(j, next, d), d, site.key_eps);
@@ -108,10 +84,14 @@ void routing_forward(Stream, const RoutingSite& site, const Tensor& add, const T
       dots[token * n + j] = s.dot;
       a[j] = fixed ? fixed[j] : s.inv_rms * s.dot + args.bias[j];
     }
-    if (!fixed) softmax(n, a);
-
     Mix mix;
-    for (int j = 0; j < n; ++j)
+    if (partial) {
+      const float factor = merge(n, partial_lse[token], a);
+      if (factor != 0.0f) mix.add(partial + row, factor);
+    } else if (!fixed) {
+      softmax(n, a);
+    }
+    for (int j = first; j < n; ++j)
       if (const float factor = args.scale[j] * a[j]; factor != 0.0f) mix.add(args.row(j, token, d), factor);
     rstd[token] = mix_and_normalise(mix, d, site.norm_eps, norm_weight, (kept ? kept : output_rows) + row,
                                     output_rows + row);

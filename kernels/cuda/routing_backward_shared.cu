@@ -44,7 +44,7 @@ struct QueryGradients {
   float* dbias;                   // [1], += or nullptr
 };
 struct GroupGradients {
-  QueryGradients site[kMaxSites];
+  QueryGradients site[kMaxGroupSites];
 };
 constexpr int kColumns = 32, kRows = 16;  // of a block
 
@@ -69,18 +69,6 @@ __global__ void add_query_gradients_kernel(const __grid_constant__ GroupGradient
     site.dkey_norm[c] += static_cast<float>(total * static_cast<double>(site.query[c]));
   }
   if (c == d && site.dbias) site.dbias[0] += static_cast<float>(total);
-}
-
-/// How many sites one launch takes, and its threads: by the registers that dh and du take.
-struct GroupShape {
-  int sites, quads, threads;
-};
-GroupShape group_shape(int64_t d) {
-  const GroupShape shape = d <= 2048   ? GroupShape{8, 1, 0}
-                           : d <= 4096 ? GroupShape{4, 2, 0}
-                                       : GroupShape{1, 8, 0};
-  const int64_t threads = round_up(div_ceil(d, int64_t{kQuad} * shape.quads), int64_t{kWarp});
-  return {shape.sites, shape.quads, static_cast<int>(threads)};
 }
 
 template <typename T>

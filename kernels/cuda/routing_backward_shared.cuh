@@ -28,8 +28,7 @@
 
 namespace depthroute::cuda::backward_shared {
 
-inline constexpr int kMaxSites = 8;  // of a launch
-inline constexpr int kSources = 4;   // of a step of phases b and d
+inline constexpr int kSources = 4;  // of a step of phases b and d
 
 template <typename T>
 struct SharedSite {
@@ -46,7 +45,7 @@ template <typename T>
 struct SharedArguments {
   int sites, n;  // n: sources of each site
   int count;     // shared sources that any site reads
-  SharedSite<T> site[kMaxSites];
+  SharedSite<T> site[kMaxGroupSites];
   const T* source[kMaxSources];
   T* dsource[kMaxSources];
   uint8_t place[kMaxSources];  // among the sites' sources

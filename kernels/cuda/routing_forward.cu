@@ -13,11 +13,13 @@
 // With given weights (kGiven) there are no logits, and sources with a weight of 0 are not loaded.
 //
 // Memory traffic per token, in rows of D: n + 2 (sources, mix, output), 2 more with `add`; u and norm_weight
-// stay in L1. At n = 9 that is 13 rows: 26 KB in bf16 at D = 1024, 7.8 ns of an H100's 3.35 TB/s.
+// stay in L1. Sites that share sources can read those once, in a phase of its own (routing_read_finished.cu,
+// routing_merge.cu). At n = 9 that is 13 rows: 26 KB in bf16 at D = 1024, 7.8 ns of an H100's 3.35 TB/s.
 #include <cmath>
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/routing.cuh"
+#include "kernels/cuda/routing_merge.h"
 #include "kernels/op_table.h"
 
 namespace depthroute::cuda {
@@ -263,6 +265,7 @@ void routing_forward(Stream stream, const RoutingSite& site, const Tensor& add, 
   const int64_t n_tokens = output.rows(), d = output.cols();
   if (n_tokens == 0) return;
   DR_CHECK(site.sources.size() <= kMaxSources && n_tokens < int64_t{1} << 31);
+  if (site.partial.defined()) return routing_merge(stream, site, add, output);
   const TeamLaunch shape = team_launch(d);
   with_activation_type(output.dtype, [&]<typename T>() {
     const auto choose = [&]<bool kGiven>() {

@@ -138,7 +138,22 @@ void cross_entropy_compare(Stream, const Tensor& clean /*[N,D]*/, const Tensor& 
 // without offsets is the identity, and its logit's gradient is exactly 0. With site.given, a[t] is its row
 // t mod R, bit for bit, r = c = 0, and there is no backward pass.
 /// `add` [N,D] or undefined: added to the last source, in place, before anything is read.
+/// Where site.partial is defined, routing_read_finished() of the same site has been called: this reads no
+/// source but the last, and merges it. `add` must not change a source that has been read.
 void routing_forward(Stream, const RoutingSite&, const Tensor& add, const Tensor& output /*[N,D] =*/);
+/// First phase of the reads of G sites that share all sources but the last (n - 1 >= 1 finished blocks): reads
+/// each finished source once for all sites, and the last source not at all. Writes the columns j < n-1 of each
+/// site's inv_rms and dots, its partial and partial_lse and, in the columns j < n-1 of its weights, the softmax
+/// among these sources, which routing_forward() rescales. A site's results do not depend, bit for bit, on
+/// which sites share the call. No source is replaced and no weights are given.
+///
+/// In rows of D per token, G one-phase reads read the finished sources G (n-1) times; two phases read them
+/// n-1 times, and write and read G partials. Storing a partial as bf16 is one rounding more: against float64
+/// (D = 1024, n = 6, relative to the output's root mean square) the output's error is 2.3e-3 instead of 1.7e-3
+/// in the root mean square, and at most 2.0e-2 instead of 1.5e-2. In f32, both are as with one phase.
+void routing_read_finished(Stream, std::span<const RoutingSite> sites);
+/// Whether that moves less memory than one-phase reads, for sites of n sources: G (n-1) > (n-1) + 2 G.
+bool routing_read_finished_pays(int64_t sources, int64_t sites);
 /// What each source contributes to a read, after routing_forward of the same site and before a source
 /// changes. With x_j = scale_j a_j V_j from site.weights, and h = sum_j x_j:
 ///   norms_j = |x_j| / sum_i |x_i|;  projections_j = x_j . h / |h|^2 (over j they add up to 1);

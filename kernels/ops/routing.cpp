@@ -30,6 +30,29 @@ void require_given(const char* op, Stream stream, const RoutingSite& site, const
   require(op, "given", stream, site.given, {site.given.rows(), shape.sources});
 }
 
+/// Checks what a read in two phases requires.
+void require_partial(const char* op, Stream stream, const RoutingSite& site, const SiteShape& shape) {
+  require(op, "partial", stream, site.partial, {shape.n, shape.d}, shape.act);
+  require(op, "partial_lse", stream, site.partial_lse, {shape.n});
+  DR_CHECK_MSG(shape.sources > 1, "routing: a read in two phases has a finished source");
+  DR_CHECK_MSG(!site.given.defined(), "routing: given weights are read in one phase");
+  for (const Tensor& source : site.sources) {
+    DR_CHECK_MSG(source.rows() == shape.n, "routing: replaced sources are read in one phase");
+    DR_CHECK_MSG(source.pointer != site.partial.pointer, "routing: the partial mix is not a source");
+  }
+}
+
+/// Checks that a group's sites read the same sources but for the last.
+void require_shared_sources(std::span<const RoutingSite> sites) {
+  const std::span<const Tensor> sources = sites[0].sources;
+  for (const RoutingSite& site : sites) {
+    DR_CHECK_MSG(site.sources.size() == sources.size(), "routing: a group's sites have equal sources");
+    for (size_t j = 0; j + 1 < sources.size(); ++j)
+      DR_CHECK_MSG(site.sources[j].pointer == sources[j].pointer,
+                   "routing: a group's sites share all sources but the last");
+  }
+}
+
 /// Checks a site of N tokens; `row` is any tensor [any, D] of the call that has the activations' type.
 SiteShape require_site(const char* op, Stream stream, const RoutingSite& site, int64_t n, const Tensor& row) {
   DR_CHECK_MSG(!site.sources.empty(), "routing: a site has at least one source");
@@ -61,6 +84,9 @@ SiteShape require_site(const char* op, Stream stream, const RoutingSite& site, i
   require(op, "rstd", stream, site.rstd, {shape.n});
   if (site.mix.defined()) require_mix(op, stream, site, shape);
   if (site.projection.defined()) require(op, "projection", stream, site.projection, {shape.n});
+  DR_CHECK_MSG(site.partial.defined() == site.partial_lse.defined(),
+               "routing: partial and partial_lse go together");
+  if (site.partial.defined()) require_partial(op, stream, site, shape);
   return shape;
 }
 
@@ -91,6 +117,24 @@ SiteShape require_backward(const char* op, Stream stream, const RoutingSite& sit
 
 }  // namespace
 
+bool routing_read_finished_pays(int64_t sources, int64_t sites) {
+  const int64_t finished = sources - 1;
+  return sites * finished > finished + 2 * sites;
+}
+
+void routing_read_finished(Stream stream, std::span<const RoutingSite> sites) {
+  const ProfileScope profile("routing_read_finished");
+  constexpr const char* kOp = "routing_read_finished";
+  DR_CHECK_MSG(!sites.empty(), "routing: a first phase has at least one site");
+  for (const RoutingSite& site : sites) {
+    DR_CHECK_MSG(site.partial.defined(), "routing: a first phase writes partial and partial_lse");
+    DR_CHECK_MSG(site.partial.shape == sites[0].partial.shape, "routing: a group's sites have equal shapes");
+    require_site(kOp, stream, site, site.partial.rows(), site.partial);
+  }
+  require_shared_sources(sites);
+  op_table(stream.device).routing_read_finished(stream, sites);
+}
+
 void routing_forward(Stream stream, const RoutingSite& site, const Tensor& add, const Tensor& output) {
   const ProfileScope profile("routing_forward");
   constexpr const char* kOp = "routing_forward";
@@ -99,7 +143,11 @@ void routing_forward(Stream stream, const RoutingSite& site, const Tensor& add, 
   const SiteShape shape = require_site(kOp, stream, site, output.rows(), output);
   if (add.defined()) {
     require(kOp, "add", stream, add, {shape.n, shape.d}, shape.act);
-    DR_CHECK_MSG(site.sources.back().rows() == shape.n, "routing: nothing is added to a replaced source");
+    const Tensor& current = site.sources.back();
+    DR_CHECK_MSG(current.rows() == shape.n, "routing: nothing is added to a replaced source");
+    for (size_t j = 0; site.partial.defined() && j + 1 < site.sources.size(); ++j)
+      DR_CHECK_MSG(site.sources[j].pointer != current.pointer,
+                   "routing: nothing is added to a source that the first phase has read");
   }
   op_table(stream.device).routing_forward(stream, site, add, output);
 }
@@ -146,11 +194,8 @@ void routing_backward_shared(Stream stream, std::span<const RoutingSite> sites,
     require(kOp, "doutput", stream, doutputs[g], rows, act);
     require_backward(kOp, stream, sites[g], doutputs[g], gradients[g]);
     DR_CHECK_MSG(sites[g].projection.defined(), "routing: routing_backward() left no projection");
-    DR_CHECK_MSG(sites[g].sources.size() == sources.size(), "routing: a group's sites have equal sources");
-    for (size_t j = 0; j + 1 < sources.size(); ++j)
-      DR_CHECK_MSG(sites[g].sources[j].pointer == sources[j].pointer,
-                   "routing: a group's sites share all sources but the last");
   }
+  require_shared_sources(sites);
   for (size_t j = 0; j < dsources.size(); ++j) {
     require(kOp, "gradient of a source", stream, dsources[j], rows, act);
     for (size_t i = 0; i < j; ++i)

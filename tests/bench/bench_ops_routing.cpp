@@ -1,5 +1,5 @@
-// Routing with n sources: one site as in training, and the part of the backward pass that all sites of a
-// block share.
+// Routing with n sources: one site as in training, in one phase and in two, and what all sites of a block
+// share.
 #include <fmt/format.h>
 
 #include <memory>
@@ -11,7 +11,7 @@ namespace depthroute::bench {
 
 namespace {
 
-constexpr int64_t kSites = 8;  // of a block, for routing_backward_shared
+constexpr int64_t kSites = 8;  // of a block
 
 /// Sites that share all sources but the last, and everything their calls need.
 struct Routing {
@@ -22,6 +22,15 @@ struct Routing {
   std::vector<ops::RoutingGradients> gradients;
   std::vector<Tensor> outputs, d_outputs;
   Tensor addend, d_current, scratch;
+
+  /// The sites, with their partial mixes in their outputs.
+  std::span<const ops::RoutingSite> in_two_phases() {
+    for (size_t g = 0; g < sites.size() && !sites[g].partial.defined(); ++g) {
+      sites[g].partial = outputs[g];
+      sites[g].partial_lse = keep(f32({run.rows}));
+    }
+    return sites;
+  }
 
   Tensor keep(OwnedTensor tensor) {
     owned.push_back(std::move(tensor));
@@ -76,6 +85,21 @@ void add_site(int64_t d, int64_t n) {
       ops::routing_forward(stream(), o->sites[0], o->addend, o->outputs[0]);
     };
   });
+  // n - 1 sources read once, a partial mix of every site written.
+  const auto both = [=] { return std::make_shared<Routing>(d, n, kSites, false); };
+  add(fmt::format("routing_read_finished{}/sites:{}", suffix, kSites), Unit::bytes,
+      static_cast<double>(n - 1 + kSites) * pass,
+      [=] { return [o = both()] { ops::routing_read_finished(stream(), o->in_two_phases()); }; });
+  // The same, then of every site: the partial mix, the current state and the addend read; the current state, the
+  // mix and the output written.
+  add(fmt::format("routing_two_phases{}/sites:{}", suffix, kSites), Unit::bytes,
+      static_cast<double>(n - 1 + 7 * kSites) * pass, [=] {
+        return [o = both()] {
+          ops::routing_read_finished(stream(), o->in_two_phases());
+          for (size_t g = 0; g < o->sites.size(); ++g)
+            ops::routing_forward(stream(), o->sites[g], o->addend, o->outputs[g]);
+        };
+      });
   // n sources, the second time from the cache.
   add("routing_shares" + suffix, Unit::bytes, static_cast<double>(n) * pass, [=] {
     struct Shares {

@@ -14,5 +14,6 @@ set(DEPTHROUTE_OP_TESTS
   test_routing_given
   test_routing_properties
   test_routing_shares
+  test_routing_two_phase
   test_select_rows
   test_swiglu)

@@ -94,6 +94,8 @@ struct RoutingResultOf {
         dots({p.tokens, p.n()}),
         rstd({p.tokens}),
         projection({p.tokens}),
+        partial({p.tokens, p.d}),
+        partial_lse({p.tokens}),
         dstate(p.state.size(), A({p.tokens, p.d}, 0.0f)),
         dquery({p.d}, 0.0f),
         dkey_norm({p.d}, 0.0f),
@@ -114,6 +116,8 @@ struct RoutingResultOf {
   std::vector<A> state;  // after `add`
   A output, mix;
   F32 weights, inv_rms, dots, rstd, projection;
+  A partial;  // written by reads in two phases
+  F32 partial_lse;
   std::vector<A> dstate;
   F32 dquery, dkey_norm, dbias, dnorm_weight, dlogits;
 };
@@ -154,20 +158,28 @@ struct RoutingCall {
   ops::RoutingGradients gradients;
 };
 
+enum class Phases { one, two };
+
 /// Runs forward for all sites of a group, then both parts of backward, through ops.h. The states and their
 /// gradients are those of the first result; gradients are added to what the results hold.
 template <typename A>
-void run_group(const std::vector<RoutingProblem>& problems, std::vector<RoutingResultOf<A>>& results) {
+void run_group(const std::vector<RoutingProblem>& problems, std::vector<RoutingResultOf<A>>& results,
+               Phases phases = Phases::one) {
   std::vector<std::unique_ptr<RoutingCall<A>>> calls;
   std::vector<ops::RoutingSite> sites;
   std::vector<ops::RoutingGradients> gradients;
   std::vector<Tensor> doutputs, dsources;
   for (size_t g = 0; g < problems.size(); ++g) {
-    const RoutingProblem& p = problems[g];
-    calls.push_back(std::make_unique<RoutingCall<A>>(p, results[g], results[0].state));
-    ops::routing_forward(stream(), calls[g]->site, p.has_add ? calls[g]->add.tensor() : Tensor{},
-                         results[g].output);
+    calls.push_back(std::make_unique<RoutingCall<A>>(problems[g], results[g], results[0].state));
     sites.push_back(calls[g]->site);
+    if (phases == Phases::one) continue;
+    sites[g].partial = results[g].partial;
+    sites[g].partial_lse = results[g].partial_lse;
+  }
+  if (phases == Phases::two) ops::routing_read_finished(stream(), sites);
+  for (size_t g = 0; g < problems.size(); ++g) {
+    ops::routing_forward(stream(), sites[g], problems[g].has_add ? calls[g]->add.tensor() : Tensor{},
+                         results[g].output);
     gradients.push_back(calls[g]->gradients);
     doutputs.push_back(calls[g]->doutput);
   }
