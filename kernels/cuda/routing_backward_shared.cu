@@ -13,7 +13,9 @@ namespace {
 
 using namespace backward_shared;
 
-template <typename T, int kSites, int kQuads, int kThreads>
+/// kFull: the launch has kSites sites, known at compile time, so that loads and sums of all sites are one
+/// straight block. Otherwise it has fewer.
+template <typename T, bool kFull, int kSites, int kQuads, int kThreads>
 __global__ __launch_bounds__(kThreads) void routing_backward_shared_kernel(
     const __grid_constant__ SharedArguments<T> a, int64_t n_tokens, int d,
     float* partials /*[chunks, kSites * D + kSites]: du, dbias*/) {
@@ -22,16 +24,18 @@ __global__ __launch_bounds__(kThreads) void routing_backward_shared_kernel(
   Registers<T, kSites, kQuads> mine;
   start_chunk(a, block, mine);
   const TokenRange range = chunk_tokens(n_tokens, gridDim.x, blockIdx.x);
+  mine.norms = load_norms<kFull, kSites>(a, block, range.begin);
   for (int64_t token = range.begin; token < range.end; ++token) {
     Saved first_saved;
     if (block.warp < a.sites && block.lane < a.count)
       first_saved = load_saved(a.site[block.warp], token * a.n + a.place[block.lane]);
-    find_dh(a, block, token, mine);
+    find_dh<kFull>(a, block, token, mine);
+    if (token + 1 < range.end) mine.norms = load_norms<kFull, kSites>(a, block, token + 1);
     find_products(a, block, token, mine);
     __syncthreads();
     find_factors<T, kSites>(a, block, token, first_saved);
     __syncthreads();
-    add_gradients(a, block, token, mine);
+    add_gradients<kFull>(a, block, token, mine);
   }
   store_partials(block, mine, partials);
 }
@@ -119,10 +123,13 @@ void backward_of(Stream stream, std::span<const RoutingSite> sites, std::span<co
     if (to.logits.defined()) zero(stream, to.logits);
   with_activation_type(doutputs[0].dtype, [&]<typename T>() {
     const SharedArguments<T> arguments = shared_arguments<T>(sites, doutputs, dsources, gradients);
-    const auto kernel = shape.sites == 8       ? routing_backward_shared_kernel<T, 8, 1, 512>
-                        : shape.sites == 4     ? routing_backward_shared_kernel<T, 4, 2, 512>
-                        : shape.threads <= 512 ? routing_backward_shared_kernel<T, 1, 8, 512>
-                                               : routing_backward_shared_kernel<T, 1, 8, 1024>;
+    const bool full = static_cast<int>(sites.size()) == shape.sites;
+    const auto kernel = shape.sites == 8 && full   ? routing_backward_shared_kernel<T, true, 8, 1, 512>
+                        : shape.sites == 8         ? routing_backward_shared_kernel<T, false, 8, 1, 512>
+                        : shape.sites == 4 && full ? routing_backward_shared_kernel<T, true, 4, 2, 512>
+                        : shape.sites == 4         ? routing_backward_shared_kernel<T, false, 4, 2, 512>
+                        : shape.threads <= 512     ? routing_backward_shared_kernel<T, true, 1, 8, 512>
+                                                   : routing_backward_shared_kernel<T, true, 1, 8, 1024>;
     const Layout layout(shape.sites, arguments.count, shape.threads, d);
     launch(kernel, dim3(static_cast<unsigned>(chunks)), dim3(static_cast<unsigned>(shape.threads)),
            static_cast<size_t>(layout.total) * sizeof(float), handle(stream), arguments, n_tokens, d,

@@ -10,8 +10,8 @@
 // thread owns kQuads quads of the row, of every site and source. It keeps each site's
 // dh (of this token) and du (of the chunk) for them in registers: kSites * kQuads = 8
 // quads of each, which is what limits how many sites share a pass. Per token:
-//   a. find_dh: reads doutput, h and V_n of all sites. Gives dh, and dh . (C - V_n) with C the mix of the
-//      first site.
+//   a. find_dh: reads doutput, h and V_n of all sites, in bf16 with all loads in flight at once. Gives dh, and
+//      dh . (C - V_n) with C the mix of the first site.
 //   b. find_products: reads the sources, kSources at a time. Gives dh . (V_j - C) of all pairs, summed over
 //      each warp and left in shared memory. C is near all sources and drops out of e_j, whatever was rounded
 //      in it: sources that are nearly equal lose nothing, and V_j - C is computed once for all sites.
@@ -116,6 +116,7 @@ struct Registers {
   float du[kSites][kQuads][kQuad];  // of the chunk
   float dh[kSites][kQuads][kQuad];  // of the token
   RawQuad<T> common[kQuads];        // C of the token
+  float norms;  // of the token, see load_norms(); loaded while the token before is worked on
 };
 
 /// Before the chunk's first token: u to shared memory, all sums 0.
@@ -143,34 +144,53 @@ __device__ __forceinline__ void start_chunk(const SharedArguments<T>& a, const B
   if (block.thread < kSites) block.shared[block.at.dbias + block.thread] = 0;
 }
 
-/// Phase a. dh of all sites, and its products with C - V_n.
-template <typename T, int kSites, int kQuads>
+/// The rstd of site g in lane g, its projection in lane kSites + g.
+template <bool kFull, int kSites, typename T>
+__device__ __forceinline__ float load_norms(const SharedArguments<T>& a, const Block& block, int64_t token) {
+  const int g = block.lane % kSites;
+  if (block.lane >= 2 * kSites || (!kFull && g >= a.sites)) return 0;
+  return (block.lane < kSites ? a.site[g].rstd : a.site[g].projection)[token];
+}
+
+/// Phase a. dh of all sites, and its products with C - V_n. Issues the loads of kAtOnce sites before it uses
+/// the first: they come from memory, and one after another each site would wait for them in turn.
+template <bool kFull, typename T, int kSites, int kQuads>
 __device__ __forceinline__ void find_dh(const SharedArguments<T>& a, const Block& block, int64_t token,
                                         Registers<T, kSites, kQuads>& mine) {
+  constexpr int kAtOnce = sizeof(T) == 2 || kSites < 4 ? kSites : 1;  // by registers
   const int64_t row = token * block.d;
   float with_current[2 * kSites] = {};  // dh . (C - V_n) of all sites; dh . V_n of the only one with scales
 #pragma unroll
-  for (int q = 0; q < kQuads; ++q)
-    mine.common[q] =
-        block.column(q) < block.d ? load_raw_quad(a.site[0].mix + row + block.column(q)) : RawQuad<T>{};
+  for (int q = 0; q < kQuads; ++q) {
+    const int c = block.column(q);
 #pragma unroll
-  for (int g = 0; g < kSites; ++g) {
-    const bool active = g < a.sites;
-    const float rstd = active ? a.site[g].rstd[token] : 0, p = active ? a.site[g].projection[token] : 0;
+    for (int first = 0; first < kSites; first += kAtOnce) {
+      RawQuad<T> doutput[kAtOnce], mix[kAtOnce], current[kAtOnce];
 #pragma unroll
-    for (int q = 0; q < kQuads; ++q) {
-      const int c = block.column(q);
-      const bool inside = active && c < block.d;
-      const Quad dy = inside ? load_quad(a.site[g].doutput + row + c) : Quad{};
-      const Quad h = inside ? load_quad(a.site[g].mix + row + c) : Quad{};
-      const Quad v = inside ? load_quad(a.site[g].current + row + c) : Quad{};
-      const Quad w = inside ? load_quad(a.site[g].norm_weight + c) : Quad{};
+      for (int i = 0; i < kAtOnce; ++i) {
+        const SharedSite<T>& site = a.site[first + i];
+        const bool inside = (kFull || first + i < a.sites) && c < block.d;
+        doutput[i] = inside ? load_raw_quad(site.doutput + row + c) : RawQuad<T>{};
+        mix[i] = inside ? load_raw_quad(site.mix + row + c) : RawQuad<T>{};
+        current[i] = inside ? load_raw_quad(site.current + row + c) : RawQuad<T>{};
+      }
+      __syncwarp();  // keeps the compiler from moving loads behind uses
+      if (first == 0) mine.common[q] = mix[0];
       const Quad near = unpack(mine.common[q]);
 #pragma unroll
-      for (int e = 0; e < kQuad; ++e) {
-        mine.dh[g][q][e] = rstd * (dy.x[e] * w.x[e] - p * h.x[e]);
-        with_current[g] += mine.dh[g][q][e] * (near.x[e] - v.x[e]);
-        if (g == 0) with_current[kSites] += mine.dh[g][q][e] * v.x[e];
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int g = first + i;
+        const float rstd = __shfl_sync(kFullWarp, mine.norms, g);
+        const float p = __shfl_sync(kFullWarp, mine.norms, kSites + g);
+        const Quad dy = unpack(doutput[i]), h = unpack(mix[i]), v = unpack(current[i]);
+        const bool inside = (kFull || g < a.sites) && c < block.d;
+        const Quad w = inside ? load_quad(a.site[g].norm_weight + c) : Quad{};
+#pragma unroll
+        for (int e = 0; e < kQuad; ++e) {
+          mine.dh[g][q][e] = rstd * (dy.x[e] * w.x[e] - p * h.x[e]);
+          with_current[g] += mine.dh[g][q][e] * (near.x[e] - v.x[e]);
+          if (g == 0) with_current[kSites] += mine.dh[g][q][e] * v.x[e];
+        }
       }
     }
   }
@@ -269,18 +289,23 @@ __device__ __forceinline__ void find_factors(const SharedArguments<T>& a, const 
 }
 
 /// Phase d. Adds to the gradients of the sources, and to du.
-template <typename T, int kSites, int kQuads>
+template <bool kFull, typename T, int kSites, int kQuads>
 __device__ __forceinline__ void add_gradients(const SharedArguments<T>& a, const Block& block, int64_t token,
                                               Registers<T, kSites, kQuads>& mine) {
   const int64_t row = token * block.d;
 #pragma unroll
-  for (int g = 0; g < kSites; ++g) {
-    if (g >= a.sites) continue;
-    const float to_u = block.shared[block.at.current_to_u + g];
+  for (int q = 0; q < kQuads; ++q) {
+    const int c = block.column(q);
+    RawQuad<T> current[kSites];
 #pragma unroll
-    for (int q = 0; q < kQuads; ++q) {
-      const Quad v =
-          block.column(q) < block.d ? load_quad(a.site[g].current + row + block.column(q)) : Quad{};
+    for (int g = 0; g < kSites; ++g)
+      current[g] =
+          (kFull || g < a.sites) && c < block.d ? load_raw_quad(a.site[g].current + row + c) : RawQuad<T>{};
+#pragma unroll
+    for (int g = 0; g < kSites; ++g) {
+      if (!kFull && g >= a.sites) continue;
+      const float to_u = block.shared[block.at.current_to_u + g];
+      const Quad v = unpack(current[g]);
 #pragma unroll
       for (int e = 0; e < kQuad; ++e) mine.du[g][q][e] += to_u * v.x[e];
     }
@@ -301,7 +326,7 @@ __device__ __forceinline__ void add_gradients(const SharedArguments<T>& a, const
       float to_v[kSources] = {};
 #pragma unroll
       for (int g = 0; g < kSites; ++g) {
-        if (g >= a.sites) continue;
+        if (!kFull && g >= a.sites) continue;
         const int place = (first / kSources * kSites + g) * kSources;
         const Quad site_to_dh = load_quad(block.shared + block.at.to_dh + place);
         const Quad site_to_u = load_quad(block.shared + block.at.to_u + place);
