@@ -28,7 +28,7 @@ double floats_per_token(const ModelConfig& m) {
   const double layers = static_cast<double>(m.num_layers), sites = 2 * layers + 1;
   // State, mix and their gradients; routing.
   const double per_site = 4 * d + 3 * kMaxSources + 2;
-  const double per_layer = 2 * d + 3 * q + 3 * kv + 2 * f + h;
+  const double per_layer = 2 * d + 3 * q + 3 * kv + 3 * f + h;
   const double backward = 3 * q + 3 * kv + 2 * f;
   // A library's attention: query gradients twice, each padded from one token to eight; keys and values once
   // per query head; row sums.

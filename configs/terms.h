@@ -148,13 +148,13 @@ struct Names<RoutingWeights> {
   static constexpr std::array kAll = {"none", "all"};
 };
 
-/// What the backward pass computes again from the depth states instead of keeping: nothing; routed reads,
-/// their norms and q/k norms; whole layers. The same kernels run on the same numbers, so results do not
-/// change by a bit.
-enum class Recompute : uint8_t { none, norms, layer };
+/// What the backward pass computes again instead of keeping: nothing; SwiGLU's product; also routed reads,
+/// their norms and q/k norms; whole layers. Each choice includes the ones before it. The same kernels run on
+/// the same numbers, so results do not change by a bit.
+enum class Recompute : uint8_t { none, act, norms, layer };
 template <>
 struct Names<Recompute> {
-  static constexpr std::array kAll = {"none", "norms", "layer"};
+  static constexpr std::array kAll = {"none", "act", "norms", "layer"};
 };
 
 /// The order in which an epoch visits the samples of a token stream.

@@ -123,9 +123,10 @@ Schema describe(TrainConfig& c) {
         "sequences per forward and backward pass; divides global_batch")
       .at_least(1)
       .at_most(kMostSteps);
-  s.key("train.recompute", &c.train.recompute,
-        "what the backward pass computes again instead of keeping: nothing; routed reads and norms; whole "
-        "layers. Saves memory and changes no number; --dry-run shows the cost of each");
+  s.key(
+      "train.recompute", &c.train.recompute,
+      "what the backward pass computes again instead of keeping: nothing; SwiGLU's product; also routed "
+      "reads and norms; whole layers. Saves memory and changes no number; --dry-run shows the cost of each");
   s.key("train.cuda_graph", &c.train.cuda_graph,
         "on a GPU: record one micro-batch as a CUDA graph and replay it");
   s.key(

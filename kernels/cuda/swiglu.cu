@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     swiglu_backward_kernel(int64_t f, const T* dact /*[N,F]*/, const T* gate_up /*[N, gate|up: 2*F]*/,
-                           T* dgate_up /*[N, gate|up: 2*F]*/, T* act /*[N,F]*/) {
+                           T* dgate_up /*[N, gate|up: 2*F]*/, T* act /*[N,F] or nullptr*/) {
   const int64_t column = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * kPack;
   if (column >= f) return;
   const int64_t row = blockIdx.x;
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads)
     dgate.x[k] = d.x[k] * up.x[k] * (s + silu * (1.0f - s));
     dup.x[k] = d.x[k] * silu;
   }
-  store_pack(act + row * f + column, out);
+  if (act) store_pack(act + row * f + column, out);
   store_pack(dgate_up + at, dgate);
   store_pack(dgate_up + at + f, dup);
 }
@@ -66,9 +66,9 @@ void swiglu_forward(Stream stream, const Tensor& gate_up, const Tensor& act) {
 
 void swiglu_backward(Stream stream, const Tensor& dact, const Tensor& gate_up, const Tensor& dgate_up,
                      const Tensor& act) {
-  if (act.numel() == 0) return;
-  with_activation_type(act.dtype, [&]<typename T>() {
-    launch(swiglu_backward_kernel<T>, grid(act), dim3(kThreads), 0, handle(stream), act.cols(),
+  if (dact.numel() == 0) return;
+  with_activation_type(dact.dtype, [&]<typename T>() {
+    launch(swiglu_backward_kernel<T>, grid(dact), dim3(kThreads), 0, handle(stream), dact.cols(),
            pointer<T>(dact), pointer<T>(gate_up), pointer<T>(dgate_up), pointer<T>(act));
   });
 }

@@ -104,10 +104,10 @@ void attention_backward(Stream, const AttentionShape&, const Tensor& dout, const
 
 // ---- SwiGLU: act = silu(gate) * up
 void swiglu_forward(Stream, const Tensor& gate_up /*[N,2F]: gate | up*/, const Tensor& act /*[N,F] =*/);
-/// Also recomputes act (for the gradient of down_proj), so that the forward pass need not keep it.
-/// dgate_up may be gate_up itself.
+/// If act is defined, also computes it again (for the gradient of down_proj), so that the forward pass need
+/// not keep it. dgate_up may be gate_up itself.
 void swiglu_backward(Stream, const Tensor& dact, const Tensor& gate_up, const Tensor& dgate_up /*=*/,
-                     const Tensor& act /*[N,F] =*/);
+                     const Tensor& act /*[N,F] = or undefined*/);
 
 // ---- output head and cross-entropy, in chunks of rows so that [N, V] logits never exist; logits are f32
 int64_t cross_entropy_workspace(Device, DType act, int64_t tokens, int64_t vocab_size);  // floats

@@ -18,13 +18,13 @@ void swiglu_backward(Stream stream, const Tensor& dact, const Tensor& gate_up, c
                      const Tensor& act) {
   const ProfileScope profile("swiglu_backward");
   constexpr const char* kOp = "swiglu_backward";
-  const int64_t n = act.rows();
-  const int64_t f = act.cols();
-  const DType type = activation_type(kOp, "act", stream, act);
+  const int64_t n = dact.rows();
+  const int64_t f = dact.cols();
+  const DType type = activation_type(kOp, "dact", stream, dact);
   require(kOp, "dact", stream, dact, {n, f}, type);
   require(kOp, "gate_up", stream, gate_up, {n, 2 * f}, type);
   require(kOp, "dgate_up", stream, dgate_up, {n, 2 * f}, type);
-  require(kOp, "act", stream, act, {n, f}, type);
+  if (act.defined()) require(kOp, "act", stream, act, {n, f}, type);
   op_table(stream.device).swiglu_backward(stream, dact, gate_up, dgate_up, act);
 }
 

@@ -49,6 +49,10 @@ void forward_and_backward_match_float64(int64_t n, int64_t f) {
   ops::swiglu_backward(stream(), dact, in_place, in_place, act);
   EXPECT_TRUE(in_place == dgate_up);
   EXPECT_TRUE(act == act_again);
+
+  Act alone({n, 2 * f});  // act was kept
+  ops::swiglu_backward(stream(), dact, gate_up, alone, {});
+  EXPECT_TRUE(alone == dgate_up);
 }
 
 TEST_P(Swiglu, ForwardAndBackwardMatchFloat64) {

@@ -49,7 +49,7 @@ std::string random_config(std::mt19937_64& random, Device device) {
       extent(random, 1'000'000'000), to_string(device), random() % 2 == 0, extent(random, int64_t{1} << 24),
       8 * extent(random, 4096), layers, heads, kv_heads, 8 * extent(random, 32),
       8 * extent(random, (1 << 20) / 8), random() % 2 == 0, 2 * div_ceil(layers, 8), micro_batch, micro_batch,
-      std::vector{"none", "norms", "layer"}[random() % 3], extent(random, 4096));
+      to_string(values<Recompute>()[random() % 4]), extent(random, 4096));
 }
 
 /// What a training step plans, without its batch on the host.

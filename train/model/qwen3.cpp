@@ -83,9 +83,9 @@ double Qwen3::recompute_flops_per_token(const ModelConfig& c, int64_t seq_len, R
 
 double Qwen3::recompute_bytes_per_token() const {
   if (options_.recompute == Recompute::none) return 0;
-  double values = 0;
+  double values = static_cast<double>(config_.num_layers * config_.intermediate_size);
   for (const Site& site : plan_.sites) {
-    if (site.sublayer == Sublayer::final) continue;
+    if (options_.recompute == Recompute::act || site.sublayer == Sublayer::final) continue;
     values += static_cast<double>(config_.hidden_size * (site.num_sources() + 2));
     if (site.sublayer == Sublayer::attn)
       values += static_cast<double>(2 * (config_.num_heads + config_.num_kv_heads) * config_.head_dim);

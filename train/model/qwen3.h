@@ -110,8 +110,8 @@ class Qwen3 {
   static double train_flops_per_token(const ModelConfig& config, int64_t seq_len);
   /// Matrix-product FLOPs per token that a choice of recomputation adds.
   static double recompute_flops_per_token(const ModelConfig& config, int64_t seq_len, Recompute recompute);
-  /// Bytes per token that recomputing reads and norms moves in the backward pass: each source read, input and
-  /// mix written, q and k read and written.
+  /// Bytes per token that recomputing products of SwiGLU, reads and norms moves in the backward pass: SwiGLU's
+  /// product written; each source read, input and mix written, q and k read and written.
   double recompute_bytes_per_token() const;
 
  private:
@@ -128,6 +128,7 @@ class Qwen3 {
   struct LayerActivations {
     Tensor attn_in, mlp_in, q, k;        // outputs of norms: kept unless Recompute::norms
     Tensor qkv, attn_out, lse, gate_up;  // kept unless Recompute::layer
+    Tensor act;                          // SwiGLU's product: kept with Recompute::none alone
   };
   /// The views of one micro-batch of `tokens` rows and the tensors a routing call needs.
   struct Read {
@@ -144,8 +145,10 @@ class Qwen3 {
                     std::vector<ReadWeights>& reads) const;
   void bind_activations();
   void bind(Stream stream);
-  bool keeps_norms() const { return options_.training && options_.recompute == Recompute::none; }
-  bool keeps_layers() const { return options_.training && options_.recompute != Recompute::layer; }
+  bool keeps(Recompute unless) const { return options_.training && options_.recompute < unless; }
+  bool keeps_act() const { return keeps(Recompute::act); }
+  bool keeps_norms() const { return keeps(Recompute::norms); }
+  bool keeps_layers() const { return keeps(Recompute::layer); }
   LayerActivations& activations(int layer) { return activations_[layer]; }
   const SiteGroup& group(int site) const { return groups_[group_of_[site]]; }
   /// The index of a site in its group, and so of what it keeps until the group is done.
@@ -196,12 +199,12 @@ class Qwen3 {
   std::vector<Tensor> state_gradients_;        // plan.num_gradient_slots x [N,D]
   std::vector<LayerActivations> activations_;  // L; what is not kept points into shared_
   LayerActivations shared_;
-  std::vector<SiteTrace> traces_;               // one per read
-  std::vector<Tensor> mixes_;                   // [N,D] per read that keeps one, or per index in a group
-  std::vector<Tensor> projections_, dinputs_;   // [N] and [N,D] per index in a group
-  std::vector<Tensor> logit_gradients_;         // [N,n] per read, with logit_gradients
-  Tensor rope_, final_hidden_, nll_, tokens_;   // [T,K], [N,D], [N], [N] i32
-  Tensor act_, dact_, dqkv_, dq_, dk_, dattn_;  // scratch of one sublayer
+  std::vector<SiteTrace> traces_;              // one per read
+  std::vector<Tensor> mixes_;                  // [N,D] per read that keeps one, or per index in a group
+  std::vector<Tensor> projections_, dinputs_;  // [N] and [N,D] per index in a group
+  std::vector<Tensor> logit_gradients_;        // [N,n] per read, with logit_gradients
+  Tensor rope_, final_hidden_, nll_, tokens_;  // [T,K], [N,D], [N], [N] i32
+  Tensor dact_, dqkv_, dq_, dk_, dattn_;       // scratch of one sublayer
   Tensor workspace_;
   /// Of one intervened read: its output [N,D] and its trace, [N * plan.max_sources()] where a site's is [N,n].
   struct {

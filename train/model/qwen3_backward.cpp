@@ -37,7 +37,7 @@ void Qwen3::group_backward(Stream stream, const SiteGroup& sites) {
 }
 
 void Qwen3::recompute(Stream stream, int index) {
-  if (options_.recompute == Recompute::none) return;
+  if (keeps_norms()) return;
   const int layer = plan_.sites[index].layer;
   const bool whole = options_.recompute == Recompute::layer;
   const LayerActivations& a = activations(layer);
@@ -74,10 +74,10 @@ void Qwen3::attention_backward(Stream stream, int layer, const Tensor& doutput, 
 void Qwen3::mlp_backward(Stream stream, int layer, const Tensor& doutput, const Tensor& dinput) {
   const LayerWeights &w = weights_[layer], &g = weight_gradients_[layer];
   const LayerActivations& a = activations(layer);
-  const Tensor gate_up = rows(a.gate_up), act = rows(act_), dact = rows(dact_);
+  const Tensor gate_up = rows(a.gate_up), act = rows(a.act), dact = rows(dact_);
   ops::gemm(stream, ops::Transpose::no, ops::Transpose::no, doutput, w.down, 0, dact);
-  ops::swiglu_backward(stream, dact, gate_up, gate_up,
-                       act);  // gate_up becomes its own gradient; act is recomputed
+  // gate_up becomes its own gradient; act is computed again unless it was kept.
+  ops::swiglu_backward(stream, dact, gate_up, gate_up, keeps_act() ? Tensor{} : act);
   ops::gemm(stream, ops::Transpose::yes, ops::Transpose::no, doutput, act, 1, g.down);
   ops::gemm(stream, ops::Transpose::yes, ops::Transpose::no, gate_up, rows(a.mlp_in), 1, g.gate_up);
   ops::gemm(stream, ops::Transpose::no, ops::Transpose::no, gate_up, w.gate_up, 0, dinput);

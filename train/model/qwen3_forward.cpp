@@ -96,8 +96,9 @@ void Qwen3::mlp_projections(Stream stream, int layer) {
 
 void Qwen3::mlp_forward(Stream stream, int layer, const Tensor& output) {
   mlp_projections(stream, layer);
-  ops::swiglu_forward(stream, rows(activations(layer).gate_up), rows(act_));
-  ops::gemm(stream, ops::Transpose::no, ops::Transpose::yes, rows(act_), weights_[layer].down, 0, output);
+  const LayerActivations& a = activations(layer);
+  ops::swiglu_forward(stream, rows(a.gate_up), rows(a.act));
+  ops::gemm(stream, ops::Transpose::no, ops::Transpose::yes, rows(a.act), weights_[layer].down, 0, output);
 }
 
 void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteIntervention> interventions,

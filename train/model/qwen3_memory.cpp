@@ -53,7 +53,6 @@ void Qwen3::plan_memory(Arena& arena) {
   arena.plan(Purpose::activations, &final_hidden_, {n, d}, act);
   arena.plan(Purpose::batch, &nll_, {n});
   arena.plan(Purpose::batch, &tokens_, {n}, DType::i32);
-  arena.plan(Purpose::workspace, &act_, {n, config_.intermediate_size}, act);
   if (options_.interventions) plan_scratch(arena);
 
   const Device device = arena.device();
@@ -85,9 +84,11 @@ void Qwen3::plan_activations(Arena& arena) {
   for (LayerActivations& layer : activations_) {
     if (keeps_norms()) visit_norms(layer, shape, d, plan_act);
     if (keeps_layers()) visit_products(layer, shape, f, act, plan);
+    if (keeps_act()) plan_act(layer.act, {shape.tokens(), f});
   }
   if (!keeps_norms()) visit_norms(shared_, shape, d, plan_act);
   if (!keeps_layers()) visit_products(shared_, shape, f, act, plan);
+  if (!keeps_act()) arena.plan(Purpose::workspace, &shared_.act, {shape.tokens(), f}, act);
 }
 
 void Qwen3::plan_backward(Arena& arena) {
@@ -136,6 +137,7 @@ void Qwen3::bind_activations() {
       share(layer.lse, shared_.lse);
       share(layer.gate_up, shared_.gate_up);
     }
+    if (!keeps_act()) share(layer.act, shared_.act);
   }
 }
 

@@ -120,7 +120,7 @@ TEST_P(TrainingOnHost, GraphsAndRecomputationChangeNoBit) {
   const Trained replayed = train(config, Device::cuda, 4);
   EXPECT_EQ(replayed.losses, plain.losses);
   EXPECT_EQ(replayed.parameters, plain.parameters);
-  for (const Recompute recompute : {Recompute::norms, Recompute::layer}) {
+  for (const Recompute recompute : values<Recompute>()) {
     config.train.recompute = recompute;
     const Trained other = train(config, Device::cuda, 4);
     EXPECT_EQ(other.losses, plain.losses) << to_string(recompute);

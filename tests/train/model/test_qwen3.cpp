@@ -108,7 +108,7 @@ TEST_P(EveryVariant, GradientsAreTheLossesSlope) {
 TEST_P(EveryVariant, RecomputationChangesNoBit) {
   Batch batch = random_batch(2, 9, 61, 12);
   std::vector<float> expected;
-  for (const Recompute recompute : {Recompute::none, Recompute::norms, Recompute::layer}) {
+  for (const Recompute recompute : values<Recompute>()) {
     TestModel tested(small_config(GetParam()),
                      {.micro_batch = 2, .seq_len = 9, .training = true, .recompute = recompute});
     randomize(tested, 23);
@@ -120,7 +120,7 @@ TEST_P(EveryVariant, RecomputationChangesNoBit) {
     if (expected.empty()) expected = gradients;
     ASSERT_EQ(gradients.size(), expected.size());
     EXPECT_EQ(std::memcmp(gradients.data(), expected.data(), sizeof(float) * expected.size()), 0)
-        << "recompute " << static_cast<int>(recompute);
+        << "recompute: " << to_string(recompute);
   }
 }
 
