@@ -21,6 +21,7 @@
   X(embedding_forward)               \
   X(embedding_backward)              \
   X(reduction_workspace)             \
+  X(add_partial_sums)                \
   X(rms_norm_forward)                \
   X(rms_norm_backward)               \
   X(rope_table)                      \

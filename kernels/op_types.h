@@ -90,8 +90,17 @@ struct RoutingSite {
 struct RoutingGradients {
   Tensor query, key_norm;  // [D] += (undefined if the site's are)
   Tensor recency_bias;     // [1] += or undefined
-  Tensor norm_weight;      // [D] +=
+  Tensor norm_weight;      // [D] += or undefined: its sums stay unfinished in the workspace (PartialSums)
   Tensor logits;           // [N,n] = or undefined: dlogit of every token and source
+};
+
+/// A sum over tokens that an op has left unfinished, so that one call finishes those of many calls
+/// (ops::add_partial_sums).
+struct PartialSums {
+  Tensor partials;  // [reduction_workspace(device, columns)] f32, as the op left it
+  int64_t columns;  // that the op summed together
+  int64_t first;    // the first of them that belongs to `sum`
+  Tensor sum;       // [C] f32 +=
 };
 
 /// Hyperparameters of one AdamW step. max_norm 0 means no clipping; `step` is t, counted from 1.

@@ -105,6 +105,7 @@ void qk_norm_rope_backward(Stream, const AttentionShape& shape, const Tensor& dq
                      eps, cosines, d_row + shape.q_cols(), partial + dim);
     }
   });
+  if (!dq_weight.defined()) return;
   add_partials(n, 2 * dim, 0, dim, partials, dq_weight.data<float>());
   add_partials(n, 2 * dim, dim, 2 * dim, partials, dk_weight.data<float>());
 }

@@ -4,8 +4,6 @@
 
 namespace depthroute::cpu {
 
-int64_t reduction_workspace(Device, int64_t columns) { return reduction_floats(columns); }
-
 void rms_norm_forward(Stream, const Tensor& x, const Tensor& weight, float eps, const Tensor& y,
                       const Tensor& rstd) {
   const int64_t n = x.rows(), d = x.cols();

@@ -131,7 +131,8 @@ void routing_backward(Stream, const RoutingSite& site, const Tensor& doutput, co
         add_gradients(d, rstd[t], static_cast<float>(p.projection), terms.to_dh, rows, partial);
     }
   });
-  add_partials(n_tokens, d, 0, d, partials, gradients.norm_weight.data<float>());
+  if (gradients.norm_weight.defined())
+    add_partials(n_tokens, d, 0, d, partials, gradients.norm_weight.data<float>());
   if (n == 1 && gradients.logits.defined()) zero({}, gradients.logits);
 }
 

@@ -273,8 +273,9 @@ void qk_norm_rope_backward(Stream stream, const AttentionShape& shape, const Ten
            pointer<T>(dq), pointer<T>(dk), pointer<T>(qkv), pointer<float>(q_weight),
            pointer<float>(k_weight), eps, pointer<float>(rope), pointer<T>(dqkv), partials);
   });
-  add_partials(handle(stream), chunks, 2 * dim, 0, dim, partials, pointer<float>(dq_weight));
-  add_partials(handle(stream), chunks, 2 * dim, dim, dim, partials, pointer<float>(dk_weight));
+  if (!dq_weight.defined()) return;
+  const PartialSums sums[] = {{workspace, 2 * dim, 0, dq_weight}, {workspace, 2 * dim, dim, dk_weight}};
+  add_partial_sums(stream, n, sums);
 }
 
 }  // namespace depthroute::cuda

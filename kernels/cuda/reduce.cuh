@@ -1,6 +1,6 @@
 // Sums in a fixed order: within a warp by shuffles, over tokens in two stages. Stage one: the tokens are cut
 // into at most kReductionChunks chunks, by their number alone (not by the GPU); one block per chunk writes
-// its partial sums as a row of the workspace. Stage two (add_partials, reduce.cu): the rows are added.
+// its partial sums as a row of the workspace. Stage two (add_partial_sums, reduce.cu): the rows are added.
 #pragma once
 
 #include <algorithm>
@@ -89,7 +89,8 @@ __device__ __forceinline__ T block_sum(T x) {
   return warp_sum(threadIdx.x < blockDim.x / kWarp ? sums[threadIdx.x] : T{0});
 }
 
-inline constexpr int64_t kReductionChunks = 512;
+/// Three or four blocks at a time on each of the 132 multiprocessors of a large Hopper GPU.
+inline constexpr int64_t kReductionChunks = 528;
 inline constexpr int64_t kReductionMinTokens = 8;
 
 /// Floats of workspace to sum rows of `columns` values over tokens.
@@ -107,10 +108,5 @@ struct TokenRange {
 __device__ __forceinline__ TokenRange chunk_tokens(int64_t n, int64_t chunks, int64_t chunk) {
   return {n * chunk / chunks, n * (chunk + 1) / chunks};
 }
-
-/// Stage two: out[c] += sum over chunks, in a fixed order, of partials[chunk * columns + first + c] for
-/// 0 <= c < count. `columns` is the length of a row of partial sums.
-void add_partials(cudaStream_t stream, int64_t chunks, int64_t columns, int64_t first, int64_t count,
-                  const float* partials, float* out);
 
 }  // namespace depthroute::cuda

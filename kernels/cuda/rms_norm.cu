@@ -109,7 +109,8 @@ void rms_norm_backward(Stream stream, const Tensor& dy, const Tensor& x, const T
            pointer<T>(dy), pointer<T>(x), pointer<float>(weight), pointer<float>(rstd), pointer<T>(dx),
            partials);
   });
-  add_partials(handle(stream), chunks, d, 0, d, partials, pointer<float>(dweight));
+  const PartialSums sum = {workspace, d, 0, dweight};
+  add_partial_sums(stream, n, {&sum, 1});
 }
 
 }  // namespace depthroute::cuda

@@ -144,7 +144,7 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
 
 void routing_backward(Stream stream, const RoutingSite& site, const Tensor& doutput, const Tensor& dcurrent,
                       const RoutingGradients& gradients, const Tensor& workspace) {
-  const int64_t n_tokens = doutput.rows(), d = doutput.cols(), chunks = routing_chunks(n_tokens);
+  const int64_t n_tokens = doutput.rows(), d = doutput.cols(), chunks = reduction_chunks(n_tokens);
   const size_t n = site.sources.size();
   if (n_tokens == 0) return;
   const TeamLaunch shape = team_launch(d);
@@ -170,8 +170,10 @@ void routing_backward(Stream stream, const RoutingSite& site, const Tensor& dout
            shape.shared_bytes, handle(stream), arguments, n_tokens, static_cast<int>(d),
            pointer<float>(workspace));
   });
-  add_partials(handle(stream), chunks, d, 0, d, pointer<float>(workspace),
-               pointer<float>(gradients.norm_weight));
+  if (gradients.norm_weight.defined()) {
+    const PartialSums sum = {workspace, d, 0, gradients.norm_weight};
+    add_partial_sums(stream, n_tokens, {&sum, 1});
+  }
   if (n == 1 && gradients.logits.defined()) zero(stream, gradients.logits);
 }
 

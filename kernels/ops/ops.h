@@ -26,6 +26,7 @@ namespace depthroute::ops {
 using depthroute::AdamwStep;
 using depthroute::AttentionNotes;
 using depthroute::AttentionShape;
+using depthroute::PartialSums;
 using depthroute::RoutingGradients;
 using depthroute::RoutingSite;
 using depthroute::Transpose;
@@ -69,6 +70,9 @@ void rms_norm_forward(Stream, const Tensor& x /*[N,D]*/, const Tensor& weight /*
                       const Tensor& y /*[N,D] =*/, const Tensor& rstd /*[N] =*/);
 /// Floats of scratch to sum rows of `columns` values over tokens.
 int64_t reduction_workspace(Device, int64_t columns);
+/// Finishes sums over `tokens` tokens, in the order in which the ops that left them would have: sum += its
+/// columns.
+void add_partial_sums(Stream, int64_t tokens, std::span<const PartialSums>);
 /// dx += ..., dweight += ...
 void rms_norm_backward(Stream, const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& rstd,
                        const Tensor& dx /*+=*/, const Tensor& dweight /*+=*/,
@@ -81,12 +85,12 @@ void qk_norm_rope_forward(Stream, const AttentionShape&, const Tensor& qkv /*[N,
                           const Tensor& q_weight /*[K]*/, const Tensor& k_weight /*[K]*/, float eps,
                           const Tensor& rope /*[T,K]*/, const Tensor& q /*[N,H*K] =*/,
                           const Tensor& k /*[N,G*K] =*/);
-/// Writes the q and k columns of dqkv (=); attention_backward
-/// writes the v columns. Recomputes the inverse RMS.
+/// Writes the q and k columns of dqkv (=); attention_backward writes the v columns. Recomputes the inverse
+/// RMS. If dq_weight and dk_weight are undefined, their sums, K columns each, stay in the workspace.
 void qk_norm_rope_backward(Stream, const AttentionShape&, const Tensor& dq, const Tensor& dk,
                            const Tensor& qkv, const Tensor& q_weight, const Tensor& k_weight, float eps,
-                           const Tensor& rope, const Tensor& dqkv, const Tensor& dq_weight /*+=*/,
-                           const Tensor& dk_weight /*+=*/,
+                           const Tensor& rope, const Tensor& dqkv,
+                           const Tensor& dq_weight /*+= or undefined*/, const Tensor& dk_weight /*likewise*/,
                            const Tensor& workspace /*[reduction_workspace(device, 2*K)]*/);
 
 // ---- causal grouped-query attention: softmax(q k^T / sqrt(K)) v
@@ -162,7 +166,7 @@ bool routing_read_finished_pays(int64_t sources, int64_t sites);
 void routing_shares(Stream, const RoutingSite&, const Tensor& norms /*[N,n] =*/,
                     const Tensor& projections /*[N,n] =*/, const Tensor& cosines /*[N,n] =*/);
 
-/// Floats of scratch for both parts below.
+/// Floats of scratch for both parts below; the first needs no more than reduction_workspace(device, D).
 int64_t routing_backward_workspace(Device, int64_t hidden_size);
 // Backward comes in two parts: the first gives the current state's gradient, which the sublayer before the
 // site needs at once; the second waits, so that a shared source is read once for many sites.

@@ -48,8 +48,12 @@ void qk_norm_rope_backward(Stream stream, const AttentionShape& shape, const Ten
   require(kOp, "dq", stream, dq, {shape.tokens(), shape.q_cols()}, act);
   require(kOp, "dk", stream, dk, {shape.tokens(), shape.kv_cols()}, act);
   require(kOp, "dqkv", stream, dqkv, {shape.tokens(), shape.qkv_cols()}, act);
-  require(kOp, "dq_weight", stream, dq_weight, {shape.head_dim});
-  require(kOp, "dk_weight", stream, dk_weight, {shape.head_dim});
+  DR_CHECK_MSG(dq_weight.defined() == dk_weight.defined(),
+               "qk_norm_rope: both sums are finished, or neither");
+  if (dq_weight.defined()) {
+    require(kOp, "dq_weight", stream, dq_weight, {shape.head_dim});
+    require(kOp, "dk_weight", stream, dk_weight, {shape.head_dim});
+  }
   require_workspace(kOp, stream, workspace, reduction_workspace(stream.device, 2 * shape.head_dim));
   op_table(stream.device)
       .qk_norm_rope_backward(stream, shape, dq, dk, qkv, q_weight, k_weight, eps, rope, dqkv, dq_weight,

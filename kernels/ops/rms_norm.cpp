@@ -4,10 +4,6 @@
 
 namespace depthroute::ops {
 
-int64_t reduction_workspace(Device device, int64_t columns) {
-  return op_table(device).reduction_workspace(device, columns);
-}
-
 void rms_norm_forward(Stream stream, const Tensor& x, const Tensor& weight, float eps, const Tensor& y,
                       const Tensor& rstd) {
   const ProfileScope profile("rms_norm_forward");

@@ -109,7 +109,8 @@ SiteShape require_backward(const char* op, Stream stream, const RoutingSite& sit
   }
   if (gradients.recency_bias.defined())
     require(op, "gradient of recency_bias", stream, gradients.recency_bias, {1});
-  require(op, "gradient of norm_weight", stream, gradients.norm_weight, {shape.d});
+  if (gradients.norm_weight.defined())
+    require(op, "gradient of norm_weight", stream, gradients.norm_weight, {shape.d});
   if (gradients.logits.defined())
     require(op, "gradient of logits", stream, gradients.logits, {shape.n, shape.sources});
   return shape;
@@ -174,7 +175,7 @@ void routing_backward(Stream stream, const RoutingSite& site, const Tensor& dout
   constexpr const char* kOp = "routing_backward";
   const SiteShape shape = require_backward(kOp, stream, site, doutput, gradients);
   require(kOp, "gradient of the current state", stream, dcurrent, {shape.n, shape.d}, shape.act);
-  require_workspace(kOp, stream, workspace, routing_backward_workspace(stream.device, shape.d));
+  require_workspace(kOp, stream, workspace, reduction_workspace(stream.device, shape.d));
   op_table(stream.device).routing_backward(stream, site, doutput, dcurrent, gradients, workspace);
 }
 

@@ -7,6 +7,7 @@ set(DEPTHROUTE_OP_TESTS
   test_embedding
   test_gemm
   test_memory
+  test_partial_sums
   test_qk_norm_rope
   test_rms_norm
   test_routing
