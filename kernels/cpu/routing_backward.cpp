@@ -68,6 +68,19 @@ Products all_products(int64_t d, float rstd, const Rows& rows) {
   return p;
 }
 
+/// dV = beta dV + add, before the site's own share.
+void start_gradient(int64_t d, const float* add, float beta, float* dcurrent) {
+  if (beta == 0.0f) {
+    if (add) {
+      std::copy_n(add, d, dcurrent);
+    } else {
+      std::fill_n(dcurrent, d, 0.0f);
+    }
+  } else if (add) {
+    for_columns<2>(0, d, [&]<typename T>(int64_t i) { at<T>(dcurrent + i) += load<T>(add + i); });
+  }
+}
+
 /// dnorm_weight += doutput rstd h; dV += scale a dh.
 void add_gradients(int64_t d, float rstd, float projection, float to_dh, const Rows& rows,
                    float* dnorm_weight) {
@@ -96,13 +109,14 @@ void add_routed_gradients(int64_t d, float rstd, float projection, const SourceT
 
 }  // namespace
 
-void routing_backward(Stream, const RoutingSite& site, const Tensor& doutput, const Tensor& dcurrent,
-                      const RoutingGradients& gradients, const Tensor& workspace) {
+void routing_backward(Stream, const RoutingSite& site, const Tensor& doutput, const Tensor& add, float beta,
+                      const Tensor& dcurrent, const RoutingGradients& gradients, const Tensor& workspace) {
   const RoutingArguments args(site);
   const int n = args.n, last = n - 1;
   const int64_t n_tokens = doutput.rows(), d = doutput.cols();
   const float* const doutput_rows = doutput.data<float>();
   float *const dcurrent_rows = dcurrent.data<float>(), *const partials = workspace.data<float>();
+  const float* const add_rows = add.defined() ? add.data<float>() : nullptr;
   const float* weights = site.weights.data<float>();
   const float* inv_rms = site.inv_rms.data<float>();
   const float* dots = site.dots.data<float>();
@@ -115,6 +129,7 @@ void routing_backward(Stream, const RoutingSite& site, const Tensor& doutput, co
     for (int64_t t = begin; t < end; ++t) {
       const Rows rows = {doutput_rows + t * d,      norm_weight,           mix + t * d,
                          args.source[last] + t * d, dcurrent_rows + t * d, t + 1 < end ? d : 0};
+      start_gradient(d, add_rows ? add_rows + t * d : nullptr, beta, rows.dcurrent);
       const float weight = weights[t * n + last];
       // With a weight of 0, the source may hold anything. With a weight of 1, the other sources have none,
       // and no logit of the site has a gradient: exactly 0, not what rounding would give.

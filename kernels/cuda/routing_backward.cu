@@ -9,8 +9,8 @@
 // accumulates in registers over the chunk; the teams of a block then add theirs to its row of the workspace,
 // one after another.
 //
-// Memory traffic per token, in rows of D: 5 (doutput, h, V;
-// dV read and written), or 4 for a site without a query.
+// Memory traffic per token, in rows of D: 5 (doutput, h, V; dV read and written); one less for a site without a
+// query, one less where dV is not accumulated, one more where a residual addition passes its gradient on.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/routing.cuh"
 #include "kernels/op_table.h"
@@ -21,6 +21,7 @@ namespace {
 template <typename T>
 struct BackwardArguments {
   const T *doutput, *mix, *current;       // [N,D]
+  const T* add;                           // [N,D] or nullptr
   T* dcurrent;                            // [N,D]
   const float *query, *key_norm;          // [D] or nullptr
   const float* norm_weight;               // [D]
@@ -29,6 +30,7 @@ struct BackwardArguments {
   float* projection;                      // [N] or nullptr
   float scale;                            // of the last source
   int n;                                  // sources of the site
+  bool accumulates;                       // into what dcurrent holds
 };
 
 template <typename T, int kWarps>
@@ -60,7 +62,7 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
       doutput[i] = column.inside ? load_raw(a.doutput + at) : RawPack<T>{};
       mix[i] = column.inside ? load_raw(a.mix + at) : RawPack<T>{};
       current[i] = column.inside && routes ? load_raw(a.current + at) : RawPack<T>{};
-      dcurrent[i] = column.inside && has_gradient ? load_raw(a.dcurrent + at) : RawPack<T>{};
+      dcurrent[i] = column.inside && a.accumulates ? load_raw(a.dcurrent + at) : RawPack<T>{};
     }
 
     float g_dot_h[1] = {};
@@ -79,7 +81,7 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
     team.sum_each(g_dot_h);
     const float p = rstd * rstd * g_dot_h[0] / static_cast<float>(d);
     if (a.projection && team.thread == 0) a.projection[token] = p;
-    if (!has_gradient) continue;
+    if (!has_gradient && a.accumulates && !a.add) continue;
 
     float to_u = 0, to_v = 0;
     if (routes) {
@@ -111,13 +113,20 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
       if (!column.inside) continue;
       const Pack dy = unpack(doutput[i]), h = unpack(mix[i]), w = load_pack(a.norm_weight + column.at);
       Pack dv = unpack(dcurrent[i]);
+      if (has_gradient) {
 #pragma unroll
-      for (int e = 0; e < kPack; ++e) dv.x[e] += to_dh * (dy.x[e] * w.x[e] - p * h.x[e]);
+        for (int e = 0; e < kPack; ++e) dv.x[e] += to_dh * (dy.x[e] * w.x[e] - p * h.x[e]);
+      }
       if (routes) {
         const Pack v = unpack(current[i]);
         const Pack query = load_pack(a.query + column.at), key_norm = load_pack(a.key_norm + column.at);
 #pragma unroll
         for (int e = 0; e < kPack; ++e) dv.x[e] += to_u * (query.x[e] * key_norm.x[e]) - to_v * v.x[e];
+      }
+      if (a.add) {  // last: only at the boundaries of blocks, so that no site pays for its registers
+        const Pack more = load_pack(a.add + row + column.at);
+#pragma unroll
+        for (int e = 0; e < kPack; ++e) dv.x[e] += more.x[e];
       }
       store_pack(a.dcurrent + row + column.at, dv);
     }
@@ -142,8 +151,9 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
 
 }  // namespace
 
-void routing_backward(Stream stream, const RoutingSite& site, const Tensor& doutput, const Tensor& dcurrent,
-                      const RoutingGradients& gradients, const Tensor& workspace) {
+void routing_backward(Stream stream, const RoutingSite& site, const Tensor& doutput, const Tensor& add,
+                      float beta, const Tensor& dcurrent, const RoutingGradients& gradients,
+                      const Tensor& workspace) {
   const int64_t n_tokens = doutput.rows(), d = doutput.cols(), chunks = reduction_chunks(n_tokens);
   const size_t n = site.sources.size();
   if (n_tokens == 0) return;
@@ -152,6 +162,7 @@ void routing_backward(Stream stream, const RoutingSite& site, const Tensor& dout
     const BackwardArguments<T> arguments = {.doutput = pointer<T>(doutput),
                                             .mix = pointer<T>(site.mix),
                                             .current = pointer<T>(site.sources[n - 1]),
+                                            .add = pointer<T>(add),
                                             .dcurrent = pointer<T>(dcurrent),
                                             .query = pointer<float>(site.query),
                                             .key_norm = pointer<float>(site.key_norm),
@@ -162,7 +173,8 @@ void routing_backward(Stream stream, const RoutingSite& site, const Tensor& dout
                                             .rstd = pointer<float>(site.rstd),
                                             .projection = pointer<float>(site.projection),
                                             .scale = site.scale_of(n - 1),
-                                            .n = static_cast<int>(n)};
+                                            .n = static_cast<int>(n),
+                                            .accumulates = beta != 0.0f};
     const auto kernel = shape.warps == 1             ? routing_backward_kernel<T, 1>
                         : shape.warps == kMediumTeam ? routing_backward_kernel<T, kMediumTeam>
                                                      : routing_backward_kernel<T, kLargeTeam>;

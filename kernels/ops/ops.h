@@ -175,9 +175,10 @@ int64_t routing_backward_workspace(Device, int64_t hidden_size);
 //   dV_j += scale_j a_j dh + dlogit_j (r_j u - (r_j^3 c_j / D) V_j);   du = sum_j dlogit_j r_j V_j
 // The second form of dlogit loses nothing where the sources are close to their mix. One source: exactly 0.
 /// First part, per site: the gradients of the last source (the current state) and of norm_weight. Reads no
-/// other source. Writes site.projection.
-void routing_backward(Stream, const RoutingSite&, const Tensor& doutput /*[N,D]*/,
-                      const Tensor& dcurrent /*[N,D] +=*/, const RoutingGradients&, const Tensor& workspace);
+/// other source. Writes site.projection. dcurrent [N,D] = beta * dcurrent + add + ..., beta 0 or 1; `add` [N,D]
+/// or undefined: what the sublayer's residual addition passes on.
+void routing_backward(Stream, const RoutingSite&, const Tensor& doutput /*[N,D]*/, const Tensor& add,
+                      float beta, const Tensor& dcurrent, const RoutingGradients&, const Tensor& workspace);
 /// Second part, at once for G sites that share all sources but the last: the gradients of the shared sources
 /// and of the logits, hence of query, key_norm and recency_bias. Each source is read once, and its gradient
 /// read and written once, for all G sites. If the same tensor is a source twice, so is its gradient. Call

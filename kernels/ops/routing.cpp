@@ -169,14 +169,20 @@ int64_t routing_backward_workspace(Device device, int64_t hidden_size) {
   return op_table(device).routing_backward_workspace(device, hidden_size);
 }
 
-void routing_backward(Stream stream, const RoutingSite& site, const Tensor& doutput, const Tensor& dcurrent,
-                      const RoutingGradients& gradients, const Tensor& workspace) {
+void routing_backward(Stream stream, const RoutingSite& site, const Tensor& doutput, const Tensor& add,
+                      float beta, const Tensor& dcurrent, const RoutingGradients& gradients,
+                      const Tensor& workspace) {
   const ProfileScope profile("routing_backward");
   constexpr const char* kOp = "routing_backward";
   const SiteShape shape = require_backward(kOp, stream, site, doutput, gradients);
   require(kOp, "gradient of the current state", stream, dcurrent, {shape.n, shape.d}, shape.act);
+  if (add.defined()) {
+    require(kOp, "add", stream, add, {shape.n, shape.d}, shape.act);
+    DR_CHECK_MSG(add.pointer != dcurrent.pointer, "routing: beta = 1 says that dcurrent is added to");
+  }
+  DR_CHECK_MSG(beta == 0.0f || beta == 1.0f, "routing: beta is 0 or 1");
   require_workspace(kOp, stream, workspace, reduction_workspace(stream.device, shape.d));
-  op_table(stream.device).routing_backward(stream, site, doutput, dcurrent, gradients, workspace);
+  op_table(stream.device).routing_backward(stream, site, doutput, add, beta, dcurrent, gradients, workspace);
 }
 
 void routing_backward_shared(Stream stream, std::span<const RoutingSite> sites,

@@ -70,7 +70,7 @@ struct Routing {
                            .recency_bias = keep(f32({1})),
                            .norm_weight = keep(f32({d}))});
       d_outputs.push_back(keep(act({rows, d})));
-      ops::routing_backward(stream(), sites[i], d_outputs[i], d_current, gradients[i], scratch);
+      ops::routing_backward(stream(), sites[i], d_outputs[i], {}, 1, d_current, gradients[i], scratch);
     }
   }
 };
@@ -114,7 +114,7 @@ void add_site(int64_t d, int64_t n) {
   // doutput, the mix and the current state; its gradient read and written.
   add("routing_backward" + suffix, Unit::bytes, 5 * pass, [=] {
     return [o = std::make_shared<Routing>(d, n, 1, true)] {
-      ops::routing_backward(stream(), o->sites[0], o->d_outputs[0], o->d_current, o->gradients[0],
+      ops::routing_backward(stream(), o->sites[0], o->d_outputs[0], {}, 1, o->d_current, o->gradients[0],
                             o->scratch);
     };
   });

@@ -185,8 +185,8 @@ void run_group(const std::vector<RoutingProblem>& problems, std::vector<RoutingR
   }
   const F32 scratch = workspace(ops::routing_backward_workspace(device(), problems[0].d));
   for (size_t g = 0; g < problems.size(); ++g)
-    ops::routing_backward(stream(), sites[g], doutputs[g], results[0].dstate[problems[g].source.back()],
-                          gradients[g], scratch);
+    ops::routing_backward(stream(), sites[g], doutputs[g], {}, 1,
+                          results[0].dstate[problems[g].source.back()], gradients[g], scratch);
   for (int j = 0; j + 1 < problems[0].n(); ++j) dsources.push_back(results[0].dstate[problems[0].source[j]]);
   ops::routing_backward_shared(stream(), sites, doutputs, dsources, gradients, scratch);
 }

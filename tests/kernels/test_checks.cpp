@@ -85,8 +85,9 @@ TEST(OpChecksDeathTest, GivenWeightsHaveARowForEveryTokenAndNoGradient) {
   EXPECT_DEATH(ops::routing_forward(kCpu, site, {}, output), "given is \\[6, 2\\].*must be \\[6, 1\\]");
   site.given = given;
   const F32 scratch = test::workspace(ops::routing_backward_workspace(Device::cpu, 3));
-  EXPECT_DEATH(ops::routing_backward(kCpu, site, doutput, dcurrent, {.norm_weight = dnorm_weight}, scratch),
-               "given weights have no gradients");
+  EXPECT_DEATH(
+      ops::routing_backward(kCpu, site, doutput, {}, 1, dcurrent, {.norm_weight = dnorm_weight}, scratch),
+      "given weights have no gradients");
 }
 
 }  // namespace

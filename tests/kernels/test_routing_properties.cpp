@@ -41,6 +41,50 @@ TEST(RoutingProperties, WeightsSumToOne) {
   }
 }
 
+/// dV and the gradients of the first part alone, for beta, `add` and what dcurrent holds before.
+F32 current_gradient(const RoutingProblem& p, const Tensor& add, float beta, const F32& before) {
+  RoutingResult result(p);
+  const test::RoutingCall<F32> call(p, result, result.state);
+  ops::routing_forward(test::stream(), call.site, {}, result.output);
+  F32 dcurrent = before;
+  ops::routing_backward(test::stream(), call.site, call.doutput, add, beta, dcurrent, call.gradients,
+                        test::workspace(ops::reduction_workspace(test::device(), p.d)));
+  return dcurrent;
+}
+
+TEST(RoutingProperties, TheCurrentGradientStartsFromNothingFromItselfAndFromASum) {
+  for (const bool routed : {true, false}) {
+    RoutingProblem p = RoutingProblem::random(37, test::width(33), routed ? 3 : 1, 4);
+    p.has_add = false;
+    p.has_query = p.has_bias = routed;
+    const F32 zeros({p.tokens, p.d}, 0.0f), held = test::random_f32({p.tokens, p.d}, 8),
+                                            add = test::random_f32({p.tokens, p.d}, 9),
+                                            garbage({p.tokens, p.d}, std::numeric_limits<float>::quiet_NaN());
+    const F32 alone = current_gradient(p, {}, 1, zeros);
+    EXPECT_TRUE(current_gradient(p, {}, 0, garbage) == alone);
+    const auto expect_sum = [&](const F32& got, bool with_held) {
+      for (int64_t i = 0; i < alone.size(); ++i)
+        ASSERT_NEAR(got[i], alone[i] + add[i] + (with_held ? held[i] : 0.0f), 1e-6) << i;
+    };
+    expect_sum(current_gradient(p, add, 0, garbage), false);
+    expect_sum(current_gradient(p, add, 1, held), true);
+  }
+}
+
+// A source whose weight is 0 gets no gradient through the site, but what the residual addition passes on.
+TEST(RoutingProperties, ASourceWithoutWeightStillPassesGradientsOn) {
+  RoutingProblem p = RoutingProblem::random(9, test::width(17), 3, 5);
+  p.has_add = false;
+  p.offset = {0.0f, 0.0f, kDropped};
+  const F32 add = test::random_f32({p.tokens, p.d}, 9), held = test::random_f32({p.tokens, p.d}, 8),
+            garbage({p.tokens, p.d}, std::numeric_limits<float>::quiet_NaN());
+  EXPECT_TRUE(current_gradient(p, add, 0, garbage) == add);
+  EXPECT_TRUE(current_gradient(p, {}, 0, garbage) == F32({p.tokens, p.d}, 0.0f));
+  EXPECT_TRUE(current_gradient(p, {}, 1, held) == held);
+  const F32 both = current_gradient(p, add, 1, held);
+  for (int64_t i = 0; i < both.size(); ++i) ASSERT_EQ(both[i], held[i] + add[i]) << i;
+}
+
 TEST(RoutingProperties, OneSourceIsTheIdentity) {
   const RoutingProblem p = RoutingProblem::random(40, test::width(33), 1, 1);
   const RoutingResult got = test::run_routing(p);

@@ -10,7 +10,7 @@ void Qwen3::read_backward(Stream stream, int index) {
   fill_read(index, nullptr, Mix::keep, read);
   const ReadWeights& g = read_gradients_[index];
   const Tensor dcurrent = rows(state_gradients_[plan_.gradient_slot[reads_[index].sources.back()]]);
-  ops::routing_backward(stream, read.site, rows(dinputs_[index_in_group(index)]), dcurrent,
+  ops::routing_backward(stream, read.site, rows(dinputs_[index_in_group(index)]), {}, 1, dcurrent,
                         {g.query, g.key_norm, g.recency_bias, g.norm, {}}, workspace_);
   if (index == group(index).first && reads_[index].num_sources() > 1) group_backward(stream, group(index));
 }
