@@ -171,8 +171,12 @@ class Qwen3 {
                        const Tensor& output);
   /// A view [N,n] of scratch for a site with n sources.
   Tensor site_columns(const Tensor& scratch, int index) const;
-  void read_backward(Stream stream, int index);
+  /// `add`: the gradient that the residual addition passes on to the current state, or undefined.
+  void read_backward(Stream stream, int index, const Tensor& add);
   void group_backward(Stream stream, const SiteGroup& sites);
+  /// beta for the next write to a slot of state_gradients_: 0 for the first one of a backward pass.
+  float beta_of(int slot);
+  void finish_sums(Stream stream);
   void attention_projections(Stream stream, int layer);
   void qk_norms(Stream stream, int layer);
   void attention(Stream stream, int layer);
@@ -211,6 +215,14 @@ class Qwen3 {
     Tensor output;
     SiteTrace trace;
   } scratch_;
+
+  // In a backward pass: which slots of state_gradients_ hold something, and the sums of norms' gradients over
+  // tokens, left unfinished until there are those of kMaxGroupSites sites: one launch instead of two or three a
+  // layer.
+  std::vector<bool> written_;
+  std::array<Tensor, kMaxGroupSites> norm_partials_, qk_partials_;  // [reduction_workspace(D)], (2K)
+  std::vector<ops::PartialSums> unfinished_;
+  int unfinished_sites_ = 0;
 
   bool bound_ = false;
   std::vector<LayerWeights> weights_, weight_gradients_;

@@ -5,13 +5,29 @@
 
 namespace depthroute {
 
-void Qwen3::read_backward(Stream stream, int index) {
+float Qwen3::beta_of(int slot) {
+  const bool written = written_[slot];
+  written_[slot] = true;
+  return written ? 1.0f : 0.0f;
+}
+
+void Qwen3::finish_sums(Stream stream) {
+  ops::add_partial_sums(stream, num_tokens(), unfinished_);
+  unfinished_.clear();
+  unfinished_sites_ = 0;
+}
+
+void Qwen3::read_backward(Stream stream, int index, const Tensor& add) {
   Read read;
   fill_read(index, nullptr, Mix::keep, read);
   const ReadWeights& g = read_gradients_[index];
-  const Tensor dcurrent = rows(state_gradients_[plan_.gradient_slot[reads_[index].sources.back()]]);
-  ops::routing_backward(stream, read.site, rows(dinputs_[index_in_group(index)]), {}, 1, dcurrent,
-                        {g.query, g.key_norm, g.recency_bias, g.norm, {}}, workspace_);
+  const int slot = plan_.gradient_slot[reads_[index].sources.back()];
+  const Tensor& partials = norm_partials_[unfinished_sites_];
+  ops::routing_backward(stream, read.site, rows(dinputs_[index_in_group(index)]), add, beta_of(slot),
+                        rows(state_gradients_[slot]), {g.query, g.key_norm, g.recency_bias, {}, {}},
+                        partials);
+  unfinished_.push_back({partials, config_.hidden_size, 0, g.norm});
+  if (++unfinished_sites_ == kMaxGroupSites) finish_sums(stream);
   if (index == group(index).first && reads_[index].num_sources() > 1) group_backward(stream, group(index));
 }
 
@@ -30,8 +46,11 @@ void Qwen3::group_backward(Stream stream, const SiteGroup& sites) {
   }
   const Site& site = reads_[sites.first];
   const size_t shared = site.sources.size() - 1, count = static_cast<size_t>(sites.count);
-  for (size_t j = 0; j < shared; ++j)
-    dsources[j] = rows(state_gradients_[plan_.gradient_slot[site.sources[j]]]);
+  for (size_t j = 0; j < shared; ++j) {
+    const int slot = plan_.gradient_slot[site.sources[j]];
+    dsources[j] = rows(state_gradients_[slot]);
+    if (beta_of(slot) == 0.0f) ops::zero(stream, dsources[j]);
+  }
   ops::routing_backward_shared(stream, {filled.data(), count}, {doutputs.data(), count},
                                {dsources.data(), shared}, {gradients.data(), count}, workspace_);
 }
@@ -65,8 +84,11 @@ void Qwen3::attention_backward(Stream stream, int layer, const Tensor& doutput, 
   ops::attention_backward(stream, shape, dattn, q, k, qkv.columns(v_begin, shape.qkv_cols()), out,
                           a.lse.slice(0, batch_), dq, dk, dqkv.columns(v_begin, shape.qkv_cols()),
                           workspace_);
-  ops::qk_norm_rope_backward(stream, shape, dq, dk, qkv, w.q_norm, w.k_norm, eps, rope_, dqkv, g.q_norm,
-                             g.k_norm, workspace_);
+  const Tensor& partials = qk_partials_[unfinished_sites_];
+  ops::qk_norm_rope_backward(stream, shape, dq, dk, qkv, w.q_norm, w.k_norm, eps, rope_, dqkv, {}, {},
+                             partials);
+  unfinished_.push_back({partials, 2 * config_.head_dim, 0, g.q_norm});
+  unfinished_.push_back({partials, 2 * config_.head_dim, config_.head_dim, g.k_norm});
   ops::gemm(stream, ops::Transpose::yes, ops::Transpose::no, dqkv, rows(a.attn_in), 1, g.qkv);
   ops::gemm(stream, ops::Transpose::no, ops::Transpose::no, dqkv, w.qkv, 0, dinput);
 }
@@ -92,8 +114,8 @@ void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale, con
   const int last = plan_.num_sublayers();
   ops::cross_entropy(stream, rows(final_hidden_), head(), targets.reshape({num_tokens()}), grad_scale, nll(),
                      rows(dinputs_[index_in_group(last)]), dhead, workspace_);
-  for (const Tensor& gradient : state_gradients_) ops::zero(stream, rows(gradient));
-  read_backward(stream, last);
+  written_.assign(state_gradients_.size(), false);
+  read_backward(stream, last, {});
   for (int s = last - 1; s >= 0; --s) {
     const Site& site = plan_.sites[s];
     const int slot = plan_.gradient_slot[s], next_slot = plan_.gradient_slot[s + 1];
@@ -105,10 +127,10 @@ void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale, con
       mlp_backward(stream, site.layer, doutput, dinput);
     }
     // S_{s+1} = S_s + f_s: the gradient flows on; nothing to do if both states share a buffer.
-    if (!site.restart && slot != next_slot) ops::add(stream, doutput, rows(state_gradients_[slot]));
-    read_backward(stream, s);
+    read_backward(stream, s, !site.restart && slot != next_slot ? doutput : Tensor{});
     if (ready && site.sublayer == Sublayer::attn) ready(layout_.layer_begin(site.layer));
   }
+  finish_sums(stream);
   ops::embedding_backward(stream, rows(tokens_), rows(state_gradients_[plan_.gradient_slot[0]]),
                           layout_.view(gradients_, "model.embed_tokens.weight"));
   differentiable_ =

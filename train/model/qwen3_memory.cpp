@@ -62,8 +62,7 @@ void Qwen3::plan_memory(Arena& arena) {
     floats = std::max(floats, ops::attention_workspace(device, act, attention_shape(batch)));
   if (options_.training) {
     plan_backward(arena);
-    floats = std::max({floats, ops::routing_backward_workspace(device, d),
-                       ops::reduction_workspace(device, 2 * config_.head_dim)});
+    floats = std::max(floats, ops::routing_backward_workspace(device, d));
   }
   arena.plan(Purpose::workspace, &workspace_, {floats});
 }
@@ -107,6 +106,13 @@ void Qwen3::plan_backward(Arena& arena) {
   dinputs_.resize(places);
   for (Tensor& projection : projections_) arena.plan(Purpose::routing, &projection, {n});
   for (Tensor& dinput : dinputs_) arena.plan(Purpose::workspace, &dinput, {n, d}, act);
+
+  for (int i = 0; i < kMaxGroupSites; ++i) {
+    arena.plan(Purpose::workspace, &norm_partials_[i], {ops::reduction_workspace(arena.device(), d)});
+    arena.plan(Purpose::workspace, &qk_partials_[i],
+               {ops::reduction_workspace(arena.device(), 2 * config_.head_dim)});
+  }
+  unfinished_.reserve(3 * kMaxGroupSites);
 
   logit_gradients_.resize(reads_.size());
   for (size_t i = 0; i < reads_.size(); ++i)
