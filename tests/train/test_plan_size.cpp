@@ -64,6 +64,7 @@ void plan(const TrainConfig& config, Arena& arena) {
                      .training = true,
                      .activations = working_type(arena.device(), config.precision),
                      .recompute = config.train.recompute,
+                     .group_reads = GroupReads::where_it_pays,
                      .deterministic = config.deterministic,
                      .block_size = partition.padded_size()},
                     arena);

@@ -12,7 +12,7 @@ static_assert(kMaxSources <= ops::kMaxSources,
 Qwen3::Qwen3(const ModelConfig& config, const Qwen3Options& options, Arena& arena)
     : config_(config), plan_(make_depth_plan(config)), layout_(config, plan_), options_(options) {
   DR_CHECK(options.micro_batch > 0 && options.seq_len > 0);
-  DR_CHECK(options.training || !options.logit_gradients);
+  DR_CHECK(options.training || !(options.logit_gradients || options.group_reads != GroupReads::none));
   const std::string problem =
       ops::unsupported(arena.device(), config.hidden_size, config.intermediate_size, config.head_dim);
   if (!problem.empty()) throw ConfigError("model.{}", problem);

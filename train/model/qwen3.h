@@ -29,6 +29,9 @@ struct SiteTrace {
   Tensor rstd;                    // [N] f32
 };
 
+/// See Qwen3Options::group_reads.
+enum class GroupReads : uint8_t { none, where_it_pays, all };
+
 struct Qwen3Options {
   int64_t micro_batch = 1;  // B: the most sequences of a forward pass
   int64_t seq_len = 1;      // T, exactly
@@ -36,6 +39,11 @@ struct Qwen3Options {
   /// dtype of states, activations and working weights ("act"): f32 or, on cuda, bf16.
   DType activations = DType::f32;
   Recompute recompute = Recompute::none;
+  /// Which groups of sites read their finished states once for all of them (ops::routing_read_finished); training
+  /// only. Such reads round otherwise than reads one by one, and passes under interventions read one by one. As
+  /// an intervention that changes nothing must equal the clean pass bit for bit, a model with group reads takes
+  /// clean passes only, and evaluation has none.
+  GroupReads group_reads = GroupReads::none;
   bool logit_gradients = false;  // backward() also keeps the gradient of every site's logits; training only
   bool deterministic = false;    // concerns library attention on cuda; everything else always is
   /// Elements of the parameter block, if more than layout.block_size(): padding for the optimizer's shards.
@@ -161,6 +169,11 @@ class Qwen3 {
 
   enum class Mix : uint8_t { keep, leave };
   void fill_read(int index, const SiteIntervention* intervention, Mix mix, Read& read) const;
+  /// The first site of a group that is read in two phases, as are all after it; the group's end if none is.
+  int two_phase_begin(const SiteGroup& sites) const;
+  void set_partial(int index, ops::RoutingSite& site) const;
+  /// The first phase of the reads of sites [begin, end) of a group.
+  void read_finished(Stream stream, int begin, int end);
   void read_forward(Stream stream, int index, const SiteIntervention* intervention, bool state_complete,
                     const Tensor& output);
   /// A read under an intervention that needs_scratch(). `add`: still to be added to S_index, or undefined.
@@ -206,6 +219,7 @@ class Qwen3 {
   std::vector<SiteTrace> traces_;              // one per read
   std::vector<Tensor> mixes_;                  // [N,D] per read that keeps one, or per index in a group
   std::vector<Tensor> projections_, dinputs_;  // [N] and [N,D] per index in a group
+  std::vector<Tensor> partial_lses_;           // [N] likewise, with group_reads
   std::vector<Tensor> logit_gradients_;        // [N,n] per read, with logit_gradients
   Tensor rope_, final_hidden_, nll_, tokens_;  // [T,K], [N,D], [N], [N] i32
   Tensor dact_, dqkv_, dq_, dk_, dattn_;       // scratch of one sublayer

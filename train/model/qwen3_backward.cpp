@@ -1,6 +1,8 @@
 // The backward pass: reads the plan's table from its end. The gradient of a state is complete once every site
 // that reads it has been passed; a state that nothing else reads shares a buffer with its successor
 // (DepthPlan::gradient_slot).
+#include <algorithm>
+
 #include "train/model/qwen3.h"
 
 namespace depthroute {
@@ -57,6 +59,10 @@ void Qwen3::group_backward(Stream stream, const SiteGroup& sites) {
 
 void Qwen3::recompute(Stream stream, int index) {
   if (keeps_norms()) return;
+  // The final read is not computed again: its mix was kept.
+  const SiteGroup& sites = group(index);
+  const int end = std::min(sites.end(), plan_.num_sublayers()), begin = two_phase_begin(sites);
+  if (index == end - 1 && begin < end) read_finished(stream, begin, end);
   const int layer = plan_.sites[index].layer;
   const bool whole = options_.recompute == Recompute::layer;
   const LayerActivations& a = activations(layer);

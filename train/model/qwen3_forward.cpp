@@ -36,6 +36,36 @@ void Qwen3::fill_read(int index, const SiteIntervention* intervention, Mix mix, 
   r.projection = rows(projections_[index_in_group(index)]);
 }
 
+int Qwen3::two_phase_begin(const SiteGroup& sites) const {
+  if (options_.group_reads == GroupReads::none) return sites.end();
+  // A current state that is also a finished one is complete only after its own site's read.
+  int begin = sites.end();
+  while (begin > sites.first && reads_[begin - 1].duplicate_of.back() < 0) --begin;
+  const int sources = reads_[sites.first].num_sources();
+  const bool wanted = options_.group_reads == GroupReads::all
+                          ? sources > 1 && sites.end() - begin > 1
+                          : ops::routing_read_finished_pays(sources, sites.end() - begin);
+  return wanted ? begin : sites.end();
+}
+
+/// The gradient of a site's output comes after its read is done, so its memory may hold the partial mix.
+void Qwen3::set_partial(int index, ops::RoutingSite& site) const {
+  site.partial = rows(dinputs_[index_in_group(index)]);
+  site.partial_lse = rows(partial_lses_[index_in_group(index)]);
+}
+
+void Qwen3::read_finished(Stream stream, int begin, int end) {
+  std::array<Read, kMaxGroupSites> reads;
+  std::array<ops::RoutingSite, kMaxGroupSites> sites;
+  for (int index = begin; index < end; ++index) {
+    Read& read = reads[index - begin];
+    fill_read(index, nullptr, Mix::leave, read);
+    set_partial(index, read.site);
+    sites[index - begin] = read.site;
+  }
+  ops::routing_read_finished(stream, {sites.data(), static_cast<size_t>(end - begin)});
+}
+
 void Qwen3::read_forward(Stream stream, int index, const SiteIntervention* intervention, bool state_complete,
                          const Tensor& output) {
   // S_s holds f_{s-1} so far; S_{s-1} is still to be added, unless the state restarted there.
@@ -49,6 +79,7 @@ void Qwen3::read_forward(Stream stream, int index, const SiteIntervention* inter
   const bool keep =
       keeps_norms() || (options_.training && (state_complete || index == plan_.num_sublayers()));
   fill_read(index, intervention, keep ? Mix::keep : Mix::leave, read);
+  if (index >= two_phase_begin(group(index))) set_partial(index, read.site);
   ops::routing_forward(stream, read.site, add, output);
 }
 
@@ -112,6 +143,8 @@ void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteInt
                "first_site > 0 needs an earlier pass on the same batch");
   batch_ = tokens.shape[0];
   differentiable_ = interventions.empty() && first_site == 0;
+  DR_CHECK_MSG(differentiable_ || options_.group_reads == GroupReads::none,
+               "a model with group_reads takes clean passes only");
   const auto intervention = [&](int index) {
     return index < static_cast<int>(interventions.size()) ? &interventions[index] : nullptr;
   };
@@ -124,6 +157,7 @@ void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteInt
     const bool state_complete = s == first_site && s > 0;
     const int layer = plan_.sites[s].layer;
     const Tensor next = rows(states_[s + 1]);
+    if (s == two_phase_begin(group(s))) read_finished(stream, s, group(s).end());
     if (plan_.sites[s].sublayer == Sublayer::attn) {
       read_forward(stream, s, intervention(s), state_complete, rows(activations(layer).attn_in));
       attention_forward(stream, layer, next);
@@ -133,6 +167,7 @@ void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteInt
     }
   }
   const int last = plan_.num_sublayers();
+  if (last == two_phase_begin(group(last))) read_finished(stream, last, last + 1);
   read_forward(stream, last, intervention(last), first_site == last, rows(final_hidden_));
 }
 

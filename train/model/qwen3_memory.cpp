@@ -104,6 +104,8 @@ void Qwen3::plan_backward(Arena& arena) {
       arena.plan(Purpose::activations, &mixes_[i], {n, d}, act);
   projections_.resize(places);
   dinputs_.resize(places);
+  if (options_.group_reads != GroupReads::none) partial_lses_.resize(places);
+  for (Tensor& lse : partial_lses_) arena.plan(Purpose::routing, &lse, {n});
   for (Tensor& projection : projections_) arena.plan(Purpose::routing, &projection, {n});
   for (Tensor& dinput : dinputs_) arena.plan(Purpose::workspace, &dinput, {n, d}, act);
 

@@ -154,6 +154,27 @@ TEST(TrainingOnHostMemory, ScratchIsPlannedForEveryBatchThatIsKnown) {
   unsetenv("CUDA_ON_HOST_CUDNN");
 }
 
+/// Deep enough for groups of seven sites with three finished blocks, which they read together.
+TrainConfig deep(Variant variant) {
+  TrainConfig config = tiny(variant);
+  config.model.num_layers = 12;
+  config.model.residual.num_blocks = 3;
+  return config;
+}
+
+TEST(TrainingOfGroupReads, FollowsTheCpuAndRepeatsItsBits) {
+  for (const Variant variant : {Variant::cumulative, Variant::kimi}) {
+    TrainConfig config = deep(variant);
+    const Trained cpu = train(config, Device::cpu, 3), cuda = train(config, Device::cuda, 3);
+    for (size_t t = 0; t < cpu.losses.size(); ++t) EXPECT_NEAR(cuda.losses[t], cpu.losses[t], 2e-5);
+    EXPECT_LT(relative_distance(cuda.parameters, cpu.parameters), 1e-3);
+    config.train.recompute = Recompute::layer;
+    EXPECT_EQ(train(config, Device::cpu, 3).parameters, cpu.parameters);
+    config.train.cuda_graph = true;
+    EXPECT_EQ(train(config, Device::cuda, 3).parameters, cuda.parameters);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Variants, TrainingOnHost,
                          testing::Values(Variant::additive, Variant::cumulative, Variant::reset,
                                          Variant::kimi),

@@ -10,13 +10,18 @@
 namespace depthroute {
 namespace {
 
-class Golden : public testing::TestWithParam<const char*> {
+/// A case, and whether sites read finished states one by one or together.
+class Golden : public testing::TestWithParam<std::tuple<const char*, GroupReads>> {
  protected:
+  static const char* name() { return std::get<0>(GetParam()); }
+  static GroupReads group_reads() { return std::get<1>(GetParam()); }
   void SetUp() override {
-    expected_ = std::make_unique<golden::Expected>(GetParam());
+    expected_ = std::make_unique<golden::Expected>(name());
     const std::vector<int64_t> shape = expected_->shape("tokens");
     batch_ = std::make_unique<Batch>(expected_->read_int("tokens"), shape[0], shape[1] - 1);
-    model_ = TestModel::load(golden::folder(GetParam()), {shape[0], shape[1] - 1, true});
+    model_ = TestModel::load(
+        golden::folder(name()),
+        {.micro_batch = shape[0], .seq_len = shape[1] - 1, .training = true, .group_reads = group_reads()});
     model_->model.forward(model_->stream, batch_->input_tensor());
   }
 
@@ -106,9 +111,12 @@ TEST_P(Golden, Bf16StaysWithinItsRounding) {
   if (!test::on_cuda()) GTEST_SKIP() << "bf16 is computed on cuda alone";
   const std::vector<int64_t> shape = expected_->shape("tokens");
   const auto run = [&](DType activations) {
-    const Qwen3Options options{
-        .micro_batch = shape[0], .seq_len = shape[1] - 1, .training = true, .activations = activations};
-    model_ = TestModel::load(golden::folder(GetParam()), options);
+    const Qwen3Options options{.micro_batch = shape[0],
+                               .seq_len = shape[1] - 1,
+                               .training = true,
+                               .activations = activations,
+                               .group_reads = group_reads()};
+    model_ = TestModel::load(golden::folder(name()), options);
     for (const Parameter& parameter : model_->model.layout().all()) {
       if (!parameter.decay || activations != DType::f32) continue;
       std::vector<float> values = test::host_values(model_->parameter(parameter.name));
@@ -132,8 +140,13 @@ TEST_P(Golden, Bf16StaysWithinItsRounding) {
   EXPECT_LE(run(DType::bf16), tolerance::kBf16GoldenFactor * run(DType::f32));
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Golden, testing::ValuesIn(golden::kCases),
-                         [](const auto& test) { return std::string(test.param); });
+INSTANTIATE_TEST_SUITE_P(Cases, Golden,
+                         testing::Combine(testing::ValuesIn(golden::kCases),
+                                          testing::Values(GroupReads::none, GroupReads::all)),
+                         [](const auto& test) {
+                           return std::string(std::get<0>(test.param)) +
+                                  (std::get<1>(test.param) == GroupReads::all ? "_in_groups" : "");
+                         });
 
 }  // namespace
 }  // namespace depthroute
