@@ -161,8 +161,8 @@ void add_shared_gradients(int64_t d, Sites sites, const Token& token, int64_t to
 
 /// One pass over the sources for at most kMaxSites sites.
 void backward_of(std::span<const RoutingSite> sites, std::span<const Tensor> doutputs,
-                 std::span<const Tensor> dsources, std::span<const RoutingGradients> gradients,
-                 float* partials) {
+                 std::span<const Tensor> dsources, std::span<const float> betas,
+                 std::span<const RoutingGradients> gradients, float* partials) {
   const int64_t n_tokens = doutputs[0].rows(), d = doutputs[0].cols();
   const int shared = static_cast<int>(dsources.size());
   std::vector<SharedSite> prepared;
@@ -180,6 +180,7 @@ void backward_of(std::span<const RoutingSite> sites, std::span<const Tensor> dou
       for (SharedSite& site : mine) site.start_token(t, d);
       token->count = 0;
       for (int j = 0; j < shared; ++j) {
+        if (!betas.empty() && betas[j] == 0.0f) std::fill_n(dsources[j].data<float>() + t * d, d, 0.0f);
         const auto reads = [&](const SharedSite& site) { return site.weights[t * site.args.n + j] != 0.0f; };
         if (!std::any_of(mine.begin(), mine.end(), reads)) continue;
         const int k = token->count++;
@@ -210,12 +211,13 @@ int64_t routing_backward_workspace(Device, int64_t hidden_size) {
 }
 
 void routing_backward_shared(Stream, std::span<const RoutingSite> sites, std::span<const Tensor> doutputs,
-                             std::span<const Tensor> dsources, std::span<const RoutingGradients> gradients,
-                             const Tensor& workspace) {
+                             std::span<const Tensor> dsources, std::span<const float> betas,
+                             std::span<const RoutingGradients> gradients, const Tensor& workspace) {
   for (size_t first = 0; first < sites.size(); first += kMaxSites) {
     const size_t count = std::min<size_t>(kMaxSites, sites.size() - first);
     backward_of(sites.subspan(first, count), doutputs.subspan(first, count), dsources,
-                gradients.subspan(first, count), workspace.data<float>());
+                first == 0 ? betas : std::span<const float>{}, gradients.subspan(first, count),
+                workspace.data<float>());
   }
 }
 

@@ -3,6 +3,9 @@
 //
 // Memory traffic per token and G sites, in rows of D: 3 G + 3 (n - 1). With G = 8 and n = 9 that is 48 rows,
 // 98 KB in bf16 at D = 1024, 29 ns of an H100's 3.35 TB/s; one site at a time, it would be 27 G = 216 rows.
+#include <algorithm>
+#include <array>
+
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/routing.cuh"
 #include "kernels/cuda/routing_backward_shared.cuh"
@@ -78,7 +81,8 @@ __global__ void add_query_gradients_kernel(const __grid_constant__ GroupGradient
 template <typename T>
 SharedArguments<T> shared_arguments(std::span<const RoutingSite> sites, std::span<const Tensor> doutputs,
                                     std::span<const Tensor> dsources,
-                                    std::span<const RoutingGradients> gradients) {
+                                    std::span<const RoutingGradients> gradients,
+                                    std::span<const bool> starts) {
   SharedArguments<T> a{};
   a.sites = static_cast<int>(sites.size());
   a.n = static_cast<int>(sites[0].sources.size());
@@ -104,6 +108,7 @@ SharedArguments<T> shared_arguments(std::span<const RoutingSite> sites, std::spa
     a.source[s] = pointer<T>(sites[0].sources[j]);
     a.dsource[s] = pointer<T>(dsources[j]);
     a.place[s] = static_cast<uint8_t>(j);
+    a.starts[s] = starts[j];
     a.repeated[s] = std::find(a.dsource, a.dsource + s, a.dsource[s]) != a.dsource + s;
   }
   a.scaled = sites.size() == 1 && !sites[0].scale.empty();
@@ -114,7 +119,7 @@ SharedArguments<T> shared_arguments(std::span<const RoutingSite> sites, std::spa
 /// One launch.
 void backward_of(Stream stream, std::span<const RoutingSite> sites, std::span<const Tensor> doutputs,
                  std::span<const Tensor> dsources, std::span<const RoutingGradients> gradients,
-                 const Tensor& workspace) {
+                 std::span<const bool> starts, const Tensor& workspace) {
   const int64_t n_tokens = doutputs[0].rows(), chunks = routing_chunks(n_tokens);
   const int d = static_cast<int>(doutputs[0].cols());
   const GroupShape shape = group_shape(d);
@@ -122,7 +127,7 @@ void backward_of(Stream stream, std::span<const RoutingSite> sites, std::span<co
   for (const RoutingGradients& to : gradients)  // of sources that no site reads
     if (to.logits.defined()) zero(stream, to.logits);
   with_activation_type(doutputs[0].dtype, [&]<typename T>() {
-    const SharedArguments<T> arguments = shared_arguments<T>(sites, doutputs, dsources, gradients);
+    const SharedArguments<T> arguments = shared_arguments<T>(sites, doutputs, dsources, gradients, starts);
     const bool full = static_cast<int>(sites.size()) == shape.sites;
     const auto kernel = shape.sites == 8 && full   ? routing_backward_shared_kernel<T, true, 8, 1, 512>
                         : shape.sites == 8         ? routing_backward_shared_kernel<T, false, 8, 1, 512>
@@ -155,8 +160,18 @@ int64_t routing_backward_workspace(Device, int64_t hidden_size) {
 
 void routing_backward_shared(Stream stream, std::span<const RoutingSite> sites,
                              std::span<const Tensor> doutputs, std::span<const Tensor> dsources,
-                             std::span<const RoutingGradients> gradients, const Tensor& workspace) {
+                             std::span<const float> betas, std::span<const RoutingGradients> gradients,
+                             const Tensor& workspace) {
   if (doutputs[0].rows() == 0) return;
+  std::array<bool, kMaxSources> starts{};
+  for (size_t j = 0; j < betas.size(); ++j) {
+    starts[j] = betas[j] == 0.0f;
+    if (!starts[j] ||
+        std::none_of(sites.begin(), sites.end(), [&](const RoutingSite& s) { return s.drops(j); }))
+      continue;
+    zero(stream, dsources[j]);  // not every launch comes to a source that is dropped somewhere
+    starts[j] = false;
+  }
   const size_t most = static_cast<size_t>(group_shape(doutputs[0].cols()).sites);
   for (size_t first = 0, count = 0; first < sites.size(); first += count) {
     // A site with scales has a launch to itself.
@@ -164,7 +179,8 @@ void routing_backward_shared(Stream stream, std::span<const RoutingSite> sites,
     if (sites[first].scale.empty())
       while (count < most && first + count < sites.size() && sites[first + count].scale.empty()) ++count;
     backward_of(stream, sites.subspan(first, count), doutputs.subspan(first, count), dsources,
-                gradients.subspan(first, count), workspace);
+                gradients.subspan(first, count), starts, workspace);
+    starts.fill(false);
   }
 }
 

@@ -50,6 +50,7 @@ struct SharedArguments {
   T* dsource[kMaxSources];
   uint8_t place[kMaxSources];  // among the sites' sources
   bool repeated[kMaxSources];  // an earlier source has the same gradient
+  bool starts[kMaxSources];    // the gradient is written; what it holds is not read
   bool scaled;                 // then there is one site
   float scale[kMaxSources];    // by place
 };
@@ -321,7 +322,7 @@ __device__ __forceinline__ void add_gradients(const SharedArguments<T>& a, const
       for (int k = 0; k < kSources; ++k) {
         const int s = first + k;
         raw[k] = s < a.count ? load_raw_quad(a.source[s] + row + c) : RawQuad<T>{};
-        dv[k] = s < a.count && !a.repeated[s] ? load_quad(a.dsource[s] + row + c) : Quad{};
+        dv[k] = s < a.count && !a.repeated[s] && !a.starts[s] ? load_quad(a.dsource[s] + row + c) : Quad{};
       }
       float to_v[kSources] = {};
 #pragma unroll

@@ -187,7 +187,8 @@ void routing_backward(Stream stream, const RoutingSite& site, const Tensor& dout
 
 void routing_backward_shared(Stream stream, std::span<const RoutingSite> sites,
                              std::span<const Tensor> doutputs, std::span<const Tensor> dsources,
-                             std::span<const RoutingGradients> gradients, const Tensor& workspace) {
+                             std::span<const float> betas, std::span<const RoutingGradients> gradients,
+                             const Tensor& workspace) {
   const ProfileScope profile("routing_backward_shared");
   constexpr const char* kOp = "routing_backward_shared";
   DR_CHECK_MSG(!sites.empty() && doutputs.size() == sites.size() && gradients.size() == sites.size(),
@@ -203,15 +204,23 @@ void routing_backward_shared(Stream stream, std::span<const RoutingSite> sites,
     DR_CHECK_MSG(sites[g].projection.defined(), "routing: routing_backward() left no projection");
   }
   require_shared_sources(sites);
+  DR_CHECK_MSG(betas.empty() || betas.size() == dsources.size(),
+               "routing: one beta per gradient of a source");
   for (size_t j = 0; j < dsources.size(); ++j) {
     require(kOp, "gradient of a source", stream, dsources[j], rows, act);
+    const float beta = betas.empty() ? 1.0f : betas[j];
+    DR_CHECK_MSG(beta == 0.0f || beta == 1.0f, "routing: beta is 0 or 1");
+    for (size_t i = 0; i < j; ++i)
+      DR_CHECK_MSG(beta == 1.0f || dsources[i].pointer != dsources[j].pointer,
+                   "routing: a gradient is written once and then added to");
     for (size_t i = 0; i < j; ++i)
       DR_CHECK_MSG((sources[i].pointer == sources[j].pointer) <= (dsources[i].pointer == dsources[j].pointer),
                    "routing: the same source twice has the same gradient twice");
   }
   require_workspace(kOp, stream, workspace, routing_backward_workspace(stream.device, rows[1]));
   if (dsources.empty()) return;
-  op_table(stream.device).routing_backward_shared(stream, sites, doutputs, dsources, gradients, workspace);
+  op_table(stream.device)
+      .routing_backward_shared(stream, sites, doutputs, dsources, betas, gradients, workspace);
 }
 
 }  // namespace depthroute::ops

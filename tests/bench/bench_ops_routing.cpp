@@ -122,7 +122,7 @@ void add_site(int64_t d, int64_t n) {
   add(fmt::format("routing_backward_shared{}/sites:{}", suffix, kSites), Unit::bytes,
       static_cast<double>(3 * (n - 1) + 2 * kSites) * pass, [=] {
         return [o = std::make_shared<Routing>(d, n, kSites, true)] {
-          ops::routing_backward_shared(stream(), o->sites, o->d_outputs, o->d_shared, o->gradients,
+          ops::routing_backward_shared(stream(), o->sites, o->d_outputs, o->d_shared, {}, o->gradients,
                                        o->scratch);
         };
       });

@@ -188,7 +188,7 @@ void run_group(const std::vector<RoutingProblem>& problems, std::vector<RoutingR
     ops::routing_backward(stream(), sites[g], doutputs[g], {}, 1,
                           results[0].dstate[problems[g].source.back()], gradients[g], scratch);
   for (int j = 0; j + 1 < problems[0].n(); ++j) dsources.push_back(results[0].dstate[problems[0].source[j]]);
-  ops::routing_backward_shared(stream(), sites, doutputs, dsources, gradients, scratch);
+  ops::routing_backward_shared(stream(), sites, doutputs, dsources, {}, gradients, scratch);
 }
 
 /// The same for a group of one.

@@ -85,6 +85,34 @@ TEST(RoutingProperties, ASourceWithoutWeightStillPassesGradientsOn) {
   for (int64_t i = 0; i < both.size(); ++i) ASSERT_EQ(both[i], held[i] + add[i]) << i;
 }
 
+/// The gradients of the shared sources of a group of one site, from `before`.
+std::vector<F32> shared_gradients(const RoutingProblem& p, std::span<const float> betas, const F32& before) {
+  RoutingResult result(p);
+  const test::RoutingCall<F32> call(p, result, result.state);
+  ops::routing_forward(test::stream(), call.site, {}, result.output);
+  const F32 scratch = test::workspace(ops::routing_backward_workspace(test::device(), p.d));
+  F32 dcurrent = before;
+  ops::routing_backward(test::stream(), call.site, call.doutput, {}, 0, dcurrent, call.gradients, scratch);
+  std::vector<F32> held(static_cast<size_t>(p.n()) - 1, before);
+  const std::vector<Tensor> dsources(held.begin(), held.end()), doutputs = {call.doutput};
+  const std::vector<ops::RoutingSite> sites = {call.site};
+  const std::vector<ops::RoutingGradients> gradients = {call.gradients};
+  ops::routing_backward_shared(test::stream(), sites, doutputs, dsources, betas, gradients, scratch);
+  return held;
+}
+
+TEST(RoutingProperties, SharedGradientsAreWrittenWhereBetaIs0) {
+  for (const bool drops : {false, true}) {
+    RoutingProblem p = RoutingProblem::random(21, test::width(41), 6, 7);
+    p.has_add = false;
+    if (drops) p.offset = {0.0f, kDropped, 0.0f, kDropped, 0.0f, 0.0f};
+    const F32 zeros({p.tokens, p.d}, 0.0f), garbage({p.tokens, p.d}, std::numeric_limits<float>::quiet_NaN());
+    const std::vector<F32> want = shared_gradients(p, {}, zeros);
+    EXPECT_TRUE(shared_gradients(p, std::vector<float>(5, 1.0f), zeros) == want);
+    EXPECT_TRUE(shared_gradients(p, std::vector<float>(5, 0.0f), garbage) == want);
+  }
+}
+
 TEST(RoutingProperties, OneSourceIsTheIdentity) {
   const RoutingProblem p = RoutingProblem::random(40, test::width(33), 1, 1);
   const RoutingResult got = test::run_routing(p);

@@ -39,6 +39,7 @@ void Qwen3::group_backward(Stream stream, const SiteGroup& sites) {
   std::array<Tensor, kMaxGroupSites> doutputs;
   std::array<ops::RoutingGradients, kMaxGroupSites> gradients;
   std::array<Tensor, kMaxSources> dsources;
+  std::array<float, kMaxSources> betas;
   for (int i = 0; i < sites.count; ++i) {
     fill_read(sites.first + i, nullptr, Mix::keep, reads[i]);
     filled[i] = reads[i].site;
@@ -51,10 +52,11 @@ void Qwen3::group_backward(Stream stream, const SiteGroup& sites) {
   for (size_t j = 0; j < shared; ++j) {
     const int slot = plan_.gradient_slot[site.sources[j]];
     dsources[j] = rows(state_gradients_[slot]);
-    if (beta_of(slot) == 0.0f) ops::zero(stream, dsources[j]);
+    betas[j] = beta_of(slot);
   }
   ops::routing_backward_shared(stream, {filled.data(), count}, {doutputs.data(), count},
-                               {dsources.data(), shared}, {gradients.data(), count}, workspace_);
+                               {dsources.data(), shared}, {betas.data(), shared}, {gradients.data(), count},
+                               workspace_);
 }
 
 void Qwen3::recompute(Stream stream, int index) {
