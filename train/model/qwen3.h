@@ -29,7 +29,7 @@ struct SiteTrace {
   Tensor rstd;                    // [N] f32
 };
 
-/// See Qwen3Options::group_reads.
+/// See Qwen3Options::group_reads. `all`: every group of two sites or more.
 enum class GroupReads : uint8_t { none, where_it_pays, all };
 
 struct Qwen3Options {
@@ -151,6 +151,7 @@ class Qwen3 {
   /// `matrices` and `others` are the blocks that matrices and all other parameters are views of.
   void bind_weights(const Tensor& matrices, const Tensor& others, std::vector<LayerWeights>& layers,
                     std::vector<ReadWeights>& reads) const;
+  void bind_scratch();
   void bind_activations();
   void bind(Stream stream);
   bool keeps(Recompute unless) const { return options_.training && options_.recompute < unless; }
@@ -222,7 +223,8 @@ class Qwen3 {
   std::vector<Tensor> partial_lses_;           // [N] likewise, with group_reads
   std::vector<Tensor> logit_gradients_;        // [N,n] per read, with logit_gradients
   Tensor rope_, final_hidden_, nll_, tokens_;  // [T,K], [N,D], [N], [N] i32
-  Tensor dact_, dqkv_, dq_, dk_, dattn_;       // scratch of one sublayer
+  Tensor sublayer_scratch_;                    // of attention or of an MLP: the views
+  Tensor dact_, dqkv_, dq_, dk_, dattn_;
   Tensor workspace_;
   /// Of one intervened read: its output [N,D] and its trace, [N * plan.max_sources()] where a site's is [N,n].
   struct {

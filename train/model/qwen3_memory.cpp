@@ -87,12 +87,16 @@ void Qwen3::plan_activations(Arena& arena) {
   }
   if (!keeps_norms()) visit_norms(shared_, shape, d, plan_act);
   if (!keeps_layers()) visit_products(shared_, shape, f, act, plan);
-  if (!keeps_act()) arena.plan(Purpose::workspace, &shared_.act, {shape.tokens(), f}, act);
+  // The scratch of attention and that of an MLP lie in the same memory: bind_scratch().
+  int64_t columns = keeps_act() ? 0 : f;
+  if (options_.training)
+    columns = std::max(columns + f, shape.qkv_cols() + 2 * shape.q_cols() + shape.kv_cols());
+  arena.plan(Purpose::workspace, &sublayer_scratch_, {shape.tokens(), columns}, act);
 }
 
 void Qwen3::plan_backward(Arena& arena) {
   const ops::AttentionShape shape = attention_shape(options_.micro_batch);
-  const int64_t n = shape.tokens(), d = config_.hidden_size, f = config_.intermediate_size;
+  const int64_t n = shape.tokens(), d = config_.hidden_size;
   const DType act = options_.activations;
   int places = 1;
   for (const SiteGroup& sites : groups_) places = std::max(places, sites.count);
@@ -123,14 +127,29 @@ void Qwen3::plan_backward(Arena& arena) {
 
   state_gradients_.resize(plan_.num_gradient_slots);
   for (Tensor& gradient : state_gradients_) arena.plan(Purpose::state_gradients, &gradient, {n, d}, act);
-  arena.plan(Purpose::workspace, &dact_, {n, f}, act);
-  arena.plan(Purpose::workspace, &dqkv_, {n, shape.qkv_cols()}, act);
-  arena.plan(Purpose::workspace, &dq_, {n, shape.q_cols()}, act);
-  arena.plan(Purpose::workspace, &dk_, {n, shape.kv_cols()}, act);
-  arena.plan(Purpose::workspace, &dattn_, {n, shape.q_cols()}, act);
+}
+
+void Qwen3::bind_scratch() {
+  const ops::AttentionShape shape = attention_shape(options_.micro_batch);
+  const int64_t n = shape.tokens(), f = config_.intermediate_size;
+  const Tensor all = sublayer_scratch_.reshape({sublayer_scratch_.numel()});
+  int64_t taken = 0;
+  const auto take = [&](Tensor& tensor, int64_t columns) {
+    tensor = all.slice(taken, taken + n * columns).reshape({n, columns});
+    taken += n * columns;
+  };
+  if (!keeps_act()) take(shared_.act, f);
+  if (!options_.training) return;
+  take(dact_, f);
+  taken = 0;
+  take(dqkv_, shape.qkv_cols());
+  take(dq_, shape.q_cols());
+  take(dk_, shape.kv_cols());
+  take(dattn_, shape.q_cols());
 }
 
 void Qwen3::bind_activations() {
+  bind_scratch();
   const auto share = [](Tensor& tensor, const Tensor& common) { tensor = common; };
   for (LayerActivations& layer : activations_) {
     if (!keeps_norms()) {
