@@ -36,10 +36,7 @@ DType working_type(Device device, Precision precision) {
 std::string describe(Device device) { return device == Device::cuda ? cuda::describe() : cpu::describe(); }
 
 int64_t process_bytes(Device device) {
-  if (device == Device::cuda) return cuda::process_bytes();
-  // What loading cuBLASLt, cuDNN and NVRTC takes, without calling them: measured at the 100M shape.
-  constexpr int64_t kCudaLibraries = int64_t{177} << 20;
-  return cpu::process_bytes() + (cuda::built() ? kCudaLibraries : 0);
+  return device == Device::cuda ? cuda::process_bytes() : cpu::process_bytes();
 }
 
 void select_device(Device device, int local_rank) {
