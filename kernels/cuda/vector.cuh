@@ -78,8 +78,10 @@ __device__ __forceinline__ void store_raw(float* p, const RawPack<float>& raw) {
   reinterpret_cast<float4*>(p)[0] = raw.low;
   reinterpret_cast<float4*>(p)[1] = raw.high;
 }
+// In bf16, an assignment would become four 4-byte stores where the words have just been computed; __stwb is one
+// store with the default cache policy. It writes to global memory only.
 __device__ __forceinline__ void store_raw(bf16* p, const RawPack<bf16>& raw) {
-  *reinterpret_cast<uint4*>(p) = raw.bits;
+  __stwb(reinterpret_cast<uint4*>(p), raw.bits);
 }
 template <typename T>
 __device__ __forceinline__ void store_pack(T* p, const Pack& pack) {
@@ -122,8 +124,9 @@ __device__ __forceinline__ Quad load_quad(const T* p) {
 __device__ __forceinline__ void store_quad(float* p, const Quad& quad) {
   *reinterpret_cast<float4*>(p) = {quad.x[0], quad.x[1], quad.x[2], quad.x[3]};
 }
-__device__ __forceinline__ void store_quad(bf16* p, const Quad& quad) {
-  *reinterpret_cast<uint2*>(p) = {pair_bits(quad.x[0], quad.x[1]), pair_bits(quad.x[2], quad.x[3])};
+__device__ __forceinline__ void store_quad(bf16* p, const Quad& quad) {  // as store_raw()
+  __stwb(reinterpret_cast<uint2*>(p),
+         uint2{pair_bits(quad.x[0], quad.x[1]), pair_bits(quad.x[2], quad.x[3])});
 }
 
 /// Converts one element to float32 and back.

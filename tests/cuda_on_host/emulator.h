@@ -171,6 +171,10 @@ template <typename T>
 void __stcs(T* address, std::type_identity_t<T> value) {
   *address = value;
 }
+template <typename T>
+void __stwb(T* address, std::type_identity_t<T> value) {
+  *address = value;
+}
 // Real atomics, so that ThreadSanitizer recognises them; relaxed, like CUDA's. They return the old value.
 template <typename T>
 T atomicAdd(T* address, std::type_identity_t<T> value) {

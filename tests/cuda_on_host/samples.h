@@ -51,6 +51,9 @@ void indices(uint64_t* out, dim3 grid, dim3 block, cudaStream_t stream);
 /// Sums in float, double, int and unsigned, [1] each, by an atomicAdd of every thread of `blocks` x 96.
 void atomic_sums(float* f, double* d, int* i, unsigned* u, int blocks, cudaStream_t stream);
 
+/// Copies 16 bytes per thread with __ldg, __ldcs, __stcs and __stwb, in one piece or two.
+void cached_copies(const void* from, void* to, int threads, cudaStream_t stream);
+
 /// Counts how many of `floats` elements of dynamic shared memory are NaN when a block starts. out: [blocks].
 void count_nans_in_dynamic_shared(int* out, int blocks, int floats, cudaStream_t stream);
 

@@ -172,6 +172,15 @@ TEST_P(InEveryOrder, Atomics) {
   EXPECT_EQ(u.to_host()[0], 961u);
 }
 
+TEST_P(InEveryOrder, LoadsAndStoresThatNameACachePolicy) {
+  constexpr int kThreads = 40;
+  std::vector<unsigned> words(4 * kThreads);
+  for (unsigned i = 0; i < words.size(); ++i) words[i] = 2654435761u * (i + 1);
+  const DeviceArray<unsigned> from(words), to(words.size());
+  cached_copies(from.data(), to.data(), kThreads, nullptr);
+  EXPECT_EQ(to.to_host(), words);
+}
+
 TEST_P(InEveryOrder, DynamicSharedMemoryIsNanForEveryBlock) {
   const DeviceArray<int> out(6);
   count_nans_in_dynamic_shared(out.data(), 6, 777, nullptr);
