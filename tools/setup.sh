@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the packages that depthroute needs and this machine lacks, from the distribution (Debian 12 or newer, Ubuntu 24.04
-# or newer). If CUDA is installed, also the headers of cudnn-frontend (MIT licence), for this user. Safe to run again: with
-# nothing missing it does nothing and needs no privileges.
+# or newer). If CUDA is installed, also the headers of cudnn-frontend (MIT licence) and, where CUDA came without it, its
+# disassembler (NVIDIA's licence), for this user. Safe to run again: with nothing missing it does nothing and needs no
+# privileges.
 #   tools/setup.sh            what building, training, evaluating and testing need
 #   tools/setup.sh --demo     also the English text that tools/demo.sh trains on
 set -euo pipefail
@@ -53,20 +54,30 @@ install_packages() {
     >/dev/null
 }
 
-# Takes the headers from one wheel with a fixed checksum, whatever this machine's Python and processor; kernels/cuda/cudnn.cmake
-# looks for them in the same folder. Without them the build uses its own attention kernels, so no failure here is fatal.
+# fetch_wheel FOLDER NAME VERSION SHA256 PLATFORM: unpacks one wheel with a fixed checksum into FOLDER/wheel, whatever this
+# machine's Python and processor. FOLDER/errors has the messages.
+fetch_wheel() {
+  local work=$1 name=$2 version=$3 sha256=$4 platform=$5
+  python3 -m pip --version >/dev/null 2>&1 || (install_packages python3-pip) || true
+  rm -rf "$work/download"
+  echo "$name==$version --hash=sha256:$sha256" >"$work/requirements"
+  python3 -m pip download -q --no-deps --require-hashes --only-binary=:all: --implementation cp --abi cp311 \
+    --python-version 3.11 --platform "$platform" -d "$work/download" -r "$work/requirements" 2>>"$work/errors" &&
+    python3 -m zipfile -e "$work"/download/*.whl "$work/wheel" 2>>"$work/errors"
+}
+
+user_folder=${XDG_DATA_HOME:-${HOME-}/.local/share}/depthroute
+
+# kernels/cuda/cudnn.cmake looks for the headers in the same folder. Without them the build uses its own attention kernels,
+# so no failure here is fatal.
 install_cudnn_frontend() {
   local version=1.23.0
   local sha256=7bdae232a3071501012611fab14aae34dd16983205e56d3c1641317910fdd385
-  local folder=${XDG_DATA_HOME:-${HOME-}/.local/share}/depthroute/cudnn-frontend-$version
+  local folder=$user_folder/cudnn-frontend-$version
   [[ ! -f $folder/include/cudnn_frontend.h ]] || return 0
-  python3 -m pip --version >/dev/null 2>&1 || (install_packages python3-pip) || true
   local work
   work=$(mktemp -d)
-  echo "nvidia-cudnn-frontend==$version --hash=sha256:$sha256" >"$work/requirements"
-  if python3 -m pip download -q --no-deps --require-hashes --only-binary=:all: --implementation cp --abi cp311 \
-       --python-version 3.11 --platform manylinux_2_28_x86_64 -d "$work" -r "$work/requirements" 2>"$work/errors" &&
-     python3 -m zipfile -e "$work"/nvidia_cudnn_frontend-*.whl "$work/wheel" 2>>"$work/errors" &&
+  if fetch_wheel "$work" nvidia-cudnn-frontend "$version" "$sha256" manylinux_2_28_x86_64 &&
      mkdir -p "$folder" && rm -rf "$folder/incomplete" &&
      cp -r "$work/wheel/include" "$folder/incomplete" &&
      cp "$work"/wheel/*.dist-info/licenses/LICENSE.txt "$folder/" &&
@@ -79,9 +90,40 @@ install_cudnn_frontend() {
   rm -rf "$work"
 }
 
+# The disassembler, where CUDA was installed without it. tests/kernels/sass looks for it in the same folder; without it that
+# check is skipped, so no failure here is fatal.
+install_disassembler() {
+  local version=13.5.37
+  local cuobjdump_sha256=38780fee50863252a0b8926357faa91615ca1c8346490563f33a06100cd73f58
+  local nvdisasm_sha256=d3fdbdd49fa53e2e4aacd3db8259d052bd2b049ececdcb69e92e083c6728e7ca
+  local folder=$user_folder/cuda-disassembler-$version nvcc
+  nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
+  local beside
+  beside=$(dirname "$(readlink -f "$nvcc")")
+  [[ ! -x $beside/cuobjdump || ! -x $beside/nvdisasm ]] || return 0
+  [[ ! -x $folder/nvdisasm ]] || return 0
+  [[ $(uname -m) == x86_64 ]] || return 0
+  local work
+  work=$(mktemp -d)
+  if fetch_wheel "$work" nvidia-cuda-cuobjdump "$version" "$cuobjdump_sha256" manylinux2014_x86_64 &&
+     fetch_wheel "$work" nvidia-cuda-nvdisasm "$version" "$nvdisasm_sha256" manylinux2014_x86_64 &&
+     mkdir -p "$folder" && chmod +x "$work"/wheel/nvidia/cu13/bin/* &&
+     cp "$work"/wheel/nvidia_cuda_nvdisasm-*.dist-info/licenses/License.txt "$folder/" &&
+     mv "$work/wheel/nvidia/cu13/bin/cuobjdump" "$work/wheel/nvidia/cu13/bin/nvdisasm" "$folder/"; then
+    echo "setup: CUDA's disassembler $version installed in $folder"
+  else
+    echo "setup: CUDA's disassembler $version could not be fetched ($(grep -m 1 ERROR "$work/errors")); the test of the" \
+      "kernels' machine code will be skipped" >&2
+  fi
+  rm -rf "$work"
+}
+
 install_packages "${packages[@]}"
 if ! (install_packages "${slurm_packages[@]}"); then
   echo "setup: Slurm could not be installed; its tests will be skipped" >&2
 fi
-if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then install_cudnn_frontend; fi
+if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then
+  install_cudnn_frontend
+  install_disassembler
+fi
 echo "setup: everything needed is installed"
