@@ -1,9 +1,10 @@
-// Softmax cross-entropy of rows of logits. One block per row. A row (600 KB at 151936 classes) does not fit
-// into a multiprocessor, so it is read twice: once for its maximum and the sum of exponentials, which every
+// Softmax cross-entropy of rows of logits. One block per row. A row (300 KB in bf16 at 151936 classes) does not
+// fit into a multiprocessor, so it is read twice: once for its maximum and the sum of exponentials, which every
 // thread keeps for the columns it has seen, and once for the gradient. The second pass starts where the first
 // one ended, at the end: that part may still be in the L2 cache.
 // Sums: float32 over at most 8 values, then over a thread's packs (a few dozen); float64 over the block.
 #include <cmath>
+#include <type_traits>
 
 #include "kernels/cuda/cross_entropy.h"
 #include "kernels/cuda/launch.h"
@@ -14,14 +15,40 @@ namespace {
 
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / kWarp;
+constexpr int kBlocks = 2048 / kThreads;  // per multiprocessor: all the threads it has room for
+
+/// What the logits of targets are computed from, in bf16; in float32 they are read.
+template <typename T>
+struct TargetLogits {
+  const T* hidden;  // [count, d]
+  const T* head;    // [vocab, d]
+  int64_t d;
+};
 
 /// 8 logits of a row from `column` on; columns that do not exist are -infinity, whose exponential is 0.
-__device__ __forceinline__ Pack load_logits(const float* row, int64_t column, int64_t vocab) {
+template <typename T>
+__device__ __forceinline__ Pack load_logits(const T* row, int64_t column, int64_t vocab) {
   Pack z = load_pack(row + column);
 #pragma unroll
   for (int i = 0; i < kPack; ++i)
     if (column + i >= vocab) z.x[i] = -INFINITY;
   return z;
+}
+
+/// The row's logit of its target in float32. Logits in bf16 have lost it, so each warp computes the product of
+/// hidden state and class again, all with the same bits: 4 KB at D = 1024, beside the 900 KB that the row moves.
+template <typename T>
+__device__ __forceinline__ float logit_of_target(const TargetLogits<T>& from, int64_t row, int32_t target) {
+  const T* const hidden = from.hidden + row * from.d;
+  const T* const head = from.head + static_cast<int64_t>(target) * from.d;
+  float sum = 0;
+#pragma unroll 4
+  for (int64_t c = threadIdx.x % kWarp * kPack; c < from.d; c += kWarp * kPack) {
+    const Pack x = load_pack(hidden + c), w = load_pack(head + c);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) sum += x.x[i] * w.x[i];
+  }
+  return warp_sum(sum);
 }
 
 /// sum = sum of e^(z - highest) over the values seen.
@@ -66,29 +93,48 @@ __device__ __forceinline__ double block_total(const OnlineSum& mine, float highe
                    scratch);
 }
 
+// The gradient is written over the logits. No thread overwrites what another one has yet to read: the first pass
+// of all threads, and float32's reading of the target's logit, lie before the barriers of block_max(); in the
+// second pass a pack is read and written by one thread.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    rows_kernel(LogitRows rows, const float* logits /*[count, stride]*/, const int32_t* targets /*[count]*/,
-                float scale, float* nll /*[count]*/, T* gradient /*[count, stride] or null*/) {
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    rows_kernel(LogitRows rows, T* logits /*[count, stride]*/, TargetLogits<T> exact,
+                const int32_t* targets /*[count]*/, float scale, float* nll /*[count]*/, bool gradient) {
   __shared__ float tops[kWarps];
   __shared__ double sums[kWarps];
   const int64_t row = blockIdx.x;
-  const float* const z = logits + row * rows.stride;
+  T* const z = logits + row * rows.stride;
   const int32_t target = targets[row];
   const int64_t packs = (rows.vocab + kPack - 1) / kPack;
   if (target == -1) {
     if (threadIdx.x == 0) nll[row] = 0;
     if (gradient)
-      for (int64_t i = threadIdx.x; i < packs; i += kThreads)
-        store_pack(gradient + row * rows.stride + i * kPack, Pack{});
+      for (int64_t i = threadIdx.x; i < packs; i += kThreads) store_pack(z + i * kPack, Pack{});
     return;
   }
 
+  // A target that is not a class makes the whole gradient NaN.
+  float at_target = NAN;
+  if (target >= 0 && target < rows.vocab) {
+    if constexpr (std::is_same_v<T, bf16>) {
+      at_target = logit_of_target(exact, row, target);
+    } else {
+      at_target = z[target];
+    }
+  }
+  const auto load = [&](int64_t column) {
+    Pack pack = load_logits(z, column, rows.vocab);
+    const int64_t at = target - column;
+    if (at >= 0 && at < kPack) {
+#pragma unroll
+      for (int i = 0; i < kPack; ++i)
+        if (i == at) pack.x[i] = at_target;
+    }
+    return pack;
+  };
+
   OnlineSum mine;
-  for (int64_t i = threadIdx.x; i < packs; i += kThreads) mine.add(load_logits(z, i * kPack, rows.vocab));
-  // Read before the gradient overwrites the logits. A target
-  // that is not a class makes the whole gradient NaN.
-  const float at_target = target >= 0 && target < rows.vocab ? z[target] : NAN;
+  for (int64_t i = threadIdx.x; i < packs; i += kThreads) mine.add(load(i * kPack));
   const float highest = block_max(mine.highest, tops);
   const double total = block_total(mine, highest, sums);
   const double loss = log(total) - (static_cast<double>(at_target) - static_cast<double>(highest));
@@ -97,13 +143,13 @@ __global__ void __launch_bounds__(kThreads)
 
   const float factor = isnan(at_target) ? NAN : static_cast<float>(static_cast<double>(scale) / total);
   for (int64_t last = packs - 1 - static_cast<int64_t>(threadIdx.x); last >= 0; last -= kThreads) {
-    Pack g = load_logits(z, last * kPack, rows.vocab);
+    Pack g = load(last * kPack);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
       g.x[i] = expf(g.x[i] - highest) * factor;
       if (last * kPack + i == target) g.x[i] -= scale;
     }
-    store_pack(gradient + row * rows.stride + last * kPack, g);
+    store_pack(z + last * kPack, g);
   }
 }
 
@@ -213,12 +259,17 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void cross_entropy_rows(cudaStream_t stream, const LogitRows& rows, const float* logits,
-                        const int32_t* targets, float scale, float* nll, DType gradient_type,
-                        void* gradient) {
-  with_activation_type(gradient_type, [&]<typename T>() {
-    launch(rows_kernel<T>, dim3(narrow<unsigned>(rows.count)), dim3(kThreads), 0, stream, rows, logits,
-           targets, scale, nll, static_cast<T*>(gradient));
+void cross_entropy_rows(cudaStream_t stream, const LogitRows& rows, DType type, void* logits,
+                        const Tensor& hidden, const Tensor& head, const int32_t* targets, float scale,
+                        float* nll, bool gradient) {
+  with_activation_type(type, [&]<typename T>() {
+    TargetLogits<T> exact{};
+    if (type == DType::bf16) {
+      DR_CHECK(hidden.dtype == type && head.dtype == type);
+      exact = {pointer<T>(hidden), pointer<T>(head), hidden.cols()};
+    }
+    launch(rows_kernel<T>, dim3(narrow<unsigned>(rows.count)), dim3(kThreads), 0, stream, rows,
+           static_cast<T*>(logits), exact, targets, scale, nll, gradient);
   });
 }
 

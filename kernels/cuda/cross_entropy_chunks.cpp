@@ -1,6 +1,8 @@
-// Output head and cross-entropy in chunks of rows. The logits of one chunk live in the workspace, in float32.
-// Their gradient overwrites them (in bf16 it lies next to them); two GEMMs of the chunk's size then give the
-// gradients of hidden and head.
+// Output head and cross-entropy in chunks of rows. The logits of one chunk live in the workspace; their gradient
+// overwrites them, and two GEMMs of the chunk's size then give the gradients of hidden and head.
+//
+// Logits are float32, but with bf16 activations and a gradient they are bf16, as that gradient has to be: 2 bytes a
+// value are moved and kept instead of 6. ops.h states what this does to the loss.
 #include <algorithm>
 
 #include "kernels/cuda/check.h"
@@ -12,8 +14,8 @@ namespace {
 
 // Rows at once. Each chunk reads and writes all of dhead, 8 V D bytes, for a product of 2 rows V D
 // operations, i.e. rows / 4 operations per byte. An H100 needs about 300 (989 TFLOP/s over 3.35 TB/s), so the
-// product hides that traffic from 1200 rows on, and above 4096 there is nothing to gain. 2 GiB hold 2304 rows
-// of 151936 classes in float32 and bf16. A multiple of 128, a tile of the GEMM.
+// product hides that traffic from 1200 rows on, and above 4096 there is nothing to gain. 4096 rows of 151936
+// classes are 1.2 GiB in bf16. A multiple of 128, a tile of the GEMM.
 constexpr int64_t kBudget = int64_t{2} << 30;  // bytes
 constexpr int64_t kRowUnit = 128;
 constexpr int64_t kMaxRows = 4096;
@@ -32,16 +34,18 @@ int64_t equal_chunk(int64_t tokens, int64_t largest) {
 int64_t row_stride(int64_t vocab) { return round_up(vocab, 8); }
 
 struct Plan {
-  int64_t stride, rows;
-  bool separate_gradient;  // in bf16; a float32 gradient overwrites the logits
-
-  int64_t logits_floats() const { return rows * stride; }
-  int64_t floats() const { return logits_floats() + (separate_gradient ? logits_floats() / 2 : 0); }
+  int64_t stride, floats;
+  int64_t rows;           // of float32 logits
+  int64_t rows_in_place;  // of logits that their gradient overwrites
 };
 Plan make_plan(DType act, int64_t tokens, int64_t vocab) {
   const int64_t stride = row_stride(vocab);
-  const bool separate = act == DType::bf16;
-  return {stride, largest_chunk(tokens, stride * (separate ? 6 : 4)), separate};
+  const int64_t rows_in_place = largest_chunk(tokens, stride * size_of(act));
+  // One workspace for both: half as many rows in float32 as in bf16, but no less than a tile.
+  const int64_t rows =
+      std::max(rows_in_place * size_of(act) / size_of(DType::f32) / kRowUnit * kRowUnit, kRowUnit);
+  const int64_t floats = std::max(rows_in_place * size_of(act) / size_of(DType::f32), rows) * stride;
+  return {stride, floats, rows, rows_in_place};
 }
 
 /// A matrix [rows, vocab] with padded rows: the padding is not part of any product.
@@ -52,7 +56,7 @@ Tensor view(void* memory, int64_t rows, int64_t vocab, int64_t stride, DType dty
 }  // namespace
 
 int64_t cross_entropy_workspace(Device, DType act, int64_t tokens, int64_t vocab_size) {
-  return make_plan(act, tokens, vocab_size).floats();
+  return make_plan(act, tokens, vocab_size).floats;
 }
 
 void cross_entropy(Stream stream, const Tensor& hidden, const Tensor& head, const Tensor& targets,
@@ -60,19 +64,18 @@ void cross_entropy(Stream stream, const Tensor& hidden, const Tensor& head, cons
                    const Tensor& workspace) {
   const int64_t n = hidden.rows(), vocab = head.rows();
   const Plan plan = make_plan(hidden.dtype, n, vocab);
-  float* const logits = workspace.data<float>();
-  void* const gradient = plan.separate_gradient ? logits + plan.logits_floats() : logits;
-  const int64_t chunk = equal_chunk(n, plan.rows);
+  const bool gradient = dhidden.defined();
+  const DType type = gradient ? hidden.dtype : DType::f32;
+  const int64_t chunk = equal_chunk(n, gradient ? plan.rows_in_place : plan.rows);
   for (int64_t first = 0; first < n; first += chunk) {
     const int64_t rows = std::min(chunk, n - first);
     const Tensor h = hidden.slice(first, first + rows);
-    gemm(stream, Transpose::no, Transpose::yes, h, head, 0.0f,
-         view(logits, rows, vocab, plan.stride, DType::f32));
-    cross_entropy_rows(handle(stream), {rows, vocab, plan.stride}, logits, targets.data<int32_t>() + first,
-                       grad_scale, nll.data<float>() + first, hidden.dtype,
-                       dhidden.defined() ? gradient : nullptr);
-    if (!dhidden.defined()) continue;
-    const Tensor dlogits = view(gradient, rows, vocab, plan.stride, hidden.dtype);
+    const Tensor logits = view(workspace.pointer, rows, vocab, plan.stride, type);
+    gemm(stream, Transpose::no, Transpose::yes, h, head, 0.0f, logits);
+    cross_entropy_rows(handle(stream), {rows, vocab, plan.stride}, type, logits.pointer, h, head,
+                       targets.data<int32_t>() + first, grad_scale, nll.data<float>() + first, gradient);
+    if (!gradient) continue;
+    const Tensor& dlogits = logits;
     gemm(stream, Transpose::no, Transpose::no, dlogits, head, 0.0f, dhidden.slice(first, first + rows));
     if (dhead.defined()) gemm(stream, Transpose::yes, Transpose::no, dlogits, h, 1.0f, dhead);
   }

@@ -113,11 +113,15 @@ void swiglu_forward(Stream, const Tensor& gate_up /*[N,2F]: gate | up*/, const T
 void swiglu_backward(Stream, const Tensor& dact, const Tensor& gate_up, const Tensor& dgate_up /*=*/,
                      const Tensor& act /*[N,F] = or undefined*/);
 
-// ---- output head and cross-entropy, in chunks of rows so that [N, V] logits never exist; logits are f32
+// ---- output head and cross-entropy, in chunks of rows so that [N, V] logits never exist
 int64_t cross_entropy_workspace(Device, DType act, int64_t tokens, int64_t vocab_size);  // floats
 /// nll[i] = logsumexp(hidden[i] head^T) - logit[target[i]]; target -1 is ignored: nll 0, no gradient.
 /// If dhidden is defined, also dhidden = grad_scale * dL/dhidden and dhead += grad_scale * dL/dhead, where L
-/// is the sum of nll.
+/// is the sum of nll. Logits are f32; but with bf16 activations and dhidden, i.e. in training, all but the
+/// target's are rounded to bf16. Against float64, at logits of standard deviation 1, 2, 4 and 2000 classes, a
+/// token's nll is then off by 2e-4, 2e-3, 7e-3 nats (root mean square; 2e-5, 3e-4, 7e-3 at 151936 classes) and
+/// dhidden by 0.20, 0.25, 0.57 % (f32 logits: 0.20, 0.21, 0.23 %). The errors of nll average out: what is left
+/// in the mean of 3000 tokens is no more than their spread over the square root of 3000, at most 2e-4 nats.
 void cross_entropy(Stream, const Tensor& hidden /*[N,D]*/, const Tensor& head /*[V,D]*/,
                    const Tensor& targets /*[N] i32*/, float grad_scale, const Tensor& nll /*[N] =*/,
                    const Tensor& dhidden /*[N,D] = or undefined*/,

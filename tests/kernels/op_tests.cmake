@@ -4,6 +4,7 @@ set(DEPTHROUTE_OP_TESTS
   test_attention
   test_column_sums
   test_cross_entropy
+  test_cross_entropy_bf16
   test_embedding
   test_gemm
   test_memory

@@ -143,38 +143,6 @@ TEST(CrossEntropy, ChunksOfRowsDoNotShow) {
   EXPECT_LE(relative_l2(dhead, dhead_parts.doubles()), tolerance::kF32Forward);
 }
 
-// Logits are float32 sums of products of bf16. Rounded to bf16 are only the gradient of the logits, once
-// before the products with it, and dhidden.
-TEST(CrossEntropy, Bf16MatchesFloat64) {
-  if (!test::on_cuda()) GTEST_SKIP() << "the CPU backend has float32 only";
-  for (const int64_t vocab_size : {97, 1000}) {
-    const CaseOf<BF16> c(70, 64, vocab_size, 0.5);
-    const float scale = 0.25f;
-    F32 nll({c.n}), plain({c.n}), dhead = random_f32({c.vocab, c.d}, 5, 0.1);
-    BF16 dhidden({c.n, c.d});
-    std::vector<double> want_nll(c.n), want_dhidden(c.n * c.d), want_dhead = dhead.doubles();
-    ops::cross_entropy(stream(), c.hidden, c.head, c.targets, scale, plain, {}, {}, c.scratch());
-    ops::cross_entropy(stream(), c.hidden, c.head, c.targets, scale, nll, dhidden, dhead, c.scratch());
-    EXPECT_TRUE(nll == plain);
-    const std::vector<double> hidden = c.hidden.doubles(), head = c.head.doubles();
-    for (int64_t i = 0; i < c.n; ++i) {
-      if (c.targets[i] < 0) continue;
-      const Row row = oracle_row(&hidden[i * c.d], head, c.vocab, c.d);
-      want_nll[i] = -row.log_p[c.targets[i]];
-      for (int64_t v = 0; v < c.vocab; ++v) {
-        const double g = scale * (std::exp(row.log_p[v]) - (v == c.targets[i] ? 1 : 0));
-        for (int64_t e = 0; e < c.d; ++e) {
-          want_dhidden[i * c.d + e] += g * head[v * c.d + e];
-          want_dhead[v * c.d + e] += g * hidden[i * c.d + e];
-        }
-      }
-    }
-    EXPECT_LE(relative_l2(nll, want_nll), tolerance::kF32Statistics);
-    EXPECT_LE(relative_l2(dhidden, want_dhidden), tolerance::kBf16Output);
-    EXPECT_LE(relative_l2(dhead, want_dhead), tolerance::kBf16Output);
-  }
-}
-
 // The host cannot check targets that are on a GPU. On the CPU such a target aborts (test_checks).
 TEST(CrossEntropy, ATargetThatIsNoClassGivesNaN) {
   if (!test::on_cuda()) GTEST_SKIP() << "the CPU backend aborts";
