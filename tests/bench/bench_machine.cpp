@@ -1,5 +1,7 @@
 #include "tests/bench/bench_machine.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -50,41 +52,42 @@ double seconds_of(Stream stream, const std::function<void()>& call, int64_t call
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// The fastest of the calls that fit into two seconds: the machine's speed when nothing else uses it.
-double best_seconds(const std::function<void()>& run) {
+// The fastest of the calls that fit into two seconds (`tiny`: a tenth): the machine's speed when nothing else
+// uses it.
+double best_seconds(bool tiny, const std::function<void()>& run) {
   run();
   double best = 1e30;
-  for (const auto end = Clock::now() + std::chrono::seconds(2); Clock::now() < end;)
+  for (const auto end = Clock::now() + std::chrono::milliseconds(tiny ? 200 : 2000); Clock::now() < end;)
     best = std::min(best, seconds_of(Stream{}, run, 1));
   return best;
 }
 
 double cube(int64_t side) { return 2.0 * static_cast<double>(side) * static_cast<double>(side * side); }
 
-Machine measure_cpu(const Target& target) {
-  constexpr int64_t kSide = 2048;
-  const OwnedTensor a = make_tensor(target, {kSide, kSide}), b = make_tensor(target, {kSide, kSide}),
-                    c = make_tensor(target, {kSide, kSide});
-  const double product_seconds =
-      best_seconds([&] { ops::gemm(Stream{}, ops::Transpose::no, ops::Transpose::yes, a, b, 0.0f, c); });
+Machine measure_cpu(const Target& target, bool tiny) {
+  const int64_t side = tiny ? 256 : 2048;
+  const OwnedTensor a = make_tensor(target, {side, side}), b = make_tensor(target, {side, side}),
+                    c = make_tensor(target, {side, side});
+  const double product_seconds = best_seconds(
+      tiny, [&] { ops::gemm(Stream{}, ops::Transpose::no, ops::Transpose::yes, a, b, 0.0f, c); });
 
-  constexpr int64_t kElements = int64_t{1} << 25;  // 128 MiB each
-  const OwnedTensor x = make_tensor(target, {kElements}), y = make_tensor(target, {kElements}),
-                    z = make_tensor(target, {kElements});
+  const int64_t elements = int64_t{1} << (tiny ? 18 : 25);  // 128 MiB each
+  const OwnedTensor x = make_tensor(target, {elements}), y = make_tensor(target, {elements}),
+                    z = make_tensor(target, {elements});
   float* to = x.view.data<float>();
   const float* left = y.view.data<float>();
   const float* right = z.view.data<float>();
-  const double triad_seconds = best_seconds([=] {
+  const double triad_seconds = best_seconds(tiny, [=] {
 #pragma omp parallel for simd schedule(static)
-    for (int64_t i = 0; i < kElements; ++i) to[i] = left[i] + 3.0f * right[i];
+    for (int64_t i = 0; i < elements; ++i) to[i] = left[i] + 3.0f * right[i];
   });
-  return {cube(kSide) / product_seconds * 1e-9, 12.0 * kElements / triad_seconds * 1e-9, "sgemm 2048^3",
-          "triad"};
+  return {cube(side) / product_seconds * 1e-9, 12.0 * static_cast<double>(elements) / triad_seconds * 1e-9,
+          fmt::format("sgemm {}^3", side), "triad"};
 }
 
-Machine measure_cuda(const Target& target) {
-  constexpr int64_t kSide = 8192;
-  const Shape square{kSide, kSide};
+Machine measure_cuda(const Target& target, bool tiny) {
+  const int64_t side = tiny ? 64 : 8192;
+  const Shape square{side, side};
   double product_seconds = 0;
   {
     const OwnedTensor a = make_tensor(target, square, 1.0, target.act),
@@ -94,12 +97,12 @@ Machine measure_cuda(const Target& target) {
       ops::gemm(target.stream, ops::Transpose::no, ops::Transpose::yes, a, b, 0.0f, c);
     });
   }
-  constexpr int64_t kElements = int64_t{1} << 28;
-  const OwnedTensor x = allocate(target, {kElements}, DType::f32),
-                    y = allocate(target, {kElements}, DType::f32);
+  const int64_t elements = int64_t{1} << (tiny ? 18 : 28);
+  const OwnedTensor x = allocate(target, {elements}, DType::f32),
+                    y = allocate(target, {elements}, DType::f32);
   const double copy_seconds = median_seconds(target.stream, [&] { ops::copy(target.stream, x, y); });
-  return {cube(kSide) / product_seconds * 1e-9, 8.0 * kElements / copy_seconds * 1e-9,
-          target.act == DType::bf16 ? "bf16 GEMM 8192^3" : "fp32 GEMM 8192^3", "copy"};
+  return {cube(side) / product_seconds * 1e-9, 8.0 * static_cast<double>(elements) / copy_seconds * 1e-9,
+          fmt::format("{} GEMM {}^3", to_string(target.act), side), "copy"};
 }
 
 }  // namespace
@@ -135,8 +138,8 @@ double median_seconds(Stream stream, const std::function<void()>& call) {
   return samples[samples.size() / 2];
 }
 
-Machine measure_machine(const Target& target) {
-  return target.cuda() ? measure_cuda(target) : measure_cpu(target);
+Machine measure_machine(const Target& target, bool tiny) {
+  return target.cuda() ? measure_cuda(target, tiny) : measure_cpu(target, tiny);
 }
 
 int64_t device_bytes_in_use([[maybe_unused]] const Target& target) {

@@ -42,7 +42,8 @@ struct Machine {
 };
 /// cpu: float32, 2048 cubed; a[i] = b[i] + s * c[i], 12 bytes per element.
 /// cuda: the activations' dtype, 8192 cubed; ops::copy of 1 GiB, which moves 2 GiB.
-Machine measure_machine(const Target& target);
+/// `tiny`: sizes that an emulated device gets through in a second, to try programs; their figures mean nothing.
+Machine measure_machine(const Target& target, bool tiny = false);
 
 /// Returns the bytes in use on the GPU, by all processes; 0 on the CPU.
 int64_t device_bytes_in_use(const Target& target);

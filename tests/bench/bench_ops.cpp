@@ -8,7 +8,9 @@
 // is next to each op; e is the size of an activation. Inputs rotate through enough copies to leave the caches
 // between two calls. cuda: host time of the median of nine samples of many calls.
 //
-//   depthroute-bench-ops [--device cpu|cuda] [--precision bf16|fp32] [--json FILE] [--describe]
+// An op that fails is reported, and the rest goes on; the exit status is then 1.
+//
+//   depthroute-bench-ops [--device cpu|cuda] [--precision bf16|fp32] [--json FILE] [--describe | --ceilings]
 //                        [--benchmark_filter=routing] [--benchmark_out=ops.json ...]
 #include "tests/bench/bench_ops.h"
 
@@ -36,21 +38,26 @@ void add(const std::string& name, Unit unit, double amount, const std::function<
   constexpr double kRotation = 256.0 * (1 << 20);  // bytes between two uses of the same copy
   auto* benchmark = benchmark::RegisterBenchmark(name.c_str(), [=](benchmark::State& state) {
     const double copies = unit == Unit::flops ? 1.0 : kRotation / amount;
-    std::vector<Call> calls(static_cast<size_t>(std::clamp(copies, 1.0, 64.0)));
-    for (Call& call : calls) {
-      call = make();
-      call();
-    }
-    size_t next = 0;
-    const auto call = [&] {
-      calls[next]();
-      next = (next + 1) % calls.size();
-    };
-    for (auto _ : state) {
-      if (run.target.cuda())
-        state.SetIterationTime(median_seconds(stream(), call));
-      else
+    try {
+      std::vector<Call> calls(static_cast<size_t>(std::clamp(copies, 1.0, 64.0)));
+      for (Call& call : calls) {
+        call = make();
         call();
+      }
+      size_t next = 0;
+      const auto call = [&] {
+        calls[next]();
+        next = (next + 1) % calls.size();
+      };
+      for (auto _ : state) {
+        if (run.target.cuda())
+          state.SetIterationTime(median_seconds(stream(), call));
+        else
+          call();
+      }
+    } catch (const std::exception& error) {  // too little memory, or a shape that a library refuses
+      state.SkipWithError(error.what());
+      return;
     }
     const double rate = amount * static_cast<double>(state.iterations());
     const auto per_second = benchmark::Counter::kIsRate;
@@ -75,15 +82,18 @@ namespace {
 void choose_sizes() {
   const bool cuda = run.target.cuda();
   run.e = static_cast<double>(size_of(run.target.act));
-  run.attention = cuda ? ops::AttentionShape{8, 2048, 16, 8, 128} : ops::AttentionShape{4, 512, 8, 4, 64};
+  run.attention = run.tiny ? ops::AttentionShape{2, 16, 2, 1, 32}
+                  : cuda   ? ops::AttentionShape{8, 2048, 16, 8, 128}
+                           : ops::AttentionShape{4, 512, 8, 4, 64};
   run.rows = run.attention.tokens();
-  run.hidden = cuda ? 1024 : 512;
+  run.hidden = run.tiny ? 64 : cuda ? 1024 : 512;
   run.intermediate = 3 * run.hidden;
-  run.vocab = 151936;
+  run.vocab = run.tiny ? 257 : 151936;
+  run.head_rows = std::min(run.rows, int64_t{4096});
 }
 
 void add_memory() {
-  const int64_t size = int64_t{1} << (run.target.cuda() ? 27 : 24);
+  const int64_t size = int64_t{1} << (run.tiny ? 14 : run.target.cuda() ? 27 : 24);
   const double elements = static_cast<double>(size);
   add("zero", Unit::bytes, 4 * elements, [=] { return [x = f32({size})] { ops::zero(stream(), x); }; });
   add("copy", Unit::bytes, 8 * elements,
@@ -131,31 +141,48 @@ void add_memory() {
   });
 }
 
-// 2 m n k. Gradients of parameters are float32.
+// 2 m n k. A product that adds to its result (beta = 1) is a parameter's gradient, in float32.
+enum class Result { written, added_to };
 void add_gemm(const std::string& name, Transpose op_a, Transpose op_b, int64_t m, int64_t n, int64_t k,
-              bool gradient = false) {
+              Result result) {
+  const bool gradient = result == Result::added_to;
   add("gemm/" + name, Unit::flops, 2 * times({m, n, k}), [=] {
     return [=, a = act(op_a == Transpose::no ? Shape{m, k} : Shape{k, m}),
             b = act(op_b == Transpose::no ? Shape{k, n} : Shape{n, k}),
-            c = gradient ? f32({m, n}) : act({m, n})] { ops::gemm(stream(), op_a, op_b, a, b, 0.0f, c); };
+            c = gradient ? f32({m, n}) : act({m, n})] {
+      ops::gemm(stream(), op_a, op_b, a, b, gradient ? 1.0f : 0.0f, c);
+    };
   });
 }
 
-void add_all() {
+/// The three products of y = x W^T, x [rows, in], W [out, in], as a training step computes them.
+void add_linear(const std::string& name, const std::string& dx_name, const std::string& dweight_name,
+                int64_t rows, int64_t in, int64_t out) {
+  add_gemm(name, Transpose::no, Transpose::yes, rows, out, in, Result::written);
+  add_gemm(dx_name, Transpose::no, Transpose::no, rows, in, out, Result::written);
+  add_gemm(dweight_name, Transpose::yes, Transpose::no, out, in, rows, Result::added_to);
+}
+
+void add_products() {
   const int64_t n = run.rows, d = run.hidden, f = run.intermediate;
-  add_memory();
-  add_gemm("qkv", Transpose::no, Transpose::yes, n, run.attention.qkv_cols(), d);
-  add_gemm("gate_up", Transpose::no, Transpose::yes, n, 2 * f, d);
-  add_gemm("down", Transpose::no, Transpose::yes, n, d, f);
-  add_gemm("gate_up/dx", Transpose::no, Transpose::no, n, d, 2 * f);
-  add_gemm("gate_up/dweight", Transpose::yes, Transpose::no, 2 * f, d, n, /*gradient=*/true);
-  add_embedding();
-  add_norms();
+  add_linear("qkv", "qkv/dx", "qkv/dweight", n, d, run.attention.qkv_cols());
+  add_linear("o", "o/dx", "o/dweight", n, run.attention.q_cols(), d);
+  add_linear("gate_up", "gate_up/dx", "gate_up/dweight", n, d, 2 * f);
+  add_linear("down", "down/dx", "down/dweight", n, f, d);
+  add_linear("head/logits", "head/dhidden", "head/dhead", run.head_rows, d, run.vocab);
+}
+
+/// What is least known comes first, in case the time runs out.
+void add_all() {
+  add_routing(run.hidden);
+  if (run.hidden != 1024 && !run.tiny) add_routing(1024);
+  add_products();
   add_attention();
   add_cross_entropy(run.vocab);
-  add_cross_entropy(8192);
-  add_routing(d);
-  if (d != 1024) add_routing(1024);
+  if (!run.tiny) add_cross_entropy(8192);
+  add_norms();
+  add_embedding();
+  add_memory();
 }
 
 /// `error_occurred` up to Google Benchmark 1.7; `skipped`
@@ -169,6 +196,15 @@ bool failed(const Run& run) {
   }
 }
 
+template <typename Run>
+std::string message(const Run& run) {
+  if constexpr (requires { run.error_message; }) {
+    return run.error_message;
+  } else {
+    return run.skip_message;
+  }
+}
+
 /// Prints the table on the console, and one JSON object per line for records.
 class Reporter : public benchmark::ConsoleReporter {
  public:
@@ -177,29 +213,38 @@ class Reporter : public benchmark::ConsoleReporter {
   void ReportRuns(const std::vector<benchmark::BenchmarkReporter::Run>& reports) override {
     ConsoleReporter::ReportRuns(reports);
     for (const auto& report : reports) {
-      if (!json_->is_open() || failed(report)) continue;
+      failures_ += failed(report) ? 1 : 0;
+      if (!json_->is_open()) continue;
       nlohmann::ordered_json line = {{"name", report.run_name.function_name},
                                      {"device", to_string(run.target.device)},
-                                     {"precision", to_string(run.target.act)},
-                                     {"ms", report.GetAdjustedRealTime()}};
-      for (const auto& [counter, value] : report.counters) line[counter] = value.value;
+                                     {"precision", to_string(run.target.act)}};
+      if (failed(report)) {
+        line["error"] = message(report);
+      } else {
+        line["ms"] = report.GetAdjustedRealTime();
+        for (const auto& [counter, value] : report.counters) line[counter] = value.value;
+      }
       *json_ << line.dump() << std::endl;
     }
   }
+  int failures() const { return failures_; }
 
  private:
   std::ofstream* json_;
+  int failures_ = 0;
 };
 
 int main(int argc, char** argv) {
   std::string device = "cpu", precision = "bf16", json_path;
-  bool describe_only = false;
+  bool describe_only = false, ceilings_only = false;
   CLI::App app("Every op at a model's shapes; options of Google Benchmark (--benchmark_filter=...) as well");
   app.allow_extras();
   app.add_option("--device", device, "cpu, cuda or auto");
   app.add_option("--precision", precision, "cuda: bf16 or fp32");
   app.add_option("--json", json_path, "file for one JSON object a line");
   app.add_flag("--describe", describe_only, "print the device and stop");
+  app.add_flag("--ceilings", ceilings_only, "measure what the machine can do, GEMM and memory, and stop");
+  app.add_flag("--tiny", run.tiny, "small shapes, to try the program; the figures mean nothing");
   CLI11_PARSE(app, argc, argv);
   std::vector<std::string> rest = app.remaining();
   std::vector<char*> arguments = {argv[0]};
@@ -217,7 +262,7 @@ int main(int argc, char** argv) {
   if (!json_path.empty()) json.open(json_path, std::ios::app);
   if (!json_path.empty() && !json) throw InputError("{}: cannot be written", json_path);
   choose_sizes();
-  run.machine = measure_machine(run.target);
+  run.machine = measure_machine(run.target, run.tiny);
   fmt::print("{}; {} {:.1f} GFLOP/s, {} {:.1f} GB/s\n", describe(run.target.device), run.machine.gemm,
              run.machine.gflops, run.machine.stream, run.machine.gigabytes);
   std::fflush(stdout);
@@ -231,11 +276,12 @@ int main(int argc, char** argv) {
                                    {"stream", run.machine.stream},
                                    {"GB/s", run.machine.gigabytes}}
          << std::endl;
+  if (ceilings_only) return kExitOk;
   add_all();
   Reporter reporter(&json);
   benchmark::RunSpecifiedBenchmarks(&reporter);
   benchmark::Shutdown();
-  return kExitOk;
+  return reporter.failures() == 0 ? kExitOk : kExitFailure;
 }
 
 }  // namespace

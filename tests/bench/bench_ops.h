@@ -12,8 +12,10 @@ namespace depthroute::bench {
 struct Run {
   Target target;
   Machine machine;
+  bool tiny = false;                          // small shapes
   double e = 4;                               // bytes of an activation
   int64_t rows, hidden, intermediate, vocab;  // N, D, F, V of ops.h
+  int64_t head_rows;                          // rows of one product of the output head
   ops::AttentionShape attention;
 };
 extern Run run;

@@ -131,7 +131,7 @@ void add_site(int64_t d, int64_t n) {
 }  // namespace
 
 void add_routing(int64_t hidden) {
-  if (hidden != 1024) return add_site(hidden, 5);
+  if (hidden != 1024) return add_site(hidden, run.tiny ? 3 : 5);
   for (int64_t n = 2; n <= 9; ++n) add_site(hidden, n);
 }
 

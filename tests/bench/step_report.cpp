@@ -62,8 +62,8 @@ double overhead(const StepRuns& runs, const StepRuns& base) {
 
 void print_runs(const StepRuns& runs, const Target& target, const Machine& machine, double peak_flops) {
   const double seconds = target.cuda() ? runs.median() : runs.best();
-  fmt::print("\n{} on {}: {} sequences of {} tokens\n", runs.variant, describe(target.device),
-             runs.micro_batch, runs.seq_len);
+  fmt::print("\n{} on {}: {} x {} sequences of {} tokens\n", runs.variant, describe(target.device),
+             runs.micro_batches, runs.micro_batch, runs.seq_len);
   fmt::print("{:.1f} tokens/s, {:.2f} ms per step ({}), {:.1f} GFLOP/s of the model's {:.3f} GFLOP per token",
              runs.tokens() / seconds, 1e3 * seconds, target.cuda() ? "median" : "best",
              runs.flops_per_token * runs.tokens() / seconds / 1e9, runs.flops_per_token / 1e9);
@@ -108,18 +108,22 @@ std::string json_line(const StepRuns& runs, const std::vector<StepRuns>& all, co
       {"precision", to_string(target.act)},
       {"seq_len", runs.seq_len},
       {"micro_batch", runs.micro_batch},
+      {"micro_batches", runs.micro_batches},
+      {"rounds", runs.seconds.size()},
       {"step_ms", 1e3 * runs.median()},
       {"best_ms", 1e3 * runs.best()},
       {"tokens_per_s", runs.tokens() / runs.median()},
       {"gflop_per_token", runs.flops_per_token / 1e9},
-      {"mfu", utilisation(runs, runs.median(), peak_flops)},
-      {"peak_tflops", peak_flops / 1e12},
-      {"peak", peak_name},
       {"planned_mib", static_cast<double>(runs.planned_bytes) / kMib},
       {"memory_mib", target.cuda() ? static_cast<double>(runs.device_bytes) / kMib : runs.peak_resident_mib},
       {"loss", runs.loss}};
+  if (peak_flops > 0) {
+    line["mfu"] = utilisation(runs, runs.median(), peak_flops);
+    line["peak_tflops"] = peak_flops / 1e12;
+    line["peak"] = peak_name;
+  }
   const StepRuns* base = additive_at(all, runs.micro_batch);
-  if (base && base != &runs) line["overhead"] = overhead(runs, *base);
+  if (base && base != &runs && !base->seconds.empty()) line["overhead"] = overhead(runs, *base);
   nlohmann::ordered_json rounds = nlohmann::ordered_json::array();
   for (size_t round = 0; round < runs.seconds.size(); ++round)
     rounds.push_back(1e3 * runs.round_median(round));

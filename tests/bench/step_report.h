@@ -19,7 +19,7 @@ double overhead(const StepRuns& runs, const StepRuns& base);
 void print_runs(const StepRuns& runs, const Target& target, const Machine& machine, double peak_flops);
 /// Prints the measurements side by side, with their overheads over `additive` at the same micro-batch.
 void print_table(const std::vector<StepRuns>& all, double peak_flops, const std::string& peak_name);
-/// Returns one measurement as a JSON object on one line.
+/// Returns one measurement as a JSON object on one line; without utilisation where peak_flops is 0, not known.
 std::string json_line(const StepRuns& runs, const std::vector<StepRuns>& all, const Target& target,
                       double peak_flops, const std::string& peak_name);
 

@@ -16,6 +16,7 @@ namespace depthroute::bench {
 struct StepRuns {
   std::string variant;
   int64_t micro_batch = 0, seq_len = 0;
+  int64_t micro_batches = 1;                 // of a step
   double flops_per_token = 0;                // of the model, without recomputation
   std::vector<std::vector<double>> seconds;  // [round][step]
   int64_t planned_bytes = 0;                 // the arena
@@ -26,8 +27,8 @@ struct StepRuns {
   double profile_seconds = 0;                // of that step, which waits after every op slow down
   double loss = 0;                           // of the last step
 
-  double tokens() const { return static_cast<double>(micro_batch * seq_len); }
-  double best() const;    // seconds
+  double tokens() const { return static_cast<double>(micro_batch * micro_batches * seq_len); }  // of a step
+  double best() const;                                                                          // seconds
   double median() const;  // seconds, over all rounds
   double round_median(size_t round) const;
 };
