@@ -2,13 +2,16 @@
 """The same model in PyTorch, timed on the same GPU as depthroute-bench-step and reported in the same JSON lines.
 
   tools/bench_peers.py [--variant additive,cumulative,kimi] [--micro-batch 4,8] [--impl eager,compile,fla,...] [--json FILE]
+                       [--ours FILE]        lines of depthroute-bench-step, for the ratio of speeds
   tools/bench_peers.py --check tests/golden/kimi ...     does the twin compute what the golden case says? (needs h5py)
   tools/bench_peers.py --device cpu --tiny                 tries the script
 
 What a user would write: bf16 weights without autocast, float32 master weights under fused AdamW, scaled_dot_product_attention,
 F.cross_entropy on whole logits. Reads of depth states: `eager` and `compile` use the published formulation (stack, key norm,
-softmax over depth, weighted sum); `fla` and `liger` the fused kernels of flash-linear-attention (with the following RMSNorm in
-it) and Liger, which have no recency bias: it is left out there, and is 0 in fresh models anyway. `compile+X` compiles the rest.
+softmax over depth, weighted sum); `fla`, `liger` and `fast` the fused kernels of flash-linear-attention (with the following
+RMSNorm in it; FLA_ATTNRES_GLUON=1 in the environment chooses its other backend), Liger and fast-attnres (whose query stands for
+query * key norm, in bf16). They have no recency bias: it is left out there, and is 0 in fresh models anyway. `compile+X` compiles
+the rest. What is not installed, fails to import or fails to run gets a line that says so, and the others go on.
 """
 import argparse
 import gc
@@ -19,219 +22,9 @@ import struct
 import sys
 import time
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-
-def flash_linear_attention():
-    from fla.ops.attnres import fused_attnres
-
-    return fused_attnres
-
-
-def liger():
-    from liger_kernel.transformers.functional import liger_attn_res
-
-    return liger_attn_res
-
-
-def attention(q, k, v):
-    """Causal, grouped queries: q [B, H, T, K], k and v [B, G, T, K]."""
-    groups = q.shape[1] // k.shape[1]
-    if hasattr(F, "scaled_dot_product_attention"):
-        try:
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=groups > 1)
-        except TypeError:  # before PyTorch 2.5
-            k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)  # before PyTorch 2.0
-    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-    return torch.softmax(scores.masked_fill(hidden, -math.inf), -1) @ v
-
-
-def rms_norm(x, weight, eps):
-    if hasattr(F, "rms_norm"):
-        return F.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), eps)
-    wide = x if x.dtype == torch.float64 else x.float()  # before PyTorch 2.4
-    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return wide.to(x.dtype) * weight.to(x.dtype)
-
-
-class Config:
-    def __init__(self, **keys):
-        self.__dict__.update(keys)
-
-    def copy(self, **keys):
-        return Config(**{**self.__dict__, **keys})
-
-
-QWEN3_06B = Config(vocab=151936, hidden=1024, layers=28, heads=16, kv_heads=8, head_dim=128, ffn=3072, theta=1e6, eps=1e-6,
-                   variant="additive", block=8, tied=True)
-TINY = Config(vocab=257, hidden=64, layers=6, heads=4, kv_heads=2, head_dim=16, ffn=96, theta=1e4, eps=1e-6,
-              variant="additive", block=4, tied=True)
-
-
-def depth_plan(c):
-    """For each sublayer (sources, restart), then the final site's sources or None. `block`: sublayers per block."""
-    last, plan = 2 * c.layers, []
-    for s in range(last):
-        boundary = s > 0 and s % c.block == 0
-        if c.variant == "additive":
-            plan.append(([s], False))
-        elif c.variant == "cumulative":
-            plan.append(([0] + list(range(c.block, s + 1, c.block)) + [s], False))
-        elif c.variant == "kimi" and s == 0:
-            plan.append(([0], True))
-        else:
-            plan.append(([0] + list(range(c.block, s, c.block)) + [s], boundary))
-    final = [0] + list(range(c.block, last, c.block)) + [last] if c.variant in ("reset", "kimi") else None
-    return plan, final
-
-
-def weight(*shape):
-    return nn.Parameter(torch.empty(*shape))
-
-
-class Scale(nn.Module):
-    def __init__(self, size):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-
-
-class Attention(nn.Module):
-    def __init__(self, c):
-        super().__init__()
-        self.c = c
-        self.q_proj = nn.Linear(c.hidden, c.heads * c.head_dim, bias=False)
-        self.k_proj = nn.Linear(c.hidden, c.kv_heads * c.head_dim, bias=False)
-        self.v_proj = nn.Linear(c.hidden, c.kv_heads * c.head_dim, bias=False)
-        self.o_proj = nn.Linear(c.heads * c.head_dim, c.hidden, bias=False)
-        self.q_norm, self.k_norm = Scale(c.head_dim), Scale(c.head_dim)
-
-    def forward(self, x, rope):
-        c, (batch, length, _) = self.c, x.shape
-        heads = lambda y: y.view(batch, length, -1, c.head_dim).transpose(1, 2)
-        cos, sin = rope
-
-        def rotate(y):
-            a, b = y.chunk(2, -1)
-            return y * cos + torch.cat((-b, a), -1) * sin
-
-        q = rotate(rms_norm(heads(self.q_proj(x)), self.q_norm.weight, c.eps))
-        k = rotate(rms_norm(heads(self.k_proj(x)), self.k_norm.weight, c.eps))
-        out = attention(q, k, heads(self.v_proj(x)))
-        return self.o_proj(out.transpose(1, 2).reshape(batch, length, -1))
-
-
-class Mlp(nn.Module):
-    def __init__(self, c):
-        super().__init__()
-        self.gate_proj = nn.Linear(c.hidden, c.ffn, bias=False)
-        self.up_proj = nn.Linear(c.hidden, c.ffn, bias=False)
-        self.down_proj = nn.Linear(c.ffn, c.hidden, bias=False)
-
-    def forward(self, x):
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-
-
-def add_read(module, name, c):
-    setattr(module, name + "_res_proj", nn.Linear(c.hidden, 1, bias=False))
-    setattr(module, name + "_res_norm", Scale(c.hidden))
-    setattr(module, name + "_res_bias", nn.Parameter(torch.zeros(())))
-
-
-class Layer(nn.Module):
-    def __init__(self, c):
-        super().__init__()
-        self.self_attn, self.mlp = Attention(c), Mlp(c)
-        self.input_layernorm, self.post_attention_layernorm = Scale(c.hidden), Scale(c.hidden)
-        if c.variant != "additive":
-            add_read(self, "attn", c)
-            add_read(self, "mlp", c)
-
-
-class Decoder(nn.Module):
-    def __init__(self, c):
-        super().__init__()
-        self.embed_tokens = nn.Embedding(c.vocab, c.hidden)
-        self.layers = nn.ModuleList(Layer(c) for _ in range(c.layers))
-        self.norm = Scale(c.hidden)
-        if c.variant in ("reset", "kimi"):
-            add_read(self, "final", c)
-
-
-class Twin(nn.Module):
-    """Qwen3 with Block Attention Residuals; parameters have Hugging Face's names. `kernel`: None, "fla" or "liger"."""
-
-    def __init__(self, c, kernel=None):
-        super().__init__()
-        self.c, self.kernel = c, kernel
-        self.fused = {"fla": flash_linear_attention, "liger": liger, None: lambda: None}[kernel]()
-        self.plan, self.final = depth_plan(c)
-        self.model = Decoder(c)
-        if not c.tied:
-            self.lm_head = nn.Linear(c.hidden, c.vocab, bias=False)
-        for name, p in self.named_parameters():
-            if "_res_proj" in name:
-                nn.init.zeros_(p)
-            elif p.dim() == 2:
-                nn.init.normal_(p, std=0.02)
-
-    def read(self, owner, name, sources, norm):
-        """Mixes the sources and norms the mix. One source is the identity."""
-        eps = self.c.eps
-        if len(sources) == 1:
-            return rms_norm(sources[0], norm.weight, eps)
-        query = getattr(owner, name + "_res_proj").weight.view(-1)
-        key_norm = getattr(owner, name + "_res_norm").weight
-        bias = getattr(owner, name + "_res_bias")
-        if self.kernel == "fla":
-            return self.fused(query, sources, key_norm, norm.weight, eps)
-        if self.kernel == "liger":
-            return rms_norm(self.fused(torch.stack(sources), query, key_norm, eps), norm.weight, eps)
-        values = torch.stack(sources)
-        wide = values if values.dtype == torch.float64 else values.float()
-        logits = (rms_norm(wide, key_norm, eps) * query).sum(-1)
-        logits = torch.cat((logits[:-1], logits[-1:] + bias))
-        mix = (torch.softmax(logits, 0).unsqueeze(-1) * wide).sum(0).to(values.dtype)
-        return rms_norm(mix, norm.weight, eps)
-
-    def rope(self, length, device, dtype):
-        k = self.c.head_dim
-        rates = self.c.theta ** (-torch.arange(0, k, 2, device=device, dtype=torch.float64) / k)
-        angles = torch.outer(torch.arange(length, device=device, dtype=torch.float64), rates)
-        angles = torch.cat((angles, angles), -1)
-        return angles.cos().to(dtype), angles.sin().to(dtype)
-
-    def forward(self, tokens, targets):
-        model = self.model
-        states = [model.embed_tokens(tokens)]
-        rope = self.rope(tokens.shape[1], tokens.device, states[0].dtype)
-        for s, (sources, restart) in enumerate(self.plan):
-            layer, inputs = model.layers[s // 2], [states[j] for j in sources]
-            if s % 2 == 0:
-                out = layer.self_attn(self.read(layer, "attn", inputs, layer.input_layernorm), rope)
-            else:
-                out = layer.mlp(self.read(layer, "mlp", inputs, layer.post_attention_layernorm))
-            states.append(out if restart else states[s] + out)
-        if self.final is None:
-            hidden = rms_norm(states[-1], model.norm.weight, self.c.eps)
-        else:
-            hidden = self.read(model, "final", [states[j] for j in self.final], model.norm)
-        head = model.embed_tokens.weight if self.c.tied else self.lm_head.weight
-        logits = F.linear(hidden, head)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        return F.cross_entropy(logits.view(-1, self.c.vocab), targets.reshape(-1))
-
-    def flops_per_token(self, length):
-        """As depthroute counts them: 6 per weight that multiplies, plus causal attention."""
-        c = self.c
-        q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
-        per_layer = c.hidden * (2 * q + 2 * kv) + 3 * c.hidden * c.ffn
-        return 6 * (c.layers * per_layer + c.hidden * c.vocab) + 6 * c.layers * length * q
+from bench_peers_model import KERNELS, QWEN3_06B, TINY, Config, Twin, kernel_of
 
 
 class Master:
@@ -263,6 +56,8 @@ class Master:
 
 def read_safetensors(path):
     """Name -> float64 array; float32 files."""
+    import numpy as np
+
     with open(path, "rb") as file:
         header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
         data = file.read()
@@ -279,6 +74,7 @@ def read_safetensors(path):
 def check(folder):
     """Loss and all gradients of a golden case, in float64: (name, figure, bound) of both."""
     import h5py
+    import numpy as np
 
     with open(f"{folder}/config.json") as file:
         j = json.load(file)
@@ -325,7 +121,7 @@ def gemm_rate(device, dtype):
 
 
 def measure(c, impl, args, micro_batch, dtype, peak):
-    compiled, kernel = "compile" in impl, next((k for k in ("fla", "liger") if k in impl), None)
+    compiled, kernel = "compile" in impl, kernel_of(impl)
     torch.manual_seed(1)
     model = Twin(c, kernel).to(args.device)
     for name, p in model.named_parameters():
@@ -358,20 +154,38 @@ def measure(c, impl, args, micro_batch, dtype, peak):
             "torch": torch.__version__}
 
 
+def one_line(error):
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
+
+
 def why_not(impl, device):
-    """Why an implementation cannot be measured here, or ""."""
+    """Why an implementation cannot be measured here: ("not_installed" or "error", reason), or None."""
     if "compile" in impl and not hasattr(torch, "compile"):
-        return f"PyTorch {torch.__version__} has no torch.compile"
-    for name, load, package in (("fla", flash_linear_attention, "flash-linear-attention"), ("liger", liger, "liger-kernel")):
-        if name not in impl:
-            continue
-        if device != "cuda":
-            return f"{package}'s kernels need a GPU"
-        try:
-            load()
-        except Exception as error:  # not installed, or its own requirements are not
-            return f"{package} cannot be imported: {error}"
-    return ""
+        return "not_installed", f"PyTorch {torch.__version__} has no torch.compile"
+    kernel = kernel_of(impl)
+    if kernel is None:
+        return None
+    load, package = KERNELS[kernel]
+    if device != "cuda":
+        return "not_installed", f"{package}'s kernels need a GPU"
+    try:
+        load()
+    except ModuleNotFoundError as error:
+        return "not_installed", f"{package}: {error}"
+    except Exception as error:  # another version's names, or its own requirements are not met
+        return "error", f"{package} cannot be imported: {one_line(error)}"
+    return None
+
+
+def read_ours(path):
+    """Tokens per second by (variant, sequences of a micro-batch, tokens of a sequence) from lines of depthroute-bench-step."""
+    ours = {}
+    if path:
+        with open(path) as file:
+            for line in map(json.loads, filter(str.strip, file)):
+                ours[line["name"], line["micro_batch"], line["seq_len"]] = line["tokens_per_s"]
+    return ours
 
 
 def benchmark(args):
@@ -380,22 +194,26 @@ def benchmark(args):
     peak = args.peak_tflops * 1e12 if args.peak_tflops else gemm_rate(args.device, dtype)
     name = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
     print(f"PyTorch {torch.__version__} on {name}; peak {peak / 1e12:.3g} TFLOP/s ({'given' if args.peak_tflops else 'measured'})")
+    ours = read_ours(args.ours)
     plain = {}  # step time of `additive` by implementation without its read kernel, and micro-batch
     out = open(args.json, "a") if args.json else None
     for impl in args.impl.split(","):
         reason = why_not(impl, args.device)
         if reason:
-            print(f"{impl}: not measured: {reason}")
+            print(f"{impl}: not measured: {reason[1]}")
+            if out:
+                out.write(json.dumps({"implementation": f"torch {args.label or impl}", reason[0]: reason[1]}) + "\n")
+                out.flush()
             continue
         for micro_batch in map(int, args.micro_batch.split(",")):
             for variant in args.variant.split(","):
-                if variant == "additive" and ("fla" in impl or "liger" in impl):
+                if variant == "additive" and kernel_of(impl):
                     continue  # has no reads
                 try:
                     line = measure(base.copy(variant=variant), impl, args, micro_batch, dtype, peak)
                 except Exception as error:  # out of memory, or a kernel that refuses: the others are still worth having
                     line = {"name": variant, "implementation": f"torch {impl}", "micro_batch": micro_batch,
-                            "error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+                            "error": one_line(error)}
                     print(f"{variant:<12}{impl:<16}{micro_batch:>4} sequences: {line['error'][:120]}")
                 else:
                     key = ("compile" in impl, micro_batch)
@@ -403,11 +221,14 @@ def benchmark(args):
                         plain[key] = line["step_ms"]
                     elif key in plain:
                         line["overhead"] = line["step_ms"] / plain[key] - 1
+                    # How many times as fast as this one depthroute is, by tokens, since its steps have several micro-batches.
+                    if (variant, micro_batch, args.seq_len) in ours:
+                        line["ratio"] = round(ours[variant, micro_batch, args.seq_len] / line["tokens_per_s"], 4)
                     overhead = f"{100 * line['overhead']:+.1f} %" if "overhead" in line else "-"
                     print(f"{variant:<12}{impl:<16}{micro_batch:>4} sequences: {line['step_ms']:9.2f} ms "
                           f"{line['tokens_per_s']:10.0f} tokens/s  MFU {100 * line['mfu']:5.1f} %  overhead {overhead}", flush=True)
                 if out:
-                    out.write(json.dumps(line) + "\n")
+                    out.write(json.dumps({**line, "implementation": f"torch {args.label or impl}"}) + "\n")
                     out.flush()
                 gc.collect()
                 if hasattr(torch, "_dynamo"):
@@ -420,7 +241,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--variant", default="additive,cumulative,kimi")
-    parser.add_argument("--impl", default="eager,compile,fla,compile+fla,liger,compile+liger")
+    parser.add_argument("--impl", default="eager,compile,fla,compile+fla,liger,compile+liger,fast,compile+fast")
+    parser.add_argument("--label", help="name of the implementation in the file, instead of --impl")
+    parser.add_argument("--ours", help="file of depthroute-bench-step's lines, for the ratio of tokens per second")
     parser.add_argument("--micro-batch", default=None)
     parser.add_argument("--seq-len", type=int, default=None)
     parser.add_argument("--steps", type=int, default=10)

@@ -11,13 +11,9 @@ endif()
 
 set(share share/depthroute)
 
-# Op tests run on the device that DEPTHROUTE_TEST_DEVICE names; those that use no device are not installed.
-get_property(op_tests DIRECTORY ${CMAKE_SOURCE_DIR}/tests/kernels PROPERTY BUILDSYSTEM_TARGETS)
-list(FILTER op_tests INCLUDE REGEX "^test_")
-list(REMOVE_ITEM op_tests test_arena test_fused_attention_plans test_checks test_vector_math)
-set(model_tests test_model test_golden_adamw test_eval)
+# The tests run on the device that DEPTHROUTE_TEST_DEVICE names; those that use no device are not installed.
 set(programs depthroute-train depthroute-eval depthroute-tokenize depthroute-bench-ops depthroute-bench-step
-             depthroute-compare-runs ${op_tests} ${model_tests})
+             depthroute-compare-runs depthroute-check-shape test_ops test_model test_golden_adamw test_eval)
 add_dependencies(gpu_tests ${programs})  # the test of gpu_check.sh installs them
 
 # DT_RPATH, which unlike DT_RUNPATH also applies to the libraries of libraries.
@@ -51,7 +47,8 @@ install(CODE "
   endforeach()")
 
 install(PROGRAMS tools/gpu_check.sh DESTINATION ${share})
-install(FILES tools/gpu_check_lib.sh tools/mpi_one_machine.env tools/bench_peers.py LICENSE DESTINATION ${share})
+install(DIRECTORY tools/gpu_check DESTINATION ${share})
+install(FILES tools/mpi_one_machine.env tools/bench_peers.py tools/bench_peers_model.py LICENSE DESTINATION ${share})
 install(PROGRAMS tools/analyze.py tools/report.py DESTINATION ${share})
 install(DIRECTORY tools/analysis tools/reporting DESTINATION ${share} PATTERN "__pycache__" EXCLUDE)
 install(PROGRAMS tools/slurm/train.sbatch tools/slurm/eval-array.sbatch tools/slurm/eval-merge.sbatch
@@ -60,10 +57,8 @@ install(FILES tools/slurm/common.sh DESTINATION ${share}/slurm)
 install(DIRECTORY configs/ DESTINATION ${share}/configs FILES_MATCHING PATTERN "*.yaml" PATTERN "base" EXCLUDE)
 install(DIRECTORY tests/golden/ DESTINATION ${share}/golden)
 
-# Lists of the tests, the commit at the time of installation, and a text to train on.
+# The commit at the time of installation, and a text to train on.
 install(CODE "
   set(source \"${CMAKE_SOURCE_DIR}\")
-  set(share \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${share}\")
-  set(op_tests \"${op_tests}\")
-  set(model_tests \"${model_tests}\")")
+  set(share \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${share}\")")
 install(SCRIPT tools/install_share.cmake)

@@ -1,10 +1,4 @@
-# Run by cmake --install with `source`, `share`, `op_tests` and `model_tests` set (install.cmake): writes what only exists once a
-# build is installed.
-foreach(list op_tests model_tests)
-  list(JOIN ${list} "\n" lines)
-  file(WRITE "${share}/${list}" "${lines}\n")
-endforeach()
-
+# Run by cmake --install with `source` and `share` set (install.cmake): writes what only exists once a build is installed.
 set(commit "")
 if(EXISTS "${source}/.git")
   execute_process(COMMAND git -C "${source}" describe --always --dirty --abbrev=12 --exclude=*

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Packs what gpu_check.sh needs into one small archive:
+#   tools/pack_gpu_check.sh BUILD OUT.tar.xz|OUT.tar.zst [--arch 90a] [--limit MB]
+# BUILD is a release build for one GPU architecture, here sm_90a (H100, H200); for anything else this says how to make one.
+# --arch any takes what was built. The archive unpacks to depthroute/; on the machine with the GPU, which needs a driver, cuBLASLt, cuDNN
+# and a C library no older than this machine's:
+#   tar xf OUT.tar.xz && depthroute/share/depthroute/gpu_check.sh --budget 500 --out record.json
+# Exit status: 1 if the archive is larger than the limit (25 MB) or something failed, 2 if called wrongly.
+set -euo pipefail
+source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+refuse() {
+  printf 'pack_gpu_check.sh: %s\n' "$*" >&2
+  exit 2
+}
+build="" out="" arch=90a limit=25
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --arch | --limit)
+      [[ $# -ge 2 ]] || refuse "$1 needs a value"
+      declare "${1#--}=$2"
+      shift
+      ;;
+    -*) refuse "unknown option $1" ;;
+    *) if [[ -z $build ]]; then build=$1; elif [[ -z $out ]]; then out=$1; else refuse "unexpected argument $1"; fi ;;
+  esac
+  shift
+done
+[[ -n $out ]] || refuse "usage: pack_gpu_check.sh BUILD OUT.tar.xz|OUT.tar.zst [--arch 90a] [--limit MB]"
+[[ $limit =~ ^[1-9][0-9]*$ ]] || refuse "--limit is a number of megabytes, not '$limit'"
+case $out in
+  *.tar.xz) compress=(xz -9e) ;;
+  *.tar.zst) compress=(zstd -q --ultra -22 --long=27) ;;
+  *) refuse "'$out' ends neither in .tar.xz nor in .tar.zst" ;;
+esac
+command -v "${compress[0]}" >/dev/null || refuse "${compress[0]} is not installed"
+[[ -r $build/CMakeCache.txt ]] || refuse "'$build' is no build folder"
+
+built=$(sed -n 's/^DEPTHROUTE_CUDA_ARCHITECTURES:[A-Z]*=//p' "$build/CMakeCache.txt")
+kind=$(sed -n 's/^CMAKE_BUILD_TYPE:[A-Z]*=//p' "$build/CMakeCache.txt")
+if [[ $arch != any && $built != "$arch-real" ]] || [[ $kind != Release ]]; then
+  refuse "'$build' is a ${kind:-plain} build for '$built', not a release build for $arch alone: cmake -S $source_dir -B build/gpu_$arch -G Ninja" \
+    "-DCMAKE_BUILD_TYPE=Release -DDEPTHROUTE_CUDA=ON -DDEPTHROUTE_CUDA_ARCHITECTURES=$arch-real &&" \
+    "cmake --build build/gpu_$arch --target gpu_tests, then pack build/gpu_$arch"
+fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/pack_gpu_check.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+tree=$work/depthroute share=$work/depthroute/share/depthroute
+cmake --install "$build" --prefix "$tree" --strip >"$work/install.log" 2>&1 ||
+  { tail -n 5 "$work/install.log" >&2; refuse "cmake --install failed: build the target gpu_tests first"; }
+find "$tree/lib" -type f -name '*.so*' -exec strip --strip-unneeded {} + 2>/dev/null || true
+rm -rf "$share"/{slurm,analysis,reporting,analyze.py,report.py}
+
+# Sorted, without times and owners: the same tree gives the same archive.
+tar -C "$work" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf - depthroute | "${compress[@]}" >"$out.part"
+mv "$out.part" "$out"
+bytes=$(stat -c %s "$out")
+printf '%s: %d.%d MB; unpacked %s\n' "$out" $((bytes / 1000000)) $((bytes / 100000 % 10)) "$(du -sh "$tree" | cut -f 1)"
+if [[ $bytes -gt $((limit * 1000000)) ]]; then
+  printf 'pack_gpu_check.sh: larger than %d MB; the largest files:\n' "$limit" >&2
+  find "$tree" -type f -printf '%s %P\n' | sort -rn | head -n 12 >&2
+  exit 1
+fi
