@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "configs/base/error.h"
+#include "kernels/gemm_choices.h"
 
 namespace depthroute::bench {
 
@@ -44,6 +45,10 @@ void add(const std::string& name, Unit unit, double amount, const std::function<
         call = make();
         call();
       }
+      // Products by the algorithms that a training run would choose.
+      if (unit == Unit::flops && has_gemm_choices(run.target.device))
+        for (const std::string& line : report(tune_gemm(stream(), calls[0])))
+          fmt::print("choice: {}\n", line);
       size_t next = 0;
       const auto call = [&] {
         calls[next]();

@@ -1,5 +1,6 @@
 #include "tests/bench/step_runs.h"
 
+#include <fmt/format.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -67,10 +68,9 @@ void settle_products(TrainingStep& step, const TrainConfig& config, const StepRu
   if (!has_gemm_choices(step.stream().device) || !config.train.tune_products) return;
   static std::map<std::pair<std::string, int64_t>, GemmChoices> known;
   const auto [at, is_new] = known.try_emplace({runs.variant, config.train.micro_batch});
-  if (is_new)
-    at->second = tune_gemm(step.stream(), [&] { step.rehearse(); });
-  else
-    use_gemm_choices(step.stream(), at->second);
+  if (!is_new) return use_gemm_choices(step.stream(), at->second);
+  at->second = tune_gemm(step.stream(), [&] { step.rehearse(); });
+  for (const std::string& line : report(at->second)) fmt::print("choice: {}\n", line);
 }
 
 Stream profiled_stream;

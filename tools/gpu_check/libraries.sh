@@ -43,7 +43,7 @@ describe() {
   run 60 "$log" "$bin/depthroute-bench-ops" --describe --device "$device" || status=$?
   description=$(tail -n +2 "$log")
   [[ $status -eq 0 || -n $description ]] || description="depthroute-bench-ops --describe: $(describe_status $status)"
-  missing=$(grep -i -E 'shared libraries|shared object|(cublas|cudnn|nccl).*(not found|missing|cannot be (loaded|opened|found)|not loaded)' \
+  missing=$(grep -i -E 'shared libraries|shared object|(cublas|cudnn|nvrtc|nccl).*(not found|missing|cannot be (loaded|opened|found)|not loaded)' \
     <<<"$description" | head -n 1)
   return $status
 }

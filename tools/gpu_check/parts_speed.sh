@@ -17,7 +17,7 @@ keep_choices() { # LOG or file of choices
   while IFS= read -r line; do
     json_string "$line"
     add_measured choices "$part|$check" "{\"text\": $json}"
-  done < <(grep -i -E '(gemm|cublaslt|cudnn|attention|product).*(chose|choice|algorithm|plan|engine|faster|candidate)|"algorithm"|kernels, which' \
+  done < <(grep -i -E '^choice: |(gemm|cublaslt|cudnn|attention|product).*(chose|choice|algorithm|plan|engine|faster|candidate)|"algorithm"|kernels, which' \
     "$1" 2>/dev/null | grep -v '^\$ ' | cut -c 1-400 | sort -u | head -n 60)
 }
 
