@@ -39,8 +39,8 @@ def read_table(path):
         if not fields:
             continue
         if len(fields) != 7 or fields[1] not in WIDE or not all(f.isdigit() for f in fields[2:6]) or \
-                fields[6] not in ('none', 'any'):
-            fail(f'{path}:{number}: expected "kernel width loads narrow stores narrow none|any", not "{line}"')
+                not re.fullmatch('none|any|[0-9]+', fields[6]):
+            fail(f'{path}:{number}: expected "kernel width loads narrow stores narrow none|any|N", not "{line}"')
         rows.append(Row(number, fields[0], fields[1], [int(f) for f in fields[2:6]], fields[6]))
     return rows
 
@@ -115,8 +115,10 @@ def faults_of(counts, row):
             faults.append(f'{n} {column} below {row.width} bits, at most {limit} expected')
         if not column.startswith('narrow') and n < limit:
             faults.append(f'{n} {column} of {row.width} bits or more, at least {limit} expected')
-    if row.spills == 'none' and counts.spills[0]:
-        faults.append(f'{counts.spills[0]} accesses to local memory (spilled registers)')
+    allowed = {'none': 0, 'any': counts.spills[0]}.get(row.spills)
+    allowed = int(row.spills) if allowed is None else allowed
+    if counts.spills[0] > allowed:
+        faults.append(f'{counts.spills[0]} accesses to local memory (spilled registers), at most {allowed} expected')
     return got, faults
 
 
