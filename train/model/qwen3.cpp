@@ -84,9 +84,12 @@ double Qwen3::recompute_flops_per_token(const ModelConfig& c, int64_t seq_len, R
 double Qwen3::recompute_bytes_per_token() const {
   if (options_.recompute == Recompute::none) return 0;
   double values = static_cast<double>(config_.num_layers * config_.intermediate_size);
-  for (const Site& site : plan_.sites) {
-    if (options_.recompute == Recompute::act || site.sublayer == Sublayer::final) continue;
-    values += static_cast<double>(config_.hidden_size * (site.num_sources() + 2));
+  for (int s = 0; s < plan_.num_sublayers() && options_.recompute != Recompute::act; ++s) {
+    const Site& site = plan_.sites[s];
+    const int begin = two_phase_begin(group(s)), sharing = group(s).end() - begin;
+    // In two phases: a share of the finished sources, the partial mix written and read, and the current state.
+    const double read = s < begin ? site.num_sources() : (site.num_sources() - 1.0) / sharing + 3;
+    values += static_cast<double>(config_.hidden_size) * (read + 2);
     if (site.sublayer == Sublayer::attn)
       values += static_cast<double>(2 * (config_.num_heads + config_.num_kv_heads) * config_.head_dim);
   }
