@@ -29,7 +29,7 @@ done
 [[ -n $out ]] || refuse "usage: pack_gpu_check.sh BUILD OUT.tar.xz|OUT.tar.zst [--arch 90a] [--limit MB]"
 [[ $limit =~ ^[1-9][0-9]*$ ]] || refuse "--limit is a number of megabytes, not '$limit'"
 case $out in
-  *.tar.xz) compress=(xz -9e) ;;
+  *.tar.xz) compress=(xz "--lzma2=preset=9,dict=256MiB") ;; # programs repeat the same kernels far apart
   *.tar.zst) compress=(zstd -q --ultra -22 --long=27) ;;
   *) refuse "'$out' ends neither in .tar.xz nor in .tar.zst" ;;
 esac
