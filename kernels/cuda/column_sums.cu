@@ -1,13 +1,13 @@
 // Sums over the rows of a matrix, column by column, in float64. A block takes 32 columns and a chunk of the
 // rows; the chunks' sums are rows of float64 in the workspace, which the same kernel adds up. A matrix of
 // many columns is one chunk and needs no workspace. The chunks follow from the matrix's size alone.
-#include <algorithm>
 #include <cstdint>
 
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
+#include "kernels/cuda/work_split.h"
 #include "kernels/op_table.h"
 
 namespace depthroute::cuda {
@@ -15,10 +15,6 @@ namespace {
 
 constexpr int kColumns = 32;  // per block: a warp reads consecutive values of a row
 constexpr int kRows = 8;      // rows read at once; thread row r adds rows r, r + 8, ... in order
-constexpr int64_t kMinChunkRows = 64;
-constexpr int64_t kMaxChunks = 512;
-/// Sums of all chunks: 4 MiB.
-constexpr int64_t kPartials = int64_t{1} << 19;
 
 __device__ __forceinline__ double to_double(double x) { return x; }
 template <typename T>
@@ -48,26 +44,19 @@ __global__ void __launch_bounds__(kColumns* kRows)
   out = kAccumulate ? out + total : total;
 }
 
-int64_t most_chunks(int64_t columns) {
-  return std::clamp<int64_t>(kPartials / std::max<int64_t>(columns, 1), 1, kMaxChunks);
-}
-
 dim3 grid(int64_t columns, int64_t chunks) {
   return dim3(narrow<unsigned>(div_ceil(columns, int64_t{kColumns})), static_cast<unsigned>(chunks));
 }
 
 }  // namespace
 
-int64_t column_sums_workspace(Device, int64_t columns) {
-  const int64_t chunks = most_chunks(columns);
-  return chunks == 1 ? 0 : chunks * columns * static_cast<int64_t>(sizeof(double) / sizeof(float));
-}
+int64_t column_sums_workspace(Device, int64_t columns) { return column_sums_floats(columns); }
 
 void column_sums(Stream stream, const Tensor& x, const Tensor& mask, const Tensor& sums,
                  const Tensor& workspace) {
   const int64_t rows = x.rows(), columns = x.cols();
   if (rows == 0 || columns == 0) return;
-  const int64_t chunks = std::clamp<int64_t>(rows / kMinChunkRows, 1, most_chunks(columns));
+  const int64_t chunks = column_chunks(rows, columns);
   DR_CHECK_MSG(reinterpret_cast<uintptr_t>(workspace.pointer) % sizeof(double) == 0,
                "column_sums: the workspace holds float64");
   const dim3 threads(kColumns, kRows);

@@ -4,16 +4,17 @@
 // element never depends on that.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "configs/base/check.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/vector.cuh"
+#include "kernels/cuda/work_split.h"
 
 namespace depthroute::cuda {
 
 inline constexpr int kElementwiseThreads = 256;
+static_assert(kElementsPerBlock == kPack * kElementwiseThreads);
 
 /// Arrays of `count` elements each; `aligned` if all of them are. Passed to kernels by value.
 struct Elements {
@@ -23,13 +24,6 @@ struct Elements {
 template <typename... T>
 Elements elements(int64_t count, const T*... arrays) {
   return {count, ((reinterpret_cast<uintptr_t>(arrays) % 16 == 0) && ...)};
-}
-
-/// Enough blocks to fill any GPU; for longer arrays, threads take several packs.
-inline unsigned elementwise_blocks(int64_t count) {
-  constexpr int64_t kMaxBlocks = 4096;
-  return static_cast<unsigned>(
-      std::clamp<int64_t>(div_ceil(count, int64_t{kPack} * kElementwiseThreads), 1, kMaxBlocks));
 }
 
 /// for (int64_t i = first_element(); i < count; i += element_stride()) ... elements [i, i + 8)

@@ -1,6 +1,6 @@
 // Sums in a fixed order: within a warp by shuffles, over tokens in two stages. Stage one: the tokens are cut
-// into at most kReductionChunks chunks, by their number alone (not by the GPU); one block per chunk writes
-// its partial sums as a row of the workspace. Stage two (add_partial_sums, reduce.cu): the rows are added.
+// into at most kReductionChunks chunks (work_split.h), by their number alone; one block per chunk writes its
+// partial sums as a row of the workspace. Stage two (add_partial_sums, reduce.cu): the rows are added.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include "configs/base/check.h"
 #include "kernels/cuda/check.h"
 #include "kernels/cuda/vector.cuh"
+#include "kernels/cuda/work_split.h"
 
 namespace depthroute::cuda {
 
@@ -87,18 +88,6 @@ __device__ __forceinline__ T block_sum(T x) {
   __syncthreads();
   if (threadIdx.x >= kWarp) return x;
   return warp_sum(threadIdx.x < blockDim.x / kWarp ? sums[threadIdx.x] : T{0});
-}
-
-/// Three or four blocks at a time on each of the 132 multiprocessors of a large Hopper GPU.
-inline constexpr int64_t kReductionChunks = 528;
-inline constexpr int64_t kReductionMinTokens = 8;
-
-/// Floats of workspace to sum rows of `columns` values over tokens.
-constexpr int64_t reduction_floats(int64_t columns) { return kReductionChunks * columns; }
-
-/// How many chunks n tokens are cut into: 1 ... kReductionChunks.
-constexpr int64_t reduction_chunks(int64_t n) {
-  return std::clamp<int64_t>(div_ceil(n, kReductionMinTokens), 1, kReductionChunks);
 }
 
 /// Tokens [begin, end) of a chunk; chunks differ by at most one token. For use in kernels.

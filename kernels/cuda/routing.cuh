@@ -6,10 +6,10 @@
 // the team is the block, and sums over a row are joined through shared memory.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/routing_groups.h"
 #include "kernels/cuda/vector.cuh"
 #include "kernels/op_types.h"
 
@@ -93,31 +93,6 @@ constexpr int team_threads(int warps) { return (warps == 1 ? kLoneTeams : warps)
 template <typename T>
 constexpr int team_blocks(int warps) {
   return warps == 1 && sizeof(T) == 2 ? 3 : 1;
-}
-
-inline constexpr int kMaxGroupSites = 8;  // of a launch that reads shared sources once for all its sites
-
-/// Kernels over the sites of a group give a token to a block, and kQuads quads of every row to a thread.
-/// Registers hold kSites * quads = 8 quads of the sites, so long rows take fewer sites to a launch.
-struct GroupShape {
-  int sites, quads, threads;
-};
-inline GroupShape group_shape(int64_t d) {
-  const GroupShape shape = d <= 2048   ? GroupShape{8, 1, 0}
-                           : d <= 4096 ? GroupShape{4, 2, 0}
-                                       : GroupShape{1, 8, 0};
-  const int64_t threads = round_up(div_ceil(d, int64_t{kQuad} * shape.quads), int64_t{kWarp});
-  return {shape.sites, shape.quads, static_cast<int>(threads)};
-}
-
-/// Whether a site has offsets or scales: its own, so it takes no part in a launch of plain sites.
-inline bool is_altered(const RoutingSite& site) { return !site.offset.empty() || !site.scale.empty(); }
-
-// Sums over tokens as in reduce.cuh, but with as many chunks as suit these kernels' registers: three blocks
-// (first part) or two (second part) at a time on each of the 132 multiprocessors of a large Hopper GPU.
-inline constexpr int64_t kRoutingChunks = 528;
-constexpr int64_t routing_chunks(int64_t n) {
-  return std::clamp<int64_t>(div_ceil(n, kReductionMinTokens), 1, kRoutingChunks);
 }
 
 }  // namespace depthroute::cuda

@@ -155,7 +155,7 @@ void backward_of(Stream stream, std::span<const RoutingSite> sites, std::span<co
 }  // namespace
 
 int64_t routing_backward_workspace(Device, int64_t hidden_size) {
-  return kRoutingChunks * (hidden_size + 1) * group_shape(hidden_size).sites;
+  return group_workspace_floats(hidden_size);
 }
 
 void routing_backward_shared(Stream stream, std::span<const RoutingSite> sites,
@@ -172,12 +172,8 @@ void routing_backward_shared(Stream stream, std::span<const RoutingSite> sites,
     zero(stream, dsources[j]);  // not every launch comes to a source that is dropped somewhere
     starts[j] = false;
   }
-  const size_t most = static_cast<size_t>(group_shape(doutputs[0].cols()).sites);
   for (size_t first = 0, count = 0; first < sites.size(); first += count) {
-    // A site with scales has a launch to itself.
-    count = 1;
-    if (sites[first].scale.empty())
-      while (count < most && first + count < sites.size() && sites[first + count].scale.empty()) ++count;
+    count = sites_of_launch(sites.subspan(first), doutputs[0].cols(), is_scaled);
     backward_of(stream, sites.subspan(first, count), doutputs.subspan(first, count), dsources,
                 gradients.subspan(first, count), starts, workspace);
     starts.fill(false);

@@ -310,12 +310,8 @@ void read_finished(Stream stream, std::span<const RoutingSite> sites) {
 void routing_read_finished(Stream stream, std::span<const RoutingSite> sites) {
   if (sites[0].partial.rows() == 0) return;
   DR_CHECK(sites[0].sources.size() <= kMaxSources);
-  const size_t most = static_cast<size_t>(group_shape(sites[0].partial.cols()).sites);
   for (size_t first = 0, count = 0; first < sites.size(); first += count) {
-    // A site with offsets or scales has a launch to itself.
-    count = 1;
-    if (!is_altered(sites[first]))
-      while (count < most && first + count < sites.size() && !is_altered(sites[first + count])) ++count;
+    count = sites_of_launch(sites.subspan(first), sites[0].partial.cols(), is_altered);
     read_finished(stream, sites.subspan(first, count));
   }
 }

@@ -9,7 +9,6 @@
 namespace depthroute::cuda {
 namespace {
 
-constexpr int kMaxBlocks = 1024;
 constexpr int kFinalThreads = 256;
 
 __global__ void __launch_bounds__(kElementwiseThreads)
@@ -51,16 +50,14 @@ __global__ void combine_kernel(int64_t rows, int64_t cols, int64_t num_squares,
 
 }  // namespace
 
-int64_t sum_of_squares_workspace(Device) {
-  return kMaxBlocks * static_cast<int64_t>(sizeof(double) / sizeof(float));
-}
+int64_t sum_of_squares_workspace(Device) { return squares_floats(); }
 
 void sum_of_squares(Stream stream, const Tensor& x, const Tensor& total, const Tensor& workspace) {
   DR_CHECK_MSG(reinterpret_cast<uintptr_t>(workspace.pointer) % sizeof(double) == 0,
                "sum_of_squares: the workspace holds float64");
   const float* values = pointer<float>(x);
   double* partials = static_cast<double*>(workspace.pointer);
-  const unsigned blocks = std::min<unsigned>(elementwise_blocks(x.numel()), kMaxBlocks);
+  const unsigned blocks = squares_blocks(x.numel());
   launch(squares_kernel, dim3(blocks), dim3(kElementwiseThreads), 0, handle(stream),
          elements(x.numel(), values), values, partials);
   launch(total_kernel, dim3(1), dim3(kFinalThreads), 0, handle(stream), static_cast<int>(blocks), partials,
