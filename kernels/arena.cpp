@@ -21,7 +21,11 @@ const char* to_string(Purpose purpose) {
 }
 
 Arena::~Arena() {
-  if (block_) device_free(device_, block_, size_);
+  if (!block_) return;
+  if (only_addresses_)
+    release_addresses(block_, size_);
+  else
+    device_free(device_, block_, size_);
 }
 
 void Arena::plan(Purpose purpose, Tensor* slot, Shape shape, DType dtype) {
@@ -39,6 +43,18 @@ void Arena::allocate() {
   if (size_ == 0) return;
   block_ = device_allocate(device_, size_);
   require_headroom(device_);
+  place();
+}
+
+void Arena::reserve_addresses() {
+  DR_CHECK_MSG(block_ == nullptr, "Arena::reserve_addresses after allocate");
+  if (size_ == 0) return;
+  block_ = depthroute::reserve_addresses(size_);
+  only_addresses_ = true;
+  place();
+}
+
+void Arena::place() {
   for (const Request& request : requests_)
     request.slot->pointer = static_cast<std::byte*>(block_) + request.offset;
 }

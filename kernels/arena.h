@@ -41,6 +41,9 @@ class Arena {
   /// Allocates the memory, zero-filled, and fills in the pointers. Call once, after reserve_device(). Throws
   /// SystemError if there is too little memory.
   void allocate();
+  /// Fills in addresses that nothing may read or write, for counting work (kernels/cost/scope.h). Instead of
+  /// allocate().
+  void reserve_addresses();
 
   Device device() const { return device_; }
   int64_t bytes(Purpose purpose) const { return bytes_[static_cast<int>(purpose)]; }
@@ -58,6 +61,9 @@ class Arena {
   std::array<int64_t, kNumPurposes> bytes_{};
   int64_t size_ = 0;
   void* block_ = nullptr;
+  bool only_addresses_ = false;
+
+  void place();
 };
 
 }  // namespace depthroute

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "configs/base/error.h"
+#include "kernels/cost/scope.h"
 #include "kernels/cpu/blas_memory.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/process.h"
@@ -58,6 +59,7 @@ void require_headroom(Device device) {
 }
 
 void synchronize(Stream stream) {
+  if (cost::counting()) return;
   if (stream.device == Device::cuda) cuda::synchronize(stream);
 }
 
@@ -84,6 +86,20 @@ void* device_allocate(Device device, int64_t bytes) {
 void device_free(Device device, void* block, int64_t bytes) {
   if (device == Device::cuda) return cuda::deallocate(block);
   if (block) DR_CHECK(munmap(block, static_cast<size_t>(bytes)) == 0);
+}
+
+void* reserve_addresses(int64_t bytes) {
+  DR_CHECK(bytes > 0);
+  void* block = MAP_FAILED;
+  if (bytes <= std::numeric_limits<int64_t>::max() - kHugePage)
+    block = mmap(nullptr, static_cast<size_t>(bytes), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                 -1, 0);
+  if (block == MAP_FAILED) throw SystemError("cannot plan {} bytes: more than an address space holds", bytes);
+  return block;
+}
+
+void release_addresses(void* block, int64_t bytes) {
+  DR_CHECK(munmap(block, static_cast<size_t>(bytes)) == 0);
 }
 
 void prepare_process(char** argv) {

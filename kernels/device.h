@@ -56,6 +56,9 @@ void synchronize(Stream stream);
 /// Returns zero-filled memory, 256-byte aligned. Throws SystemError naming the size if there is too little.
 void* device_allocate(Device device, int64_t bytes);
 void device_free(Device device, void* block, int64_t bytes);
+/// Returns addresses without memory, 256-byte aligned: touching them ends the program. Throws SystemError.
+void* reserve_addresses(int64_t bytes);
+void release_addresses(void* block, int64_t bytes);
 
 /// Call in main() before any other thread or MPI is started. May restart the program with better settings for
 /// this machine (idle threads that sleep; OpenBLAS kernels for AVX-512 if an older OpenBLAS would choose

@@ -1,6 +1,6 @@
 // What a backend provides: one function per op of kernels/ops/ops.h, with the op's own signature. This list
-// is the only one; both backends' declarations, both tables and the dispatch follow from it. A missing
-// function is a link error that names it.
+// is the only one; the backends' declarations, their tables and the dispatch follow from it, and so do those of
+// kernels/cost, which counts what the CUDA backend would do. A missing function is a link error that names it.
 //
 // A backend's function may rely on the checks of kernels/ops/<op>.cpp: shapes, dtypes and devices are right.
 #pragma once
@@ -59,7 +59,8 @@ struct OpTable {
   DR_FOR_EACH_OP(DR_TABLE_MEMBER)
 };
 
-/// The device's backend. Aborts if this build has none.
+/// The device's backend, or kernels/cost while this thread's work is counted (cost::Scope). Aborts if this
+/// build has none.
 const OpTable& op_table(Device device);
 
 /// kernels/cpu/<op>.cpp. Tensors are f32 unless ops.h says otherwise; threads come from OpenMP.
@@ -74,5 +75,11 @@ DR_FOR_EACH_OP(DR_BACKEND_FUNCTION)
 /// nullptr if built without CUDA.
 const OpTable* op_table();
 }  // namespace cuda
+
+/// kernels/cost: adds what the CUDA backend's kernels would do to the log of a cost::Scope.
+namespace cost {
+DR_FOR_EACH_OP(DR_BACKEND_FUNCTION)
+const OpTable* op_table();
+}  // namespace cost
 
 }  // namespace depthroute

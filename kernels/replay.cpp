@@ -1,5 +1,6 @@
 #include "kernels/replay.h"
 
+#include "kernels/cost/scope.h"
 #include "kernels/cuda/device.h"
 
 namespace depthroute {
@@ -10,7 +11,7 @@ Replay::~Replay() {
 
 void Replay::run(Stream stream, const std::function<void()>& body) {
   // Libraries choose algorithms and build plans in the first run, which cannot be recorded.
-  if (stream.device == Device::cpu || !warm_) {
+  if (stream.device == Device::cpu || !warm_ || cost::counting()) {
     warm_ = true;
     return body();
   }
