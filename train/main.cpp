@@ -10,6 +10,7 @@
 #include "train/model/weights.h"
 #include "train/signals.h"
 #include "train/start.h"
+#include "train/step_cost.h"
 #include "train/trainer.h"
 
 namespace {
@@ -28,11 +29,15 @@ int run(const depthroute::CommandLine& line, depthroute::World& world) {
     world.together([&] {
       for (const auto& [name, value] : line.options)
         throw depthroute::ConfigError(
-            "{}: only with --dry-run: to train with several processes, start them with mpirun or srun", name);
+            "{}: only with --dry-run{}", name,
+            name == "--card" ? "" : ": to train with several processes, start them with mpirun or srun");
     });
     return depthroute::train(world, config);
   }
   if (!world.is_rank_0()) return depthroute::kExitOk;
+  const auto given = [&](const char* option) { return line.options.count(option) > 0; };
+  const depthroute::cost::Card* const card =
+      given("--card") ? &depthroute::cost::find_card(line.options.at("--card")) : nullptr;
   const depthroute::Start start = depthroute::fresh_start(config);
   config.model = start.model;
   if (start.model_folder)
@@ -40,15 +45,16 @@ int run(const depthroute::CommandLine& line, depthroute::World& world) {
         *start.model_folder,
         depthroute::ParameterLayout(start.model, depthroute::make_depth_plan(start.model)));
   depthroute::print_result(depthroute::dry_run_report(config));
+  if (card) depthroute::print_result(depthroute::describe_step_cost(config, *card));
   depthroute::CommunicationAssumptions assumptions = {.ranks = world.size()};
-  if (line.options.count("--processes"))
+  if (given("--processes"))
     assumptions.ranks = static_cast<int>(depthroute::option_number(line, "--processes", 1, kMostProcesses));
-  if (line.options.count("--bandwidth"))
+  if (given("--bandwidth"))
     assumptions.bandwidth =
         1e9 * static_cast<double>(depthroute::option_number(line, "--bandwidth", 1, kMostRate));
-  if (line.options.count("--rate"))
+  if (given("--rate"))
     assumptions.rate = 1e12 * static_cast<double>(depthroute::option_number(line, "--rate", 1, kMostRate));
-  if (assumptions.ranks > 1 || !line.options.empty())
+  if (assumptions.ranks > 1 || given("--processes") || given("--bandwidth") || given("--rate"))
     depthroute::print_result(depthroute::describe_communication(config, assumptions));
   return depthroute::kExitOk;
 }
@@ -65,6 +71,7 @@ int main(int argc, char** argv) {
       argc, argv, "Trains a Qwen3 decoder with Block Attention Residuals.", depthroute::train_reference(),
       {{"--processes", "N", "with --dry-run: what N processes would need and exchange"},
        {"--bandwidth", "GB/s", "with --processes: what a process can send"},
-       {"--rate", "TFLOP/s", "with --processes: matrix products of a process"}},
+       {"--rate", "TFLOP/s", "with --processes: matrix products of a process"},
+       {"--card", "h100|h200|a100", "with --dry-run: predict a step's kernels on this GPU"}},
       body);
 }

@@ -95,6 +95,16 @@ void TrainingStep::allocate() {
   stream_ = make_stream(arena_.device());
   reserve_device(stream_);
   arena_.allocate();
+  make_host_buffers();
+}
+
+void TrainingStep::reserve_addresses() {
+  stream_ = {arena_.device(), nullptr};
+  arena_.reserve_addresses();
+  make_host_buffers();
+}
+
+void TrainingStep::make_host_buffers() {
   host_tokens_.resize(static_cast<size_t>(tokens_.numel()));
   host_targets_.resize(static_cast<size_t>(targets_.numel()));
   host_slices_.resize(static_cast<size_t>(slices_.numel()));

@@ -53,6 +53,8 @@ class TrainingStep {
 
   /// SystemError if the device's memory is too small; ConfigError if train.cuda_graph cannot work on it.
   void allocate();
+  /// Instead of allocate(): run() may then be called to count its work (kernels/cost/scope.h).
+  void reserve_addresses();
 
   /// Runs step t, 1-based: sums the gradients of the source's micro-batches in order, clips, updates.
   StepResult run(int64_t t, const BatchSource& batch, const StepHooks& hooks = {});
@@ -81,6 +83,7 @@ class TrainingStep {
   struct DeviceBatch {
     Tensor tokens, targets;
   };
+  void make_host_buffers();
   DeviceBatch upload(int64_t first, int64_t count, const BatchSource& batch);
   void micro_batch(const DeviceBatch& batch, float grad_scale, const GradientsReady& ready);
   void accumulate_slice(int index, const BatchSource& batch, float grad_scale);
