@@ -30,6 +30,8 @@ namespace depthroute::cuda::emulator {
 // Never destroyed, because other static objects of a program may still launch kernels.
 Block& block_state = *new Block;
 
+void (*after_launch)() = nullptr;
+
 namespace {
 
 constexpr size_t kMaxSharedBytes = 227 * 1024;  // the most one block may opt in to on sm_90
@@ -199,6 +201,7 @@ void run_grid(dim3 grid, dim3 shape, size_t shared_bytes, const std::function<vo
   }
   block.body = nullptr;
   launching = false;
+  if (after_launch) after_launch();
 }
 
 void check_launch(dim3 grid, dim3 block, size_t shared_bytes) {

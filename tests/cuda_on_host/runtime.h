@@ -22,4 +22,7 @@ cudaError_t refuse_during_capture();
 /// is capturing into. Returns why neither was possible.
 cudaError_t run_or_record(cudaStream_t stream, std::function<void()> work);
 
+/// Called after each kernel has run, unless null.
+extern void (*after_launch)();
+
 }  // namespace depthroute::cuda::emulator

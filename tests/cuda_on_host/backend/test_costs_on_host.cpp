@@ -1,0 +1,287 @@
+// What kernels/cost counts, against the bytes that the kernels touch when they are executed: every launch of
+// whole training steps in its order, and ops that only evaluation calls. Equal to the byte; matrix products
+// and copies, which are libraries' and the runtime's, are not executed kernels and are left out.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "kernels/cost/scope.h"
+#include "tests/cuda_on_host/access_log.h"
+#include "tests/kernels/host_tensor.h"
+#include "train/step.h"
+
+namespace depthroute {
+namespace {
+
+using cuda::emulator::Accesses;
+using cuda::emulator::AccessLog;
+
+struct Memory {
+  const std::byte* begin = nullptr;
+  size_t bytes = 0;
+};
+Memory memory_of(const Arena& arena) {
+  const std::byte *begin = nullptr, *end = nullptr;
+  for (const Tensor& tensor : arena.tensors()) {
+    const auto* from = static_cast<const std::byte*>(tensor.pointer);
+    if (!begin || from < begin) begin = from;
+    if (!end || from + tensor.bytes() > end) end = from + tensor.bytes();
+  }
+  return {begin, static_cast<size_t>(end - begin)};
+}
+
+std::vector<Accesses> executed(const Memory& memory, const std::function<void()>& body) {
+  const AccessLog log(memory.begin, memory.bytes);
+  body();
+  synchronize(test::stream());
+  return log.launches();
+}
+
+cost::Log counted(const std::function<void()>& body) {
+  cost::Log log;
+  const cost::Scope scope(log, {.library_attention = false});
+  body();
+  std::erase_if(log, [](const cost::KernelCost& kernel) { return kernel.library; });
+  return log;
+}
+
+/// "" if every launch touches what was counted for it, otherwise the first difference.
+std::string difference(const cost::Log& counts, const std::vector<Accesses>& launches) {
+  for (size_t i = 0; i < std::min(counts.size(), launches.size()); ++i) {
+    const cost::KernelCost& count = counts[i];
+    const Accesses& launch = launches[i];
+    if (count.launches != 1) return fmt::format("{}: {} launches in one", count.name, count.launches);
+    if (count.read != launch.read || count.written != launch.written)
+      return fmt::format("launch {}, {}: {} bytes read and {} written, counted as {} and {}", i, count.name,
+                         launch.read, launch.written, count.read, count.written);
+  }
+  if (counts.size() == launches.size()) return "";
+  return fmt::format("{} launches, counted as {}", launches.size(), counts.size());
+}
+
+// ---- training
+
+struct Case {
+  const char* name;
+  Variant variant;
+  Precision precision;
+  Recompute recompute = Recompute::none;
+  int64_t hidden_size = 40, num_layers = 5;
+  bool deterministic = false;
+};
+
+TrainConfig config_of(const Case& c) {
+  TrainConfig config;
+  config.precision = c.precision;
+  config.deterministic = c.deterministic;
+  config.model = {.vocab_size = 101,
+                  .hidden_size = c.hidden_size,
+                  .num_layers = c.num_layers,
+                  .num_heads = 4,
+                  .num_kv_heads = 2,
+                  .head_dim = 24,
+                  .intermediate_size = 56,
+                  .tie_embeddings = c.variant != Variant::reset,
+                  .residual = {.variant = c.variant, .num_blocks = 3}};
+  config.data.seq_len = 19;
+  config.train = {.steps = 3, .global_batch = 4, .micro_batch = 2, .recompute = c.recompute};
+  config.distributed.shards = 2;
+  config.optimizer.warmup = 1;
+  return config;
+}
+
+/// No token occurs twice in a micro-batch.
+void fill_batch(int64_t first, int64_t /*count*/, std::span<int32_t> tokens, std::span<int32_t> targets) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    tokens[i] = static_cast<int32_t>((static_cast<size_t>(first) + 5 * i) % 101);
+    targets[i] = static_cast<int32_t>((3 * i + 1) % 101);
+  }
+}
+
+class TrainingCosts : public testing::TestWithParam<Case> {};
+
+TEST_P(TrainingCosts, AreWhatTheKernelsTouch) {
+  TrainingStep step(config_of(GetParam()), Device::cuda);
+  step.allocate();
+  initialize_parameters(step.layout(), 5, 0.25, step.model().parameters());
+  ASSERT_TRUE(step.run(1, fill_batch).applied);
+  const std::vector<Accesses> launches =
+      executed(memory_of(step.arena()), [&] { ASSERT_TRUE(step.run(2, fill_batch).applied); });
+  cost::Log counts = counted([&] { step.run(3, fill_batch); });
+  EXPECT_GT(launches.size(), 100U);
+  EXPECT_EQ(difference(counts, launches), "");
+
+  // The comparison sees a single byte, and a launch too many.
+  cost::Log wrong = counts;
+  ++wrong[wrong.size() / 2].read;
+  EXPECT_NE(difference(wrong, launches), "");
+  wrong = counts;
+  --wrong.back().written;
+  EXPECT_NE(difference(wrong, launches), "");
+  counts.pop_back();
+  EXPECT_NE(difference(counts, launches), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, TrainingCosts,
+    testing::Values(Case{"additive", Variant::additive, Precision::bf16},
+                    Case{"additive_f32", Variant::additive, Precision::fp32},
+                    Case{"cumulative", Variant::cumulative, Precision::bf16},
+                    Case{"cumulative_f32", Variant::cumulative, Precision::fp32},
+                    Case{"cumulative_norms", Variant::cumulative, Precision::bf16, Recompute::norms},
+                    Case{"cumulative_layer", Variant::cumulative, Precision::bf16, Recompute::layer},
+                    Case{"cumulative_slices", Variant::cumulative, Precision::bf16, Recompute::none, 40, 5,
+                         true},
+                    Case{"reset", Variant::reset, Precision::bf16},
+                    Case{"kimi", Variant::kimi, Precision::bf16},
+                    Case{"wide", Variant::cumulative, Precision::bf16, Recompute::none, 1032, 3}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+// ---- ops that training does not call
+
+/// Tensors on the device, taken one after another from one block; zero unless filled.
+class OpCosts : public testing::Test {
+ protected:
+  OpCosts() : block_(static_cast<std::byte*>(device_allocate(Device::cuda, kBytes))) {}
+  ~OpCosts() override { device_free(Device::cuda, block_, kBytes); }
+
+  Tensor take(Shape shape, DType dtype = DType::f32) {
+    const Tensor tensor{block_ + used_, shape, dtype, Device::cuda};
+    used_ += round_up(tensor.bytes(), int64_t{256});
+    EXPECT_LE(used_, kBytes);
+    return tensor;
+  }
+  Tensor filled(Shape shape, float value) {
+    const Tensor tensor = take(shape);
+    ops::fill(stream_, tensor, value);
+    return tensor;
+  }
+  Tensor ones(int64_t count) {
+    const std::vector<int32_t> values(static_cast<size_t>(count), 1);
+    const Tensor tensor = take({count}, DType::i32);
+    ops::copy(stream_, host_tensor(values.data(), {count}), tensor);
+    return tensor;
+  }
+  void expect_equal(const std::function<void()>& op) {
+    const std::vector<Accesses> launches = executed({block_, kBytes}, op);
+    EXPECT_FALSE(launches.empty());
+    EXPECT_EQ(difference(counted(op), launches), "");
+  }
+
+  static constexpr int64_t kBytes = int64_t{8} << 20;
+  static constexpr int64_t kTokens = 36, kColumns = 48, kVocab = 101, kSources = 3;
+  const Stream stream_ = test::stream();
+  std::byte* const block_;
+  int64_t used_ = 0;
+};
+
+constexpr DType kTypes[] = {DType::f32, DType::bf16};
+
+TEST_F(OpCosts, RmsNorm) {
+  const Tensor weight = take({kColumns}), dweight = take({kColumns}), rstd = take({kTokens});
+  const Tensor scratch = take({ops::reduction_workspace(Device::cuda, kColumns)});
+  for (const DType act : kTypes) {
+    const Shape shape{kTokens, kColumns};
+    const Tensor x = take(shape, act), y = take(shape, act), dx = take(shape, act);
+    expect_equal([&] { ops::rms_norm_forward(stream_, x, weight, 1e-6F, y, rstd); });
+    expect_equal([&] { ops::rms_norm_backward(stream_, y, x, weight, rstd, dx, dweight, scratch); });
+  }
+}
+
+TEST_F(OpCosts, WholeTensors) {
+  const Tensor wide = take({kTokens, kColumns}), narrow = take({kTokens, kColumns}, DType::bf16);
+  expect_equal([&] { ops::fill(stream_, wide, 1); });
+  expect_equal([&] { ops::cast(stream_, wide, narrow); });
+  expect_equal([&] { ops::cast(stream_, narrow, wide); });
+  const Tensor mask = ones(kTokens), to = take({kTokens, kColumns});
+  expect_equal([&] { ops::select_rows(stream_, mask, wide, to); });
+  // In one chunk of rows, and in several.
+  const Tensor sums = take({kColumns}, DType::f64), tall = take({700, kColumns}, DType::bf16);
+  const Tensor scratch = take({ops::column_sums_workspace(Device::cuda, kColumns)});
+  expect_equal([&] { ops::column_sums(stream_, wide, mask, sums, scratch); });
+  expect_equal([&] { ops::column_sums(stream_, tall, Tensor{}, sums, scratch); });
+}
+
+TEST_F(OpCosts, ComparedRows) {
+  const Tensor targets = ones(kTokens), nll = take({2 * kTokens}), kl = take({2 * kTokens});
+  const Tensor flipped = take({2 * kTokens}, DType::i32), hit = take({2 * kTokens}, DType::i32);
+  for (const DType act : kTypes) {
+    const Tensor clean = take({kTokens, kColumns}, act), hidden = take({2 * kTokens, kColumns}, act);
+    const Tensor head = take({kVocab, kColumns}, act);
+    const Tensor scratch = take({ops::cross_entropy_compare_workspace(Device::cuda, act, kTokens, kVocab)});
+    expect_equal([&] {
+      ops::cross_entropy_compare(stream_, clean, hidden, head, targets, nll, kl, flipped, hit, scratch);
+    });
+    const Tensor loss_scratch = take({ops::cross_entropy_workspace(Device::cuda, act, kTokens, kVocab)});
+    expect_equal([&] {
+      ops::cross_entropy(stream_, clean, head, targets, 0, nll.slice(0, kTokens), {}, {}, loss_scratch);
+    });
+  }
+}
+
+// Reads of evaluation: dropped, replaced, scaled and repeated sources, and given weights.
+TEST_F(OpCosts, InterventionsOnReads) {
+  constexpr float kDropped = -std::numeric_limits<float>::infinity();
+  for (const DType act : kTypes) {
+    const auto state = [&] { return take({kTokens, kColumns}, act); };
+    std::vector<Tensor> sources = {state(), take({kTokens / 3, kColumns}, act), state()};
+    ops::RoutingSite site;
+    site.sources = sources;
+    site.query = take({kColumns});
+    site.key_norm = take({kColumns});
+    site.recency_bias = take({1});
+    site.norm_weight = take({kColumns});
+    site.weights = take({kTokens, kSources});
+    site.inv_rms = take({kTokens, kSources});
+    site.dots = take({kTokens, kSources});
+    site.rstd = take({kTokens});
+    const Tensor output = state(), add = state();
+    const auto read = [&] { ops::routing_forward(stream_, site, add, output); };
+    expect_equal(read);
+    const std::vector<float> first = {kDropped, 0, 1}, last = {0, 1, kDropped}, scale = {1, 2, 0.5F};
+    site.offset = first;
+    site.scale = scale;
+    expect_equal(read);
+    site.offset = last;
+    expect_equal([&] { ops::routing_forward(stream_, site, Tensor{}, output); });
+    site.given = filled({kTokens / 2, kSources}, 0.25F);
+    expect_equal(read);
+    site.given = {};
+    site.offset = {};
+    sources[1] = sources[0];
+    expect_equal(read);
+    site.weights = filled({kTokens, kSources}, 0.25F);
+    const Tensor norms = take({kTokens, kSources}), projections = take({kTokens, kSources});
+    const Tensor cosines = take({kTokens, kSources});
+    expect_equal([&] { ops::routing_shares(stream_, site, norms, projections, cosines); });
+  }
+}
+
+// Where rows are as wide as a model's, bytes are what memory moves: few pieces of 32 bytes are used in part.
+TEST_F(OpCosts, AreBytesOfWholeSectors) {
+  constexpr int64_t kWide = 1024, kMany = 9;
+  std::vector<Tensor> sources;
+  for (int64_t j = 0; j < kMany; ++j) sources.push_back(take({kTokens, kWide}, DType::bf16));
+  ops::RoutingSite site;
+  site.sources = sources;
+  site.query = take({kWide});
+  site.key_norm = take({kWide});
+  site.norm_weight = take({kWide});
+  site.weights = take({kTokens, kMany});
+  site.inv_rms = take({kTokens, kMany});
+  site.dots = take({kTokens, kMany});
+  site.rstd = take({kTokens});
+  const Tensor output = take({kTokens, kWide}, DType::bf16);
+  const std::vector<Accesses> launches =
+      executed({block_, kBytes}, [&] { ops::routing_forward(stream_, site, Tensor{}, output); });
+  ASSERT_EQ(launches.size(), 1U);
+  const auto bytes = static_cast<double>(launches[0].read + launches[0].written);
+  EXPECT_LT(32 * static_cast<double>(launches[0].sectors), 1.005 * bytes);
+}
+
+}  // namespace
+}  // namespace depthroute
