@@ -13,7 +13,7 @@ namespace {
 // processor; its memory is taken in the same proportion, 4.3 of 4.8 TB/s. A100: 250 of 312 TFLOP/s, 1.83 of
 // 2.04 TB/s, attention in proportion to products. float32 products: three quarters of 67 and 19.5 TFLOP/s.
 // kernel_share: 0.82 to 0.92 is usual for kernels over several arrays. instructions: multiprocessors (132;
-// 108), each 4 per clock (1.755 GHz; 1.41 GHz), at 0.62 of that.
+// 108), each 4 per clock (1.755 GHz; 1.41 GHz), at 0.7 of that.
 constexpr int64_t kGiB = int64_t{1} << 30;
 const Card kH100 = {.name = "h100",
                     .description = "H100 SXM 80 GB",
@@ -23,7 +23,7 @@ const Card kH100 = {.name = "h100",
                     .attention = {470e12, 360e12},
                     .bandwidth = 3.0e12,
                     .kernel_share = 0.9,
-                    .instructions = 0.62 * 132 * 4 * 1.755e9,
+                    .instructions = 0.7 * 132 * 4 * 1.755e9,
                     .launch_gap = 1.1e-6,
                     .memory = 80 * kGiB};
 
@@ -45,7 +45,7 @@ Card a100() {
   card.product_f32 = 14.6e12;
   for (double& rate : card.attention) rate *= card.product_bf16 / kH100.product_bf16;
   card.bandwidth = 1.83e12;
-  card.instructions = 0.62 * 108 * 4 * 1.41e9;
+  card.instructions = 0.7 * 108 * 4 * 1.41e9;
   return card;
 }
 

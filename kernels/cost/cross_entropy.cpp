@@ -26,32 +26,32 @@ void add_logits(const Tensor& hidden, const Tensor& head, const Tensor& logits) 
 }  // namespace
 
 int64_t cross_entropy_workspace(Device, DType act, int64_t tokens, int64_t vocab_size) {
-  return cuda::cross_entropy_plan(act, tokens, vocab_size).floats();
+  return cuda::cross_entropy_plan(act, tokens, vocab_size).floats;
 }
 
 void cross_entropy(Stream, const Tensor& hidden, const Tensor& head, const Tensor& targets, float,
                    const Tensor& nll, const Tensor& dhidden, const Tensor& dhead, const Tensor&) {
   const int64_t n = hidden.rows(), vocab = head.rows();
   const cuda::CrossEntropyPlan plan = cuda::cross_entropy_plan(hidden.dtype, n, vocab);
-  const int64_t chunk = cuda::equal_chunk(n, plan.rows);
+  const bool gradient = dhidden.defined();
+  const DType type = gradient ? hidden.dtype : DType::f32;
+  const int64_t chunk = cuda::equal_chunk(n, gradient ? plan.rows_in_place : plan.rows);
   for (int64_t first = 0; first < n; first += chunk) {
-    const int64_t rows = std::min(chunk, n - first), row_bytes = plan.stride * size_of(DType::f32);
+    const int64_t rows = std::min(chunk, n - first), row_bytes = plan.stride * size_of(type);
     const Tensor h = hidden.slice(first, first + rows);
-    const Tensor dlogits = logits_of(nll, rows, vocab, plan.stride, hidden.dtype);
-    add_logits(h, head, logits_of(nll, rows, vocab, plan.stride, DType::f32));
-    const bool differentiates = dhidden.defined();
+    const Tensor logits = logits_of(nll, rows, vocab, plan.stride, type);
+    add_logits(h, head, logits);
     Traffic traffic("head, cross-entropy rows");
     traffic.read(targets.slice(first, first + rows)).write(rows * size_of(nll.dtype));
-    if (differentiates)
-      traffic.read_twice(rows * row_bytes, far_apart(row_bytes))
-          .write(rows * plan.stride * size_of(hidden.dtype));
-    else
-      traffic.read(rows * row_bytes);
+    // Logits in bf16: the target's is computed again, as if no target occurred twice.
+    if (type == DType::bf16) traffic.read(h).read(std::min(rows, vocab) * head.cols() * size_of(head.dtype));
+    traffic.read_twice(rows * row_bytes, gradient && far_apart(row_bytes));
+    if (gradient) traffic.write(rows * row_bytes);
     traffic.add();
-    if (!differentiates) continue;
-    add_product("head, gradient of hidden", Transpose::no, dlogits, head, 0,
+    if (!gradient) continue;
+    add_product("head, gradient of hidden", Transpose::no, logits, head, 0,
                 dhidden.slice(first, first + rows));
-    if (dhead.defined()) add_product("head, gradient of the head", Transpose::yes, dlogits, h, 1, dhead);
+    if (dhead.defined()) add_product("head, gradient of the head", Transpose::yes, logits, h, 1, dhead);
   }
 }
 

@@ -36,6 +36,19 @@ void add(Stream, const Tensor& x, const Tensor& y) {
 
 void sum(Stream, const Tensor& x, const Tensor& total) { Traffic("sum").read(x).update(total).add(); }
 
+int64_t reduction_workspace(Device, int64_t columns) { return cuda::reduction_floats(columns); }
+
+void add_partial_sums(Stream, int64_t tokens, std::span<const PartialSums> sums) {
+  const int64_t chunks = cuda::reduction_chunks(tokens);
+  for (size_t first = 0; first < sums.size(); first += cuda::kMostPartialSums) {
+    Traffic traffic("sums over tokens");
+    for (const PartialSums& sum :
+         sums.subspan(first).first(std::min<size_t>(cuda::kMostPartialSums, sums.size() - first)))
+      traffic.read(chunks * sum.sum.bytes()).update(sum.sum);
+    traffic.add();
+  }
+}
+
 // As if the mask named every row.
 void select_rows(Stream, const Tensor& mask, const Tensor& from, const Tensor& to) {
   if (to.numel() == 0 || from.pointer == to.pointer) return;

@@ -30,20 +30,19 @@ void embedding_backward(Stream, const Tensor& tokens, const Tensor& dout, const 
   Traffic("embedding backward").read(tokens).read(dout).read(bytes).write(bytes).add();
 }
 
-int64_t reduction_workspace(Device, int64_t columns) { return cuda::reduction_floats(columns); }
-
 void rms_norm_forward(Stream, const Tensor& x, const Tensor& weight, float, const Tensor& y,
                       const Tensor& rstd) {
   if (x.numel() > 0) Traffic("rms_norm forward").read(x).read(weight).write(y).write(rstd).add();
 }
 
-void rms_norm_backward(Stream, const Tensor& dy, const Tensor& x, const Tensor& weight, const Tensor& rstd,
-                       const Tensor& dx, const Tensor&, const Tensor&) {
+void rms_norm_backward(Stream stream, const Tensor& dy, const Tensor& x, const Tensor& weight,
+                       const Tensor& rstd, const Tensor& dx, const Tensor& dweight, const Tensor& workspace) {
   if (x.numel() == 0) return;
   const int64_t chunks = cuda::reduction_chunks(x.rows());
   Traffic traffic("rms_norm backward");
   traffic.read(dy).read(x).read(weight).read(rstd).update(dx).write(4 * chunks * x.cols()).add();
-  add_partials(chunks, x.cols());
+  const PartialSums sum = {workspace, x.cols(), 0, dweight};
+  add_partial_sums(stream, x.rows(), {&sum, 1});
 }
 
 void rope_table(Stream, double, const Tensor& table) {
@@ -70,22 +69,27 @@ void qk_norm_rope_forward(Stream, const AttentionShape& shape, const Tensor& qkv
   read_norms(traffic, shape, q_weight, k_weight).read(qk_bytes(shape, qkv)).write(q).write(k).add();
 }
 
-void qk_norm_rope_backward(Stream, const AttentionShape& shape, const Tensor& dq, const Tensor& dk,
+void qk_norm_rope_backward(Stream stream, const AttentionShape& shape, const Tensor& dq, const Tensor& dk,
                            const Tensor& qkv, const Tensor& q_weight, const Tensor& k_weight, float,
-                           const Tensor&, const Tensor& dqkv, const Tensor&, const Tensor&, const Tensor&) {
+                           const Tensor&, const Tensor& dqkv, const Tensor& dq_weight,
+                           const Tensor& dk_weight, const Tensor& workspace) {
   if (shape.tokens() == 0) return;
   const int64_t chunks = cuda::reduction_chunks(shape.tokens());
   Traffic traffic("q/k norm backward");
   read_norms(traffic, shape, q_weight, k_weight).read(dq).read(dk).read(qk_bytes(shape, qkv));
   traffic.write(qk_bytes(shape, dqkv)).write(4 * chunks * 2 * shape.head_dim).add();
-  add_partials(chunks, shape.head_dim);
-  add_partials(chunks, shape.head_dim);
+  if (!dq_weight.defined()) return;
+  const PartialSums sums[] = {{workspace, 2 * shape.head_dim, 0, dq_weight},
+                              {workspace, 2 * shape.head_dim, shape.head_dim, dk_weight}};
+  add_partial_sums(stream, shape.tokens(), sums);
 }
 
 // What our own kernels need; only cuDNN knows its own.
 int64_t attention_workspace(Device, DType, const AttentionShape& shape) {
   return shape.tokens() * shape.num_heads;
 }
+
+AttentionNotes attention_notes(Device, DType, const AttentionShape&) { return {}; }
 
 namespace {
 
@@ -139,7 +143,7 @@ void swiglu_forward(Stream, const Tensor& gate_up, const Tensor& act) {
 
 void swiglu_backward(Stream, const Tensor& dact, const Tensor& gate_up, const Tensor& dgate_up,
                      const Tensor& act) {
-  if (act.numel() == 0) return;
+  if (dact.numel() == 0) return;
   Traffic("swiglu backward").read(dact).read(gate_up).write(dgate_up).write(act).add();
 }
 

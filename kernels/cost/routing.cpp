@@ -1,5 +1,7 @@
 // Costs of depth routing. Weights that are exactly 0 or 1 let the kernels skip reads; a site with several
 // sources has none of them, except for sources that are dropped.
+#include <array>
+
 #include "kernels/cost/traffic.h"
 #include "kernels/cuda/routing_groups.h"
 #include "kernels/cuda/work_split.h"
@@ -10,11 +12,59 @@ namespace depthroute::cost {
 namespace {
 constexpr int64_t kFloat = sizeof(float);
 
+// Instructions of a warp per token, and per token and 4 sources: counted in sm_90a's code of the kernels in
+// bf16, those over groups for 8 sites, where a warp takes its own part of phases that are divided among warps.
+constexpr int64_t kReadOnce = 1000, kReadPerStep = 1400;
+constexpr int64_t kFinishedOnce = 550, kFinishedPerStep = 650;
+constexpr int64_t kSharedOnce = 1100, kSharedPerStep = 1150;
+
 bool is_identity(const RoutingSite& site) { return site.sources.size() == 1; }
+
+/// The second of two phases.
+void add_merge(const RoutingSite& site, const Tensor& add, const Tensor& output) {
+  const int64_t n_tokens = output.rows(), finished = static_cast<int64_t>(site.sources.size()) - 1;
+  const bool reads = !site.drops(site.sources.size() - 1);
+  Traffic traffic("routing merge");
+  if (reads) traffic.read(site.sources.back()).read(site.query).read(site.key_norm);
+  if (add.defined()) traffic.read(add).update(site.sources.back());
+  traffic.read(site.partial).read(site.partial_lse).read(site.recency_bias).read(site.norm_weight);
+  // Weights of finished blocks are rescaled; of inv_rms and dots, the last column is written.
+  traffic.read(n_tokens * finished * kFloat).write(site.weights).write(2 * n_tokens * kFloat);
+  traffic.write(site.rstd).write(site.mix).write(output).add();
+}
+
+int64_t group_warps(int64_t d) { return cuda::group_shape(d).threads / 32; }
+
+/// Of a launch with `warps` per token.
+double instructions(int64_t n_tokens, int64_t warps, int64_t sources, int64_t once, int64_t per_step) {
+  return static_cast<double>(n_tokens * warps) *
+         static_cast<double>(once + per_step * div_ceil(sources, int64_t{4}));
+}
+
 }  // namespace
+
+void routing_read_finished(Stream, std::span<const RoutingSite> all) {
+  const int64_t n_tokens = all[0].partial.rows(), d = all[0].partial.cols();
+  const int64_t finished = static_cast<int64_t>(all[0].sources.size()) - 1;
+  if (n_tokens == 0) return;
+  for (size_t first = 0, count = 0; first < all.size(); first += count) {
+    count = cuda::sites_of_launch(all.subspan(first), d, cuda::is_altered);
+    Traffic traffic("routing of finished blocks");
+    const std::span<const RoutingSite> sites = all.subspan(first, count);
+    for (int64_t j = 0; j < finished; ++j)
+      if (!sites[0].drops(j)) traffic.read(sites[0].sources[j]);
+    for (const RoutingSite& site : sites) {
+      traffic.read(site.query).read(site.key_norm).write(site.partial).write(site.partial_lse);
+      traffic.write(3 * n_tokens * finished * kFloat);  // weights, inv_rms, dots
+    }
+    traffic.instructions(instructions(n_tokens, group_warps(d), finished, kFinishedOnce, kFinishedPerStep))
+        .add();
+  }
+}
 
 void routing_forward(Stream, const RoutingSite& site, const Tensor& add, const Tensor& output) {
   if (output.numel() == 0) return;
+  if (site.partial.defined()) return add_merge(site, add, output);
   const Tensor& current = site.sources.back();
   Traffic traffic("routing forward");
   for (size_t j = 0; j < site.sources.size(); ++j)
@@ -28,7 +78,11 @@ void routing_forward(Stream, const RoutingSite& site, const Tensor& add, const T
   }
   traffic.read(site.norm_weight).write(site.weights).write(site.inv_rms).write(site.dots).write(site.rstd);
   if (site.mix.pointer != current.pointer) traffic.write(site.mix);
-  traffic.write(output).add();
+  constexpr int64_t kWarpColumns = 1024;
+  traffic.write(output)
+      .instructions(instructions(output.rows(), div_ceil(output.cols(), kWarpColumns),
+                                 static_cast<int64_t>(site.sources.size()), kReadOnce, kReadPerStep))
+      .add();
 }
 
 void routing_shares(Stream, const RoutingSite& site, const Tensor& norms, const Tensor& projections,
@@ -44,34 +98,32 @@ int64_t routing_backward_workspace(Device, int64_t hidden_size) {
   return cuda::group_workspace_floats(hidden_size);
 }
 
-void routing_backward(Stream stream, const RoutingSite& site, const Tensor& doutput, const Tensor& dcurrent,
-                      const RoutingGradients& gradients, const Tensor&) {
-  const int64_t n_tokens = doutput.rows(), d = doutput.cols(), chunks = cuda::routing_chunks(n_tokens);
+void routing_backward(Stream stream, const RoutingSite& site, const Tensor& doutput, const Tensor& add,
+                      float beta, const Tensor& dcurrent, const RoutingGradients& gradients,
+                      const Tensor& workspace) {
+  const int64_t n_tokens = doutput.rows(), d = doutput.cols();
   if (n_tokens == 0) return;
+  const bool has_gradient = !site.drops(site.sources.size() - 1), accumulates = beta != 0;
   Traffic traffic("routing backward");
   // Of [N,n] tensors, the last column.
   traffic.read(doutput).read(site.mix).read(site.norm_weight).read(site.rstd).read(n_tokens * kFloat);
-  if (!site.drops(site.sources.size() - 1)) {
-    traffic.update(dcurrent);
-    if (site.query.defined() && !is_identity(site))
-      traffic.read(site.sources.back()).read(site.query).read(site.key_norm).read(2 * n_tokens * kFloat);
+  if (has_gradient && site.query.defined() && !is_identity(site))
+    traffic.read(site.sources.back()).read(site.query).read(site.key_norm).read(2 * n_tokens * kFloat);
+  if (accumulates) traffic.read(dcurrent);
+  if (has_gradient || !accumulates || add.defined()) traffic.read(add).write(dcurrent);
+  traffic.write(site.projection).write(cuda::reduction_chunks(n_tokens) * d * kFloat).add();
+  if (gradients.norm_weight.defined()) {
+    const PartialSums sum = {workspace, d, 0, gradients.norm_weight};
+    add_partial_sums(stream, n_tokens, {&sum, 1});
   }
-  traffic.write(site.projection).write(chunks * d * kFloat).add();
-  add_partials(chunks, d);
   if (is_identity(site) && gradients.logits.defined()) zero(stream, gradients.logits);
 }
 
 namespace {
 
-/// Of one launch, per warp and token: about 1,500, and 1,200 per chunk of 4 sources (disassembly of the kernel
-/// for 8 sites in bf16: 3,900 at two chunks).
-double shared_instructions(int64_t n_tokens, int64_t warps, int64_t sources) {
-  const int64_t per_warp = 1500 + 1200 * div_ceil(sources, int64_t{4});
-  return static_cast<double>(n_tokens * warps) * static_cast<double>(per_warp);
-}
-
 void add_shared_launch(std::span<const RoutingSite> sites, std::span<const Tensor> doutputs,
-                       std::span<const Tensor> dsources, std::span<const RoutingGradients> gradients) {
+                       std::span<const Tensor> dsources, std::span<const RoutingGradients> gradients,
+                       std::span<const bool> starts) {
   const int64_t n_tokens = doutputs[0].rows(), d = doutputs[0].cols();
   const int64_t chunks = cuda::routing_chunks(n_tokens);
   const cuda::GroupShape shape = cuda::group_shape(d);
@@ -82,9 +134,10 @@ void add_shared_launch(std::span<const RoutingSite> sites, std::span<const Tenso
   for (size_t j = 0; j < dsources.size(); ++j) {
     if (std::all_of(sites.begin(), sites.end(), [&](const RoutingSite& s) { return s.drops(j); })) continue;
     ++count;
-    traffic.read(sites[0].sources[j]).read(dsources[j]);
+    traffic.read(sites[0].sources[j]);
     if (std::find(updated.begin(), updated.end(), dsources[j].pointer) != updated.end()) continue;
     updated.push_back(dsources[j].pointer);
+    if (!starts[j]) traffic.read(dsources[j]);
     traffic.write(dsources[j]);
   }
   for (size_t g = 0; g < sites.size(); ++g) {
@@ -97,7 +150,7 @@ void add_shared_launch(std::span<const RoutingSite> sites, std::span<const Tenso
     if (gradients[g].logits.defined()) traffic.write(n_tokens * (count + 1) * kFloat);
   }
   traffic.write(chunks * (d + 1) * shape.sites * kFloat)
-      .instructions(shared_instructions(n_tokens, shape.threads / 32, count))
+      .instructions(instructions(n_tokens, group_warps(d), count, kSharedOnce, kSharedPerStep))
       .add();
 
   Traffic queries("sums over tokens");
@@ -116,15 +169,27 @@ void add_shared_launch(std::span<const RoutingSite> sites, std::span<const Tenso
 
 void routing_backward_shared(Stream stream, std::span<const RoutingSite> sites,
                              std::span<const Tensor> doutputs, std::span<const Tensor> dsources,
-                             std::span<const RoutingGradients> gradients, const Tensor&) {
+                             std::span<const float> betas, std::span<const RoutingGradients> gradients,
+                             const Tensor&) {
   if (doutputs[0].rows() == 0) return;
-  const size_t most = static_cast<size_t>(cuda::group_shape(doutputs[0].cols()).sites);
+  // The first launch writes the gradients with a beta of 0, and later ones add to them; but not every launch
+  // comes to a source that is dropped somewhere.
+  std::array<bool, ops::kMaxSources> starts{};
+  for (size_t j = 0; j < betas.size(); ++j) {
+    starts[j] = betas[j] == 0;
+    if (!starts[j] ||
+        std::none_of(sites.begin(), sites.end(), [&](const RoutingSite& s) { return s.drops(j); }))
+      continue;
+    zero(stream, dsources[j]);
+    starts[j] = false;
+  }
   for (size_t first = 0, count = 0; first < sites.size(); first += count) {
-    count = cuda::sites_of_launch(sites.subspan(first), most);
+    count = cuda::sites_of_launch(sites.subspan(first), doutputs[0].cols(), cuda::is_scaled);
     for (const RoutingGradients& to : gradients.subspan(first, count))
       if (to.logits.defined()) zero(stream, to.logits);
     add_shared_launch(sites.subspan(first, count), doutputs.subspan(first, count), dsources,
-                      gradients.subspan(first, count));
+                      gradients.subspan(first, count), starts);
+    starts.fill(false);
   }
 }
 

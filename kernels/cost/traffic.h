@@ -58,9 +58,4 @@ class Traffic {
   std::vector<const void*> seen_;
 };
 
-/// Stage two of a sum over tokens (kernels/cuda/reduce.cuh): adds `chunks` rows of `count` floats to as many.
-inline void add_partials(int64_t chunks, int64_t count) {
-  Traffic("sums over tokens").read(4 * count * (chunks + 1)).write(4 * count).add();
-}
-
 }  // namespace depthroute::cost

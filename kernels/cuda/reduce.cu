@@ -7,16 +7,15 @@
 namespace depthroute::cuda {
 namespace {
 
-constexpr int kColumns = 32;   // per block: one warp reads 128 consecutive bytes of a row
-constexpr int kRows = 16;      // rows read at once; row r adds chunks r, r + 16, ... in order
-constexpr int kMostSums = 32;  // of a launch
+constexpr int kColumns = 32;  // per block: one warp reads 128 consecutive bytes of a row
+constexpr int kRows = 16;     // rows read at once; row r adds chunks r, r + 16, ... in order
 
 struct Sums {
   struct {
     const float* partials;  // [chunks, columns], from the first column that is summed
     float* out;             // [count]
     int64_t columns, count;
-  } of[kMostSums];
+  } of[kMostPartialSums];
 };
 
 __global__ void add_partial_sums_kernel(const __grid_constant__ Sums sums_of, int64_t chunks) {
@@ -40,8 +39,8 @@ __global__ void add_partial_sums_kernel(const __grid_constant__ Sums sums_of, in
 int64_t reduction_workspace(Device, int64_t columns) { return reduction_floats(columns); }
 
 void add_partial_sums(Stream stream, int64_t tokens, std::span<const PartialSums> sums) {
-  for (size_t first = 0; first < sums.size(); first += kMostSums) {
-    const size_t count = std::min<size_t>(kMostSums, sums.size() - first);
+  for (size_t first = 0; first < sums.size(); first += kMostPartialSums) {
+    const size_t count = std::min<size_t>(kMostPartialSums, sums.size() - first);
     Sums arguments{};
     int64_t widest = 0;
     for (size_t i = 0; i < count; ++i) {

@@ -42,6 +42,8 @@ constexpr int64_t reduction_chunks(int64_t n) {
   return std::clamp<int64_t>(div_ceil(n, kReductionMinTokens), 1, kReductionChunks);
 }
 
+inline constexpr int64_t kMostPartialSums = 32;  // that one launch finishes
+
 // As many chunks as suit the routing kernels' registers: three blocks (first part) or two (second part) at a
 // time on each of the 132 multiprocessors of a large Hopper GPU.
 inline constexpr int64_t kRoutingChunks = 528;

@@ -70,7 +70,7 @@ struct Case {
   Variant variant;
   Precision precision;
   Recompute recompute = Recompute::none;
-  int64_t hidden_size = 40, num_layers = 5;
+  int64_t hidden_size = 40, num_layers = 8;
   bool deterministic = false;
 };
 
@@ -86,7 +86,7 @@ TrainConfig config_of(const Case& c) {
                   .head_dim = 24,
                   .intermediate_size = 56,
                   .tie_embeddings = c.variant != Variant::reset,
-                  .residual = {.variant = c.variant, .num_blocks = 3}};
+                  .residual = {.variant = c.variant, .num_blocks = 4}};
   config.data.seq_len = 19;
   config.train = {.steps = 3, .global_batch = 4, .micro_batch = 2, .recompute = c.recompute};
   config.distributed.shards = 2;
@@ -132,9 +132,10 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"additive_f32", Variant::additive, Precision::fp32},
                     Case{"cumulative", Variant::cumulative, Precision::bf16},
                     Case{"cumulative_f32", Variant::cumulative, Precision::fp32},
+                    Case{"cumulative_act", Variant::cumulative, Precision::bf16, Recompute::act},
                     Case{"cumulative_norms", Variant::cumulative, Precision::bf16, Recompute::norms},
                     Case{"cumulative_layer", Variant::cumulative, Precision::bf16, Recompute::layer},
-                    Case{"cumulative_slices", Variant::cumulative, Precision::bf16, Recompute::none, 40, 5,
+                    Case{"cumulative_slices", Variant::cumulative, Precision::bf16, Recompute::none, 40, 8,
                          true},
                     Case{"reset", Variant::reset, Precision::bf16},
                     Case{"kimi", Variant::kimi, Precision::bf16},
@@ -172,7 +173,7 @@ class OpCosts : public testing::Test {
     EXPECT_EQ(difference(counted(op), launches), "");
   }
 
-  static constexpr int64_t kBytes = int64_t{8} << 20;
+  static constexpr int64_t kBytes = int64_t{16} << 20;
   static constexpr int64_t kTokens = 36, kColumns = 48, kVocab = 101, kSources = 3;
   const Stream stream_ = test::stream();
   std::byte* const block_;
@@ -258,6 +259,44 @@ TEST_F(OpCosts, InterventionsOnReads) {
     const Tensor norms = take({kTokens, kSources}), projections = take({kTokens, kSources});
     const Tensor cosines = take({kTokens, kSources});
     expect_equal([&] { ops::routing_shares(stream_, site, norms, projections, cosines); });
+  }
+}
+
+// Reads in two phases, in one launch for sites without interventions.
+TEST_F(OpCosts, FinishedBlocksAndMerges) {
+  constexpr float kDropped = -std::numeric_limits<float>::infinity();
+  const std::vector<float> drops_first = {kDropped, 0, 0}, drops_last = {0, 0, kDropped};
+  for (const DType act : kTypes) {
+    for (const int64_t columns : {kColumns, int64_t{1032}}) {
+      const auto state = [&] { return take({kTokens, columns}, act); };
+      const std::vector<Tensor> finished = {state(), state()};
+      std::vector<std::vector<Tensor>> sources;
+      std::vector<ops::RoutingSite> sites;
+      for (int g = 0; g < 3; ++g) sources.push_back({finished[0], finished[1], state()});
+      for (int g = 0; g < 3; ++g) {
+        ops::RoutingSite& site = sites.emplace_back();
+        site.sources = sources[g];
+        site.query = take({columns});
+        site.key_norm = take({columns});
+        site.recency_bias = take({1});
+        site.norm_weight = take({columns});
+        site.weights = take({kTokens, kSources});
+        site.inv_rms = take({kTokens, kSources});
+        site.dots = take({kTokens, kSources});
+        site.rstd = take({kTokens});
+        site.mix = g == 0 ? state() : Tensor{};
+        site.partial = state();
+        site.partial_lse = take({kTokens});
+      }
+      const Tensor add = state(), output = state();
+      expect_equal([&] { ops::routing_read_finished(stream_, sites); });
+      expect_equal([&] { ops::routing_forward(stream_, sites[0], add, output); });
+      sites[1].offset = drops_first;
+      sites[2].offset = drops_last;
+      expect_equal([&] { ops::routing_read_finished(stream_, sites); });
+      expect_equal([&] { ops::routing_forward(stream_, sites[2], Tensor{}, output); });
+      expect_equal([&] { ops::routing_forward(stream_, sites[2], add, output); });
+    }
   }
 }
 
