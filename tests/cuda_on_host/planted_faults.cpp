@@ -33,6 +33,7 @@ int main(int argc, char** argv) {
     cudaMemcpy(x, host.data(), bytes, cudaMemcpyHostToDevice);
     depthroute::cuda::samples::normalize_rows(name.fault, static_cast<const float*>(x),
                                               static_cast<float*>(y), rows, cols, nullptr);
+    cudaDeviceSynchronize();
     cudaFree(x);
     cudaFree(y);
     std::puts("nothing noticed");

@@ -1,5 +1,5 @@
-// The CUDA runtime on host memory: devices, errors, memory. Streams, events and graphs are in
-// runtime_streams.cpp. Linked instead of libcudart. Every call has finished when it returns.
+// The CUDA runtime on host memory: devices, errors, memory. Streams and events are in runtime_streams.cpp,
+// graphs in runtime_graphs.cpp. Linked instead of libcudart.
 #include "tests/cuda_on_host/runtime.h"
 
 #include <unistd.h>
@@ -12,6 +12,7 @@
 #include <map>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 namespace depthroute::cuda::emulator {
 namespace {
@@ -70,9 +71,11 @@ cudaError_t allocate(void** address, size_t bytes, bool pinned_host) {
   return cudaSuccess;
 }
 
+// Waits for the device, as CUDA does.
 cudaError_t release(void* address, bool pinned_host) {
   if (address == nullptr) return cudaSuccess;
   if (const cudaError_t error = refuse_during_capture(); error != cudaSuccess) return error;
+  finish_all();
   const std::lock_guard lock(allocations_mutex);
   const auto found = allocations().find(key_of(address));
   if (found == allocations().end() || found->second.pinned_host != pinned_host) {
@@ -121,6 +124,10 @@ ErrorText describe(cudaError_t error) {
     case cudaErrorStreamCaptureImplicit:
       return {"cudaErrorStreamCaptureImplicit",
               "operation would make the legacy stream depend on a capturing blocking stream"};
+    case cudaErrorStreamCaptureUnjoined:
+      return {"cudaErrorStreamCaptureUnjoined", "capturing stream has unjoined work"};
+    case cudaErrorStreamCaptureIsolation:
+      return {"cudaErrorStreamCaptureIsolation", "dependency created on uncaptured work in another stream"};
     case cudaErrorCapturedEvent:
       return {"cudaErrorCapturedEvent",
               "operation not permitted on an event last recorded in a capturing stream"};
@@ -143,6 +150,14 @@ int device_count() {
 
 bool have_device() { return device_count() > 0; }
 
+Place place_of(const void* address) {
+  const std::lock_guard lock(allocations_mutex);
+  const auto found = allocations().lower_bound(key_of(address));  // the last block that begins at or before
+  if (found == allocations().end()) return Place::pageable;
+  if (found->first - key_of(address) >= found->second.bytes) return Place::pageable;
+  return found->second.pinned_host ? Place::pinned : Place::device;
+}
+
 }  // namespace depthroute::cuda::emulator
 
 using depthroute::cuda::emulator::allocate;
@@ -155,8 +170,11 @@ using depthroute::cuda::emulator::have_device;
 using depthroute::cuda::emulator::last_error;
 using depthroute::cuda::emulator::note;
 using depthroute::cuda::emulator::physical_memory;
+using depthroute::cuda::emulator::Place;
+using depthroute::cuda::emulator::place_of;
 using depthroute::cuda::emulator::refuse_during_capture;
 using depthroute::cuda::emulator::release;
+using depthroute::cuda::emulator::run_and_wait;
 using depthroute::cuda::emulator::run_or_record;
 
 // ---- errors
@@ -297,10 +315,21 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   return cudaSuccess;
 }
 
+// Pageable host memory is read when the call is made, and has been written when it returns; page-locked memory
+// is read and written when the stream gets there. A capture keeps the addresses of both.
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
   if (bytes == 0) return cudaSuccess;
   if (to == nullptr || from == nullptr) return note(cudaErrorInvalidValue);
-  return run_or_record(stream, [to, from, bytes] { std::memmove(to, from, bytes); });
+  const auto copy = [to, from, bytes] { std::memmove(to, from, bytes); };
+  if (place_of(to) == Place::pageable) return run_and_wait(stream, copy);
+  cudaStreamCaptureStatus status{};
+  if (const cudaError_t error = cudaStreamIsCapturing(stream, &status); error != cudaSuccess) return error;
+  if (place_of(from) != Place::pageable || status != cudaStreamCaptureStatusNone)
+    return run_or_record(stream, copy);
+  const auto* data = static_cast<const unsigned char*>(from);
+  return run_or_record(stream, [to, staged = std::vector(data, data + bytes)] {
+    std::memcpy(to, staged.data(), staged.size());
+  });
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
@@ -311,9 +340,12 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   if (const cudaError_t error = refuse_during_capture(); error != cudaSuccess) return error;
-  return cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+  if (const cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, nullptr); error != cudaSuccess)
+    return error;
+  return cudaStreamSynchronize(nullptr);
 }
 
+// Device memory is set in order with the legacy stream; the call does not wait for it.
 cudaError_t cudaMemset(void* to, int value, size_t bytes) {
   if (const cudaError_t error = refuse_during_capture(); error != cudaSuccess) return error;
   return cudaMemsetAsync(to, value, bytes, nullptr);

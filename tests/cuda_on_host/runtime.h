@@ -4,6 +4,9 @@
 #include <cuda_runtime_api.h>
 
 #include <functional>
+#include <memory>
+
+#include "tests/cuda_on_host/queues.h"
 
 namespace depthroute::cuda::emulator {
 
@@ -14,13 +17,19 @@ cudaError_t note(cudaError_t error);
 int device_count();
 bool have_device();
 
+/// Where memory is, as far as the runtime knows.
+enum class Place { device, pinned, pageable };
+Place place_of(const void* address);
+
 /// Returns cudaErrorStreamCaptureUnsupported if a stream is capturing in a mode that forbids calls that
 /// synchronize or allocate, and invalidates that capture; otherwise cudaSuccess.
 cudaError_t refuse_during_capture();
 
-/// Runs `work` now, or appends it to the graph that `stream`
-/// is capturing into. Returns why neither was possible.
-cudaError_t run_or_record(cudaStream_t stream, std::function<void()> work);
+/// Gives `work` to `stream`, or appends it to the graph that the stream is capturing into. Returns why neither
+/// was possible. `may_block`: see Work.
+cudaError_t run_or_record(cudaStream_t stream, std::function<void()> work, bool may_block = false);
+/// The same, and waits for it; in a capture it only records.
+cudaError_t run_and_wait(cudaStream_t stream, std::function<void()> work);
 
 /// Called after each kernel has run, unless null.
 extern void (*after_launch)();

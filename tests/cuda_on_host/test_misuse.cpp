@@ -22,6 +22,7 @@ TEST_P(MisuseDeathTest, IsReported) {
       {
         setenv("CUDA_ON_HOST_ORDER", GetParam().order, 1);
         misuse(GetParam().kind, nullptr);
+        cudaDeviceSynchronize();
       },
       GetParam().message);
 }
@@ -64,6 +65,7 @@ TEST(LaunchDeathTest, OrderThatIsNone) {
       {
         setenv("CUDA_ON_HOST_ORDER", "backwards", 1);
         nothing(dim3(1), dim3(1), 0, nullptr);
+        cudaDeviceSynchronize();
       },
       "CUDA_ON_HOST_ORDER is 'backwards': forward, reverse or a seed");
 }

@@ -154,6 +154,7 @@ TEST_F(Graphs, ReplayWhatWasCapturedInItsOrder) {
   ASSERT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
   ASSERT_EQ(cudaGraphDestroy(graph), cudaSuccess);
   ASSERT_EQ(cudaMemset(x.data(), 0x3f, 16), cudaSuccess);  // 0x3f3f: 0.74609375
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);         // it was set on the legacy stream
   for (int i = 0; i < 2; ++i) ASSERT_EQ(cudaGraphLaunch(executable, stream_), cudaSuccess);
   ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
   EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
@@ -238,6 +239,7 @@ TEST_F(Graphs, AnotherStreamJoinsThroughAnEvent) {
   ASSERT_EQ(cudaGraphLaunch(executable, nullptr), cudaSuccess);
   EXPECT_EQ(x.to_host(), std::vector<unsigned char>(4, 3));
   ASSERT_EQ(cudaMemsetAsync(x.data(), 5, 4, other), cudaSuccess);
+  ASSERT_EQ(cudaStreamSynchronize(other), cudaSuccess);
   EXPECT_EQ(x.to_host(), std::vector<unsigned char>(4, 5)) << "the other stream captures no more";
   for (const cudaEvent_t event : {fork, join}) EXPECT_EQ(cudaEventDestroy(event), cudaSuccess);
   EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
@@ -253,6 +255,8 @@ TEST_F(Graphs, EventsTimeAStream) {
   EXPECT_EQ(cudaEventElapsedTime(&milliseconds, start, end), cudaErrorInvalidResourceHandle);
   ASSERT_EQ(cudaEventRecord(start, stream_), cudaSuccess);
   ASSERT_EQ(cudaEventRecord(end, stream_), cudaSuccess);
+  EXPECT_EQ(cudaEventElapsedTime(&milliseconds, start, end), cudaErrorNotReady);
+  ASSERT_EQ(cudaEventSynchronize(end), cudaSuccess);
   EXPECT_EQ(cudaEventQuery(end), cudaSuccess);
   ASSERT_EQ(cudaEventElapsedTime(&milliseconds, start, end), cudaSuccess);
   EXPECT_GE(milliseconds, 0.0f);
