@@ -39,7 +39,7 @@ void reserve(Stream) { unreachable(); }
 void require_headroom() { unreachable(); }
 void synchronize(Stream) { unreachable(); }
 bool finished(Stream) { unreachable(); }
-SeparateStream::SeparateStream() { unreachable(); }
+SeparateStream::SeparateStream(Urgency) { unreachable(); }
 SeparateStream::~SeparateStream() = default;
 Event::Event(bool) { unreachable(); }
 Event::~Event() = default;

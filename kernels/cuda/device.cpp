@@ -168,9 +168,12 @@ bool finished(Stream stream) {
   return true;
 }
 
-SeparateStream::SeparateStream() {
+SeparateStream::SeparateStream(Urgency urgency) {
+  int least = 0, greatest = 0;
+  DR_CUDA_CHECK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
   cudaStream_t made = nullptr;
-  DR_CUDA_CHECK(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+  DR_CUDA_CHECK(cudaStreamCreateWithPriority(&made, cudaStreamNonBlocking,
+                                             urgency == Urgency::urgent ? greatest : least));
   stream_ = {Device::cuda, made};
 }
 SeparateStream::~SeparateStream() { (void)cudaStreamDestroy(handle(stream_)); }

@@ -41,10 +41,12 @@ void synchronize(Stream stream);
 /// Returns whether all its work is done. Throws SystemError if some of it failed.
 bool finished(Stream stream);
 
-/// A stream besides that of make_stream().
+/// A stream besides that of make_stream(). Blocks of an `urgent` one are scheduled before those of others, so
+/// that short kernels (NCCL's) need not wait for a large one of make_stream() to drain.
+enum class Urgency : uint8_t { ordinary, urgent };
 class SeparateStream {
  public:
-  SeparateStream();
+  explicit SeparateStream(Urgency urgency = Urgency::ordinary);
   ~SeparateStream();
   SeparateStream(const SeparateStream&) = delete;
   SeparateStream& operator=(const SeparateStream&) = delete;
