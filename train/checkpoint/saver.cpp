@@ -18,7 +18,7 @@
 #include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/manifest.h"
-#include "kernels/ops/ops.h"
+#include "train/checkpoint/device_copy.h"
 #include "train/checkpoint/run_folder.h"
 
 namespace depthroute {
@@ -125,6 +125,7 @@ struct CheckpointSaver::Impl {
     DR_CHECK(tensors.partition.options().rank == world.rank());
     DR_CHECK(tensors.partition.options().size == world.size());
     memory.take(run.size() + 2 * tensors.partition.shard_size());
+    if (tensors.parameters.device == Device::cuda) device_copy = std::make_unique<DeviceCopy>();
   }
   ~Impl() {
     abandon();
@@ -171,16 +172,31 @@ struct CheckpointSaver::Impl {
         {tensors.parameters.slice(run.begin, run.end), snapshot.parameters},
         {tensors.m, snapshot.m},
         {tensors.v, snapshot.v}};
-    std::vector<SharedCopy::Piece> pieces;
+    std::vector<SharedCopy::Piece> on_the_host;
+    std::vector<DeviceCopy::Piece> on_the_device;
     for (const auto& [from, to] : copies) {
       if (from.numel() == 0) continue;
-      if (from.device == Device::cpu)
-        pieces.push_back({from.pointer, to.pointer, from.bytes()});
+      if (device_copy)
+        on_the_device.push_back({from, to});
       else
-        ops::copy(tensors.stream, from, to);  // the device has one stream: nothing could run beside it
+        on_the_host.push_back({from.pointer, to.pointer, from.bytes()});
     }
-    synchronize(tensors.stream);
-    copy.begin(pieces);
+    copy.begin(on_the_host);
+    if (device_copy) device_copy->begin(tensors.stream, std::move(on_the_device));
+    fetched = !device_copy;
+  }
+
+  /// Copies what is on the device, in the writer thread. Whatever happens, training does not wait for ever.
+  void fetch() {
+    if (!device_copy) return;
+    struct Release {
+      std::atomic<bool>& done;
+      ~Release() {
+        done = true;
+        done.notify_all();
+      }
+    } const release{fetched};
+    device_copy->run(stop);
   }
 
   /// The writer thread.
@@ -188,6 +204,7 @@ struct CheckpointSaver::Impl {
     const auto give_up_if_asked = [this] {
       if (stop) throw GivenUp();
     };
+    fetch();
     copy.help(stop);
     give_up_if_asked();
     copy.wait();  // training may be waiting for this
@@ -224,7 +241,9 @@ struct CheckpointSaver::Impl {
   Range run;  // of the block: what this rank's model file holds
   HostMemory memory;
   CheckpointSnapshot snapshot;
-  SharedCopy copy;
+  SharedCopy copy;                          // of what is in host memory
+  std::unique_ptr<DeviceCopy> device_copy;  // of what is on a GPU, or null
+  std::atomic<bool> fetched = true;         // it is over
 
   // Of the checkpoint being written:
   RunState state;
@@ -278,6 +297,7 @@ void CheckpointSaver::wait_until_copied() {
     impl_->copy.help(impl_->stop);
   }
   impl_->copy.wait();
+  impl_->fetched.wait(false);
 }
 
 bool CheckpointSaver::written() const { return impl_->done; }

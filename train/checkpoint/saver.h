@@ -21,8 +21,8 @@ namespace depthroute {
 class CheckpointSaver {
  public:
   /// All must outlive this object, and the tensors must have their memory. Takes the host memory of the copy,
-  /// snapshot_bytes(), and touches it: a run that has no room for its checkpoints does not begin.
-  /// SystemError.
+  /// snapshot_bytes(), and touches it: a run that has no room for its checkpoints does not begin. On a GPU also
+  /// two page-locked buffers (DeviceCopy). SystemError.
   CheckpointSaver(World& world, const TrainConfig& config, const CheckpointTensors& tensors);
   CheckpointSaver(World& world, const TrainConfig& config, const TrainingStep& step)
       : CheckpointSaver(world, config, checkpoint_tensors(step)) {}
