@@ -57,34 +57,44 @@ CommunicationEstimate estimate_communication(const TrainConfig& config, const Pa
                                              double bandwidth, double rate, double latency) {
   const double n = partition.options().size, sent = (n - 1) / n;
   CommunicationEstimate e;
-  int64_t layer_calls = 0, other_calls = 0;
+  const int64_t embedding_end = layout.all().front().numel();
+  const bool copies = bytes_per_matrix_element < 4;
+  int64_t layer_calls = 0, late_calls = 0, other_calls = 0;
   for (const Range& bucket : partition.buckets()) {
     const double size = static_cast<double>(bucket.size());
-    const bool hidden = bucket.begin >= layout.layers_begin() && bucket.end <= layout.matrices_size();
+    const bool matrices = bucket.end <= layout.matrices_size();
+    const bool layers = bucket.begin >= layout.layers_begin() && matrices;
     e.scatter_bytes += sent * 4 * size;
-    if (hidden) e.layer_scatter_bytes += sent * 4 * size;
-    ++(hidden ? layer_calls : other_calls);
-    const bool copies = bytes_per_matrix_element < 4;
+    if (layers) e.layer_scatter_bytes += sent * 4 * size;
+    ++(layers ? layer_calls : other_calls);
     if (bucket.begin < layout.matrices_size() || !copies) {
-      e.gather_bytes += sent * bytes_per_matrix_element * size;
-      ++other_calls;
+      const double bytes = sent * bytes_per_matrix_element * size;
+      const bool late = bucket.begin >= embedding_end && matrices;
+      e.gather_bytes += bytes;
+      if (late) e.late_gather_bytes += bytes;
+      ++(late ? late_calls : other_calls);
     }
-    if (copies && bucket.end > layout.matrices_size()) {
+    if (copies && !matrices) {
       e.gather_bytes += sent * 4 * size;
       ++other_calls;
     }
   }
-  e.calls = layer_calls + other_calls;
+  e.calls = layer_calls + late_calls + other_calls;
   const double flops = Qwen3::train_flops_per_token(config.model, config.data.seq_len) *
                        static_cast<double>(config.train.global_batch * config.data.seq_len);
   e.compute_seconds = flops / (n * rate);
   const double micro_batch_seconds = flops / rate * static_cast<double>(config.train.micro_batch) /
                                      static_cast<double>(config.train.global_batch);
-  const double layers = e.layer_scatter_bytes / bandwidth + static_cast<double>(layer_calls) * latency;
-  const double rest = (e.scatter_bytes - e.layer_scatter_bytes + e.gather_bytes) / bandwidth +
-                      static_cast<double>(other_calls) * latency;
-  e.seconds = layers + rest;
-  e.exposed_seconds = std::max(0.0, layers - 2.0 / 3.0 * micro_batch_seconds) + rest;
+  const auto seconds = [&](double bytes, int64_t calls) {
+    return bytes / bandwidth + static_cast<double>(calls) * latency;
+  };
+  const double layers = seconds(e.layer_scatter_bytes, layer_calls);
+  const double late = seconds(e.late_gather_bytes, late_calls);
+  const double rest =
+      seconds(e.scatter_bytes - e.layer_scatter_bytes + e.gather_bytes - e.late_gather_bytes, other_calls);
+  e.seconds = layers + late + rest;
+  e.exposed_seconds = std::max(0.0, layers - 2.0 / 3.0 * micro_batch_seconds) + rest +
+                      std::max(0.0, late - 1.0 / 3.0 * micro_batch_seconds);
   return e;
 }
 

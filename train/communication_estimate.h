@@ -6,10 +6,11 @@
 //   all-gather of parameters      (w M + 4 (P - M)) (n - 1) / n bytes (buckets on a border count twice)
 //   t_compute = matrix-product FLOPs of the step / (n * rate)
 //   t_comm    = bytes / bandwidth + calls * latency
-// Communication is hidden while the backward pass of a rank's last micro-batch runs: the reduce-scatter of
-// the layers' gradients, up to 2/3 of that micro-batch's time. The rest of it, the reduce-scatter of
-// embedding and norms, and the all-gather are exposed:
-//   exposed = max(0, t_layers - 2/3 t_micro_batch) + t_rest + t_gather
+// Communication is hidden behind a micro-batch's time t: the reduce-scatter of the layers' gradients while the
+// backward pass of a rank's last one runs, 2/3 t; the all-gather of what the next forward pass does not read at
+// its beginning (layers, an untied head) while that of the first one runs, 1/3 t. The rest of both, and
+// embedding and norms, are exposed:
+//   exposed = max(0, t_layers_scatter - 2/3 t) + t_rest + max(0, t_late_gather - 1/3 t)
 //   share   = exposed / (t_compute + exposed)
 // Bandwidth and rate are the user's: this prints arithmetic, not a measurement.
 #pragma once
@@ -31,6 +32,7 @@ struct CommunicationEstimate {
   double scatter_bytes = 0;        // of all reduce-scatters
   double layer_scatter_bytes = 0;  // of those that the backward pass can hide
   double gather_bytes = 0;
+  double late_gather_bytes = 0;  // of those that the next forward pass can hide
   int64_t calls = 0;
   double seconds = 0, exposed_seconds = 0, compute_seconds = 0;
   double exposed_share() const { return exposed_seconds / (compute_seconds + exposed_seconds); }

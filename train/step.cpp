@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 
 #include "configs/base/error.h"
 #include "kernels/collectives/world.h"
@@ -73,7 +74,8 @@ TrainingStep::TrainingStep(const TrainConfig& config, Device device, Collectives
                  partition_options(config, collectives)),
       model_(config.model, model_options(config, device, partition_.padded_size()), arena_),
       optimizer_(config.optimizer, model_.layout(), partition_, arena_),
-      sum_(model_.layout(), partition_, collectives, arena_) {
+      sum_(model_.layout(), partition_, collectives, arena_),
+      gather_(model_.layout(), partition_, collectives) {
   const Shape shape{config.train.micro_batch, config.data.seq_len};
   arena_.plan(Purpose::batch, &tokens_, shape, DType::i32);
   arena_.plan(Purpose::batch, &targets_, shape, DType::i32);
@@ -86,6 +88,19 @@ TrainingStep::TrainingStep(const TrainConfig& config, Device device, Collectives
     arena_.plan(Purpose::workspace, &workspace_, {floats});
 }
 
+// No call may write to the arena once it is gone. While a failure passes through, other ranks may not answer.
+TrainingStep::~TrainingStep() {
+  if (std::uncaught_exceptions() > 0) {
+    collectives_.leave();
+    return;
+  }
+  if (!gather_.under_way()) return;
+  try {
+    finish_update();
+  } catch (const std::exception&) {
+  }
+}
+
 void TrainingStep::allocate() {
   const std::string unrecordable = model_.attention_notes().unrecordable;
   if (config_.train.cuda_graph && !unrecordable.empty())
@@ -95,19 +110,28 @@ void TrainingStep::allocate() {
   stream_ = make_stream(arena_.device());
   reserve_device(stream_);
   arena_.allocate();
-  make_host_buffers();
+  make_host_buffers(arena_.device());
 }
 
 void TrainingStep::reserve_addresses() {
   stream_ = {arena_.device(), nullptr};
   arena_.reserve_addresses();
-  make_host_buffers();
+  make_host_buffers(Device::cpu);  // nothing is copied from them
 }
 
-void TrainingStep::make_host_buffers() {
-  host_tokens_.resize(static_cast<size_t>(tokens_.numel()));
-  host_targets_.resize(static_cast<size_t>(targets_.numel()));
+void TrainingStep::make_host_buffers(Device copied_to) {
+  const int64_t first_slice = int64_t{collectives_.rank()} * partition_.pieces_per_rank();
+  const int64_t micro_batches =
+      slice_begin(first_slice + partition_.pieces_per_rank()) - slice_begin(first_slice);
+  inputs_ =
+      StagingMemory(copied_to, std::max<int64_t>(1, micro_batches) * (tokens_.bytes() + targets_.bytes()));
   host_slices_.resize(static_cast<size_t>(slices_.numel()));
+}
+
+/// The first micro-batch of a slice; slices are of nearly equal size.
+int64_t TrainingStep::slice_begin(int64_t slice) const {
+  const int64_t micro_batches = div_ceil(config_.train.global_batch, config_.train.micro_batch);
+  return micro_batches * slice / partition_.options().pieces;
 }
 
 Tensor TrainingStep::slice_value(int index, int64_t column) const {
@@ -120,6 +144,7 @@ StepResult TrainingStep::run(int64_t t, const BatchSource& batch, const StepHook
   const auto num_targets = static_cast<double>(config_.train.global_batch * config_.data.seq_len);
   const auto grad_scale = static_cast<float>(1.0 / num_targets);
   const int slices = partition_.pieces_per_rank();
+  inputs_used_ = 0;
   for (int index = 0; index < slices; ++index) {
     accumulate_slice(index, batch, grad_scale);
     if (index + 1 < slices) sum_.take(stream_, index, model_.gradients());
@@ -142,6 +167,7 @@ StepResult TrainingStep::run(int64_t t, const BatchSource& batch, const StepHook
   result.loss = loss / num_targets;
   result.grad_norm = norm;
   result.applied = std::isfinite(result.loss) && std::isfinite(result.grad_norm);
+  if (!result.applied) finish_update();  // the run may end here
   for (int rank = 0; rank < collectives_.size(); ++rank)
     result.flags.push_back(
         static_cast<int64_t>(host_slices_[static_cast<size_t>((rank * slices + 1) * slices_.cols() - 1)]));
@@ -149,26 +175,29 @@ StepResult TrainingStep::run(int64_t t, const BatchSource& batch, const StepHook
 }
 
 /// Computes gradient and loss of this rank's index-th slice. Starts the exchange while it computes the last
-/// one.
+/// one. A recording can neither wait for parameters nor start an exchange: the step's first micro-batch and the
+/// last one run without.
 void TrainingStep::accumulate_slice(int index, const BatchSource& batch, float grad_scale) {
   const int64_t size = config_.train.micro_batch;
-  const int64_t sequences = config_.train.global_batch, micro_batches = div_ceil(sequences, size);
-  const int64_t pieces = partition_.options().pieces;
+  const int64_t sequences = config_.train.global_batch;
   const int64_t slice = collectives_.rank() * partition_.pieces_per_rank() + index;
-  const int64_t begin = micro_batches * slice / pieces, end = micro_batches * (slice + 1) / pieces;
+  const int64_t begin = slice_begin(slice), end = slice_begin(slice + 1);
   const bool last_slice = index + 1 == partition_.pieces_per_rank();
   ops::zero(stream_, model_.gradients());
   ops::zero(stream_, total_);
   for (int64_t i = begin; i < end; ++i) {
     const DeviceBatch micro = upload(i * size, std::min(size, sequences - i * size), batch);
-    if (last_slice && i + 1 == end && collectives_.size() > 1) {
-      micro_batch(micro, grad_scale,
-                  [this](int64_t ready) { sum_.complete(stream_, ready, model_.gradients()); });
-    } else if (config_.train.cuda_graph && sequences % size == 0) {  // a recorded graph is for one size
-      replay_.run(stream_, [&] { micro_batch(micro, grad_scale, {}); });
-    } else {
-      micro_batch(micro, grad_scale, {});
-    }
+    ParametersNeeded needed;
+    GradientsReady ready;
+    if (gather_.under_way())
+      needed = [this](int64_t first, int64_t last) { gather_.need(stream_, first, last); };
+    if (last_slice && i + 1 == end && collectives_.size() > 1)
+      ready = [this](int64_t from) { sum_.complete(stream_, from, model_.gradients()); };
+    const bool same_size = sequences % size == 0;  // a recorded graph is for one size
+    if (config_.train.cuda_graph && same_size && !needed && !ready)
+      replay_.run(stream_, [&] { micro_batch(micro, grad_scale, {}, {}); });
+    else
+      micro_batch(micro, grad_scale, needed, ready);
   }
   if (last_slice && collectives_.size() == 1) sum_.complete(stream_, 0, model_.gradients());
   ops::copy(stream_, total_, slice_value(index, 0));
@@ -183,12 +212,15 @@ void TrainingStep::rehearse() {
       targets[i] = static_cast<int32_t>((static_cast<int64_t>(i) + 1) % vocab);
     }
   };
-  micro_batch(upload(0, std::min(config_.train.micro_batch, config_.train.global_batch), made_up), 1.0f, {});
+  inputs_used_ = 0;
+  micro_batch(upload(0, std::min(config_.train.micro_batch, config_.train.global_batch), made_up), 1.0f, {},
+              {});
   synchronize(stream_);
 }
 
-void TrainingStep::micro_batch(const DeviceBatch& batch, float grad_scale, const GradientsReady& ready) {
-  model_.forward(stream_, batch.tokens);
+void TrainingStep::micro_batch(const DeviceBatch& batch, float grad_scale, const ParametersNeeded& needed,
+                               const GradientsReady& ready) {
+  model_.forward(stream_, batch.tokens, {}, 0, needed);
   model_.backward(stream_, batch.targets, grad_scale, ready);
   ops::sum(stream_, model_.nll(), total_);
 }
@@ -197,7 +229,7 @@ void TrainingStep::micro_batch(const DeviceBatch& batch, float grad_scale, const
 void TrainingStep::exchange_slices(const StepHooks& hooks) {
   const auto& buckets = partition_.buckets();
   const int slices = partition_.pieces_per_rank();
-  for (int b = 0; b < static_cast<int>(buckets.size()); ++b) {
+  for (const int b : sum_.order()) {  // the first are there while the last are still under way
     sum_.wait(stream_, b);
     const OwnedRange owned = partition_.owned(b);
     const int64_t piece = div_exact(owned.size(), int64_t{slices});
@@ -215,31 +247,33 @@ void TrainingStep::exchange_slices(const StepHooks& hooks) {
 
 void TrainingStep::update(int64_t t, double lr) {
   const Tensor compute = model_.compute_parameters(), parameters = model_.parameters();
-  const auto& buckets = partition_.buckets();
-  Collectives::Ticket ticket = 0;
-  for (int b = 0; b < static_cast<int>(buckets.size()); ++b) {
-    const auto [begin, end] = buckets[b];
+  for (const int b : gather_.order()) {
     optimizer_.update(stream_, t, lr, b, {loss_, norm_}, model_.gradients(), parameters, compute);
-    // Gather what the next forward pass reads: the copies of the matrices, and the float32 values of all
-    // else.
-    if (compute.defined() && begin < layout().matrices_size())
-      ticket = collectives_.all_gather(stream_, compute.slice(begin, end));
-    if (!compute.defined() || end > layout().matrices_size())
-      ticket = collectives_.all_gather(stream_, parameters.slice(begin, end));
+    if (collectives_.size() > 1) gather_.start(stream_, b, parameters, compute);
   }
-  collectives_.wait(stream_, ticket);
+}
+
+void TrainingStep::finish_update() {
+  if (!gather_.under_way()) return;
+  gather_.need_all(stream_);
+  collectives_.synchronize(stream_);
 }
 
 void TrainingStep::gather_parameters() {
-  if (!model_.compute_parameters().defined()) return;
+  if (collectives_.size() == 1) return;
+  finish_update();
   Collectives::Ticket ticket = 0;
-  for (const Range& bucket : partition_.buckets())
-    ticket = collectives_.all_gather(stream_, model_.parameters().slice(bucket.begin, bucket.end));
-  collectives_.wait(stream_, ticket);
+  if (model_.compute_parameters().defined()) {
+    for (const Range& bucket : partition_.buckets())
+      ticket = collectives_.all_gather(stream_, model_.parameters().slice(bucket.begin, bucket.end));
+    collectives_.wait(stream_, ticket);
+  }
   collectives_.synchronize(stream_);
 }
 
 double TrainingStep::evaluate(int64_t first, int64_t count, const BatchSource& batch) {
+  finish_update();
+  inputs_used_ = 0;
   const DeviceBatch micro = upload(first, count, batch);
   ops::zero(stream_, total_);
   model_.forward(stream_, micro.tokens);
@@ -249,12 +283,16 @@ double TrainingStep::evaluate(int64_t first, int64_t count, const BatchSource& b
 }
 
 TrainingStep::DeviceBatch TrainingStep::upload(int64_t first, int64_t count, const BatchSource& batch) {
-  const int64_t seq_len = config_.data.seq_len;
-  const auto size = static_cast<size_t>(count * seq_len);
-  batch(first, count, std::span(host_tokens_).first(size), std::span(host_targets_).first(size));
+  const int64_t seq_len = config_.data.seq_len, size = count * seq_len;
+  DR_CHECK((inputs_used_ + 2 * size) * size_of(DType::i32) <= inputs_.bytes());
+  int32_t* tokens = reinterpret_cast<int32_t*>(inputs_.data()) + inputs_used_;
+  int32_t* targets = tokens + size;
+  inputs_used_ += 2 * size;
+  const auto length = static_cast<size_t>(size);
+  batch(first, count, std::span(tokens, length), std::span(targets, length));
   const DeviceBatch views{tokens_.slice(0, count), targets_.slice(0, count)};
-  ops::copy(stream_, host_tensor(host_tokens_.data(), {count, seq_len}), views.tokens);
-  ops::copy(stream_, host_tensor(host_targets_.data(), {count, seq_len}), views.targets);
+  ops::copy(stream_, host_tensor(tokens, {count, seq_len}), views.tokens);
+  ops::copy(stream_, host_tensor(targets, {count, seq_len}), views.targets);
   return views;
 }
 

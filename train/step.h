@@ -4,7 +4,8 @@
 // A step's micro-batches are dealt, in order, to P slices: one per rank, or distributed.shards of them in
 // deterministic mode (Partition's pieces). A rank computes consecutive slices. Each slice's gradient is
 // summed by itself; slices are added in a pairwise tree, first those of a rank, then, bucket by bucket while
-// its last backward pass still runs, those of all ranks (GradientSum).
+// its last backward pass still runs, those of all ranks (GradientSum). Updated parameters travel while the next
+// step's first forward pass runs (ParameterGather).
 #pragma once
 
 #include <cstdint>
@@ -16,10 +17,12 @@
 #include "kernels/collectives/collectives.h"
 #include "kernels/device.h"
 #include "kernels/replay.h"
+#include "kernels/staging_memory.h"
 #include "train/batches.h"
 #include "train/model/qwen3.h"
 #include "train/sharding/adamw.h"
 #include "train/sharding/gradient_sum.h"
+#include "train/sharding/parameter_gather.h"
 #include "train/sharding/partition.h"
 
 namespace depthroute {
@@ -48,6 +51,7 @@ class TrainingStep {
   TrainingStep(const TrainConfig& config, Device device);
   /// For one rank of a job; `collectives` must outlive the step. run() is collective.
   TrainingStep(const TrainConfig& config, Device device, Collectives& collectives);
+  ~TrainingStep();
   TrainingStep(const TrainingStep&) = delete;
   TrainingStep& operator=(const TrainingStep&) = delete;
 
@@ -56,7 +60,8 @@ class TrainingStep {
   /// Instead of allocate(): run() may then be called to count its work (kernels/cost/scope.h).
   void reserve_addresses();
 
-  /// Runs step t, 1-based: sums the gradients of the source's micro-batches in order, clips, updates.
+  /// Runs step t, 1-based: sums the gradients of the source's micro-batches in order, clips, updates. With
+  /// several ranks, parameters are complete after finish_update(); run() and evaluate() see to that themselves.
   StepResult run(int64_t t, const BatchSource& batch, const StepHooks& hooks = {});
   /// Runs one micro-batch of made-up tokens, forward and backward, and waits for it: what is measured or loaded at
   /// its first use is measured and loaded then. Changes nothing that a step reads before it writes it. Not
@@ -65,6 +70,9 @@ class TrainingStep {
   /// Returns the sum of the negative log-likelihood over sequences [first, first + count) of `batch`, count
   /// <= micro_batch. Forward only; afterwards model().trace() is that of these sequences. Not collective.
   double evaluate(int64_t first, int64_t count, const BatchSource& batch);
+  /// Waits for the parameters of other ranks that the last step left under way. Before ranks go separate ways, as
+  /// in validation, all call it: a rank that is gone is noticed here.
+  void finish_update();
   /// Makes all float32 parameters current on every rank. Collective. With bf16 copies of the matrices, a step
   /// updates the float32 matrices only on the rank that owns them.
   void gather_parameters();
@@ -83,9 +91,12 @@ class TrainingStep {
   struct DeviceBatch {
     Tensor tokens, targets;
   };
-  void make_host_buffers();
+  /// Makes what batches are read into, and what ranks report into.
+  void make_host_buffers(Device copied_to);
+  int64_t slice_begin(int64_t slice) const;
   DeviceBatch upload(int64_t first, int64_t count, const BatchSource& batch);
-  void micro_batch(const DeviceBatch& batch, float grad_scale, const GradientsReady& ready);
+  void micro_batch(const DeviceBatch& batch, float grad_scale, const ParametersNeeded& needed,
+                   const GradientsReady& ready);
   void accumulate_slice(int index, const BatchSource& batch, float grad_scale);
   void exchange_slices(const StepHooks& hooks);
   void update(int64_t t, double lr);
@@ -101,6 +112,7 @@ class TrainingStep {
   Qwen3 model_;
   AdamW optimizer_;
   GradientSum sum_;
+  ParameterGather gather_;
   Tensor tokens_, targets_;  // [micro_batch, seq_len] i32
   Tensor total_;             // [1] f64: sum of nll
   /// [slices, 1 + buckets + 1] f64: a slice's sum of nll; the sums of squares of its piece of every bucket;
@@ -110,7 +122,10 @@ class TrainingStep {
   Tensor norm_;  // [1] f32: of the whole gradient
   Tensor workspace_;
   Replay replay_;  // of micro_batch()
-  std::vector<int32_t> host_tokens_, host_targets_;
+  /// Tokens and targets of all micro-batches of a step that this rank computes, each in a place of its own: what
+  /// the device has still to copy is not overwritten before the end of run() or evaluate(), which wait for it.
+  StagingMemory inputs_;
+  int64_t inputs_used_ = 0;  // int32 elements
   std::vector<double> host_slices_;
 };
 

@@ -222,6 +222,7 @@ class Trainer {
 
   void validate_now() {
     const Clock::time_point begin = Clock::now();
+    step_.finish_update();
     nlohmann::ordered_json line = {{"step", state_.step}};
     const nlohmann::ordered_json result = validate(world_, step_, *data_.val, config_.validate.sequences);
     if (!log_) return;

@@ -56,6 +56,10 @@ class Collectives {
   /// longer than options.timeout, SystemError when one failed.
   virtual void synchronize(Stream stream) = 0;
 
+  /// Ends all calls because this process leaves while an exception passes through; waits for others no longer
+  /// than a few seconds. Their tensors may be freed afterwards. No further call may be made.
+  virtual void leave() {}
+
   struct Statistics {
     int64_t calls = 0;
     int64_t bytes = 0;           // sent by this rank

@@ -32,12 +32,13 @@ class MpiCollectives : public Collectives {
     queue_->wait(queue_->submit([this] { exchange_.barrier(); }));
   }
   void wait(Stream, Ticket ticket) override { queue_->wait(ticket); }
+  void leave() override { stop(); }
   void synchronize(Stream stream) override {
     queue_->rethrow_error();
     depthroute::synchronize(stream);
   }
   Statistics statistics() const override {
-    Statistics result = queue_->statistics();
+    Statistics result = queue_ ? queue_->statistics() : Statistics{};
     result.bytes = exchange_.bytes_sent();
     return result;
   }

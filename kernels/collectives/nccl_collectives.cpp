@@ -54,6 +54,7 @@ class NcclCollectives : public Collectives {
 
   void wait(Stream stream, Ticket ticket) override;
   void synchronize(Stream stream) override { synchronize(stream, "a GPU's work"); }
+  void leave() override;
   Statistics statistics() const override { return statistics_; }
 
  private:
@@ -73,7 +74,7 @@ class NcclCollectives : public Collectives {
   bool deterministic_;
   double timeout_;
   ncclComm_t comm_ = nullptr;
-  cuda::SeparateStream stream_;
+  cuda::SeparateStream stream_{cuda::Urgency::urgent};
   Ticket last_ = 0;
   std::deque<std::unique_ptr<Call>> calls_;  // in their order
   Statistics statistics_;
@@ -94,15 +95,20 @@ NcclCollectives::NcclCollectives(int rank, int size, const ncclUniqueId& id,
 
 NcclCollectives::~NcclCollectives() {
   // Destroying waits for the others; while this process is leaving they may not come.
-  bool idle = std::uncaught_exceptions() == 0;
+  if (std::uncaught_exceptions() > 0) leave();
   try {
-    if (idle) synchronize(stream_.get(), "the end");
+    if (comm_) synchronize(stream_.get(), "the end");
   } catch (const std::exception&) {
-    idle = false;
+    leave();
   }
-  (void)(idle ? nccl_.comm_destroy(comm_) : nccl_.comm_abort(comm_));
+  if (comm_) (void)nccl_.comm_destroy(comm_);
   if (gathered_.defined()) device_free(Device::cuda, gathered_.pointer, gathered_.bytes());
   device_free(Device::cuda, token_.pointer, token_.bytes());
+}
+
+void NcclCollectives::leave() {
+  if (comm_) (void)nccl_.comm_abort(comm_);
+  comm_ = nullptr;
 }
 
 template <typename Body>

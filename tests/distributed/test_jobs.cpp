@@ -80,7 +80,7 @@ TEST_F(Jobs, TheSameBitsOnOneTwoFourAndEightProcesses) {
 
 #ifdef HAVE_TRAIN_ON_HOST
 // The same code with tensors on a device, executed on the CPU: exchanged through the host, as processes that
-// share a GPU do, and by NCCL's calls.
+// share a GPU do, and by NCCL's calls; streams run in several orders (CUDA_ON_HOST_STREAMS).
 TEST_F(Jobs, TheSameBitsOnADeviceByWayOfTheHostAndOfNccl) {
 #ifdef __SANITIZE_ADDRESS__
   const std::vector<std::string> precisions = {"bf16"};  // ten times slower
@@ -90,15 +90,17 @@ TEST_F(Jobs, TheSameBitsOnADeviceByWayOfTheHostAndOfNccl) {
   const std::vector<int> sizes = {2, 4};
 #endif
   for (const std::string& precision : precisions) {
-    const auto train_on_device = [&](int processes, const std::string& backend) {
+    const auto train_on_device = [&](int processes, const std::string& backend,
+                                     const std::string& order = "lazy") {
       const std::vector<std::string> settings = {"device=cuda",          "precision=" + precision,
                                                  "train.global_batch=8", "model.vocab_size=256",
                                                  "validate.every=2",     "checkpoint.every=2",
                                                  "data.seq_len=16",      "distributed.backend=" + backend};
-      const std::string name = precision + backend + std::to_string(processes);
+      const std::string name = precision + backend + std::to_string(processes) + order;
       const Result result = testing_support::run_under_mpi(
           processes, "on_host/depthroute-train", arguments(name, 4, settings), folder_,
-          {"CUDA_ON_HOST_DEVICES=4", "DEPTHROUTE_NCCL_LIBRARY=" + test_paths::bin() + "/libfake_nccl.so"});
+          {"CUDA_ON_HOST_DEVICES=4", "CUDA_ON_HOST_STREAMS=" + order,
+           "DEPTHROUTE_NCCL_LIBRARY=" + test_paths::bin() + "/libfake_nccl.so"});
       EXPECT_EQ(result.status, 0) << result.err;
       if (processes > 1) {
         EXPECT_NE(result.out.find(backend == "nccl" ? "NCCL" : "by way of host memory"), std::string::npos)
@@ -110,10 +112,37 @@ TEST_F(Jobs, TheSameBitsOnADeviceByWayOfTheHostAndOfNccl) {
     for (const int processes : sizes) {
       expect_same_result(one, train_on_device(processes, "mpi"), 4);
 #ifdef HAVE_FAKE_NCCL
-      expect_same_result(one, train_on_device(processes, "nccl"), 4);
+      for (const char* order : {"lazy", "opposite", "5"})
+        expect_same_result(one, train_on_device(processes, "nccl", order), 4);
 #endif
     }
   }
+}
+#endif
+
+#if defined(HAVE_TRAIN_ON_HOST) && defined(HAVE_FAKE_NCCL)
+// The emulated device shows it if the training stream does not wait for what NCCL brings: sums of gradients, and
+// parameters that other ranks have updated.
+TEST_F(Jobs, AForgottenWaitBetweenStreamsChangesTheNumbers) {
+  const auto losses = [&](const std::string& name, const std::vector<std::string>& environment) {
+    std::vector<std::string> all = {"CUDA_ON_HOST_DEVICES=2",
+                                    "DEPTHROUTE_NCCL_LIBRARY=" + test_paths::bin() + "/libfake_nccl.so"};
+    all.insert(all.end(), environment.begin(), environment.end());
+    const Result result = testing_support::run_under_mpi(
+        2, "on_host/depthroute-train",
+        arguments(name, 3,
+                  {"device=cuda", "train.global_batch=8", "model.vocab_size=256", "data.seq_len=16",
+                   "distributed.backend=nccl", "distributed.timeout=60"}),
+        folder_, all);
+    std::vector<double> found;
+    if (result.status != 0) return found;  // numbers so wrong that the run ends
+    for (const nlohmann::json& line : metrics(name))
+      if (line.contains("loss") && line.at("loss").is_number()) found.push_back(line.at("loss"));
+    return found;
+  };
+  const std::vector<double> right = losses("right", {});
+  ASSERT_EQ(right.size(), 3U);
+  EXPECT_NE(losses("wrong", {"CUDA_ON_HOST_FORGET_WAITS=ordinary"}), right);
 }
 #endif
 

@@ -61,6 +61,10 @@ struct Qwen3Options {
 /// the whole block has.
 using GradientsReady = std::function<void(int64_t begin)>;
 
+/// forward() calls this before it puts work on the stream that reads elements [begin, end) of the block: norms,
+/// pseudo-queries and biases first, then the embedding, each layer, an untied head.
+using ParametersNeeded = std::function<void(int64_t begin, int64_t end)>;
+
 class Qwen3 {
  public:
   /// Plans parameters, activations and (training) gradients in `arena`, which must outlive the model and be
@@ -90,7 +94,7 @@ class Qwen3 {
   /// states. `first_site` may be up to num_sublayers() (the final read alone). Interventions are for
   /// evaluation: backward() may follow clean passes only. Afterwards, trace(site).weights are those in force.
   void forward(Stream stream, const Tensor& tokens, std::span<const SiteIntervention> interventions = {},
-               int first_site = 0);
+               int first_site = 0, const ParametersNeeded& needed = {});
 
   /// Computes nll() of the last forward pass: targets [B', T] i32 (-1: ignored). No gradients.
   void loss(Stream stream, const Tensor& targets);

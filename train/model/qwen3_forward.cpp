@@ -133,7 +133,11 @@ void Qwen3::mlp_forward(Stream stream, int layer, const Tensor& output) {
 }
 
 void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteIntervention> interventions,
-                    int first_site) {
+                    int first_site, const ParametersNeeded& needed) {
+  if (needed) {
+    needed(layout_.matrices_size(), options_.block_size);
+    needed(0, layout_.all().front().numel());
+  }
   bind(stream);
   DR_CHECK(tokens.shape.rank() == 2 && tokens.shape[0] >= 1 && tokens.shape[0] <= options_.micro_batch);
   DR_CHECK(tokens.shape[1] == options_.seq_len);
@@ -159,6 +163,9 @@ void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteInt
     const Tensor next = rows(states_[s + 1]);
     if (s == two_phase_begin(group(s))) read_finished(stream, s, group(s).end());
     if (plan_.sites[s].sublayer == Sublayer::attn) {
+      if (needed)
+        needed(layout_.layer_begin(layer),
+               layer + 1 < config_.num_layers ? layout_.layer_begin(layer + 1) : layout_.matrices_size());
       read_forward(stream, s, intervention(s), state_complete, rows(activations(layer).attn_in));
       attention_forward(stream, layer, next);
     } else {
@@ -166,6 +173,7 @@ void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteInt
       mlp_forward(stream, layer, next);
     }
   }
+  if (needed) needed(0, layout_.layers_begin());
   const int last = plan_.num_sublayers();
   if (last == two_phase_begin(group(last))) read_finished(stream, last, last + 1);
   read_forward(stream, last, intervention(last), first_site == last, rows(final_hidden_));

@@ -30,6 +30,10 @@ class GradientSum {
   /// Says that [begin, matrices_size) of the last slice is final; begin = 0: all of it. Adds what was taken
   /// and starts the exchange of buckets that are complete.
   void complete(Stream stream, int64_t begin, const Tensor& gradients);
+  /// The buckets in the order of their exchange: those of layers as the backward pass completes them, then
+  /// norms, pseudo-queries and biases, and the embedding last, whose gradient is complete last if it is also
+  /// the head.
+  const std::vector<int>& order() const { return order_; }
   /// Waits on `stream` until this rank's pieces of a bucket hold the sum over all slices. After complete(0).
   void wait(Stream stream, int bucket);
 
