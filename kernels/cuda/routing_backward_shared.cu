@@ -24,7 +24,7 @@ __global__ __launch_bounds__(kThreads) void routing_backward_shared_kernel(
     float* partials /*[chunks, kSites * D + kSites]: du, dbias*/) {
   DR_DYNAMIC_SHARED(float, shared);
   const Block block(kSites, a.count, d, shared);
-  Registers<T, kSites, kQuads> mine;
+  Registers<T, kSites, kQuads> mine = {};
   start_chunk(a, block, mine);
   const TokenRange range = chunk_tokens(n_tokens, gridDim.x, blockIdx.x);
   mine.norms = load_norms<kFull, kSites>(a, block, range.begin);
