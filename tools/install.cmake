@@ -5,7 +5,7 @@
 # lib/ includes MPI's library, so that one rank runs without MPI. Several ranks need the machine's own mpirun or srun, and its
 # plugins, of the same series (Open MPI 4.1 for a build with 4.1); remove lib/libmpi* and lib/libopen-* to use its library too.
 # Programs look for NCCL when they first use it.
-if(DEPTHROUTE_FUZZ)
+if(DEPTHROUTE_FUZZ OR DEPTHROUTE_SANITIZE)
   return()
 endif()
 
