@@ -308,7 +308,7 @@ __device__ __forceinline__ void add_gradients(const SharedArguments<T>& a, const
       const float to_u = block.shared[block.at.current_to_u + g];
       const Quad v = unpack(current[g]);
 #pragma unroll
-      for (int e = 0; e < kQuad; ++e) mine.du[g][q][e] += to_u * v.x[e];
+      for (int e = 0; e < kQuad; ++e) mine.du[g][q][e] = fmaf(to_u, v.x[e], mine.du[g][q][e]);
     }
   }
   for (int first = 0; first < a.count; first += kSources) {
@@ -340,7 +340,7 @@ __device__ __forceinline__ void add_gradients(const SharedArguments<T>& a, const
 #pragma unroll
           for (int e = 0; e < kQuad; ++e) {
             dv[k].x[e] += site_to_dh.x[k] * mine.dh[g][q][e] + site_to_u.x[k] * u.x[e];
-            mine.du[g][q][e] += site_to_u.x[k] * v.x[e];
+            mine.du[g][q][e] = fmaf(site_to_u.x[k], v.x[e], mine.du[g][q][e]);
           }
         }
       }
