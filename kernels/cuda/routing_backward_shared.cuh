@@ -15,8 +15,8 @@
 //   b. find_products: reads the sources, kSources at a time. Gives dh . (V_j - C) of all pairs, summed over
 //      each warp and left in shared memory. C is near all sources and drops out of e_j, whatever was rounded
 //      in it: sources that are nearly equal lose nothing, and V_j - C is computed once for all sites.
-//   c. find_factors: after a barrier, one warp per site and one lane per source. Gives e_j, dlogit_j and the
-//      factors that phase d needs.
+//   c. find_factors: after a barrier, one warp per site and one lane per source. Gives e_j, dlogit_j (the last as
+//      minus the sum of the others, so that they add up to 0) and the factors that phase d needs.
 //   d. add_gradients: after a barrier, reads the sources again, from L1 or L2. Adds to their gradients, each
 //      read and written once in float32, and to du.
 // u of all sites stays in shared memory. du would also be a matrix product, but that would read the sources a
@@ -266,12 +266,14 @@ __device__ __forceinline__ void find_factors(const SharedArguments<T>& a, const 
       mean += saved[half].weight * e[half];
     }
     mean = warp_sum(mean);
+    float others = 0;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int j = block.lane + half * kWarp;
       if (j >= block.at.padded) continue;
       const Saved& s = saved[half];
       const float dlogit = s.weight * (e[half] - mean), to_u = dlogit * s.inv_rms;
+      others += dlogit;
       const int place = (j / kSources * kSites + g) * kSources + j % kSources;
       block.shared[block.at.to_dh + place] = scale[half] * s.weight;
       block.shared[block.at.to_u + place] = to_u;
@@ -279,9 +281,11 @@ __device__ __forceinline__ void find_factors(const SharedArguments<T>& a, const 
           to_u * (s.inv_rms * s.inv_rms * s.dot / static_cast<float>(block.d));
       if (site.dlogits && j < a.count) site.dlogits[saved_row + a.place[j]] = dlogit;
     }
+    others = warp_sum(others);
     if (block.lane == 0) {
       const int64_t last = saved_row + a.n - 1;
-      const float dlogit = -site.weights[last] * mean;
+      // Not -a_n mean: du is a difference of terms that must cancel. With a weight of 0, exactly 0.
+      const float dlogit = site.weights[last] == 0.0f ? 0.0f : -others;
       block.shared[block.at.current_to_u + g] = dlogit * site.inv_rms[last];
       block.shared[block.at.dbias + g] += dlogit;
       if (site.dlogits) site.dlogits[last] = dlogit;
