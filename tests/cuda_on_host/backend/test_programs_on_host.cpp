@@ -90,8 +90,8 @@ TEST_F(ProgramsOnHost, TooLittleMemoryIsSaidAtTheStartWithTheNumbers) {
 
 // validate.sequences is more than there are: the last batch has one sequence, as few as its scratch is for.
 TEST_F(ProgramsOnHost, ALibrarysAttentionIsUsedAndItsAbsenceIsSaid) {
-  const std::vector<std::string> odd = {"--set", "precision=bf16",       "--set", "train.global_batch=5",
-                                        "--set", "validate.sequences=6", "--set", "validate.every=1"};
+  const std::vector<std::string> odd = {"--set", "precision=bf16",  "--set", "validate.sequences=6",
+                                        "--set", "validate.every=1"};
   const Result own = train(write_config("own", 2), odd);
   ASSERT_EQ(own.status, 0) << own.err;
   EXPECT_NE(own.out.find("warning: attention runs on this program's own kernels"), std::string::npos)
