@@ -35,6 +35,7 @@ Memory memory_of(const Arena& arena) {
 }
 
 std::vector<Accesses> executed(const Memory& memory, const std::function<void()>& body) {
+  synchronize(test::stream());  // what was launched before may run late
   const AccessLog log(memory.begin, memory.bytes);
   body();
   synchronize(test::stream());
