@@ -33,21 +33,25 @@ struct Layers {
   }
 };
 
-class PartialSums : public testing::TestWithParam<int64_t> {};  // tokens: one chunk, a few, the most
+struct Amount {
+  int64_t tokens;
+  int layers;  // of two sums each
+};
+class PartialSums : public testing::TestWithParam<Amount> {};
 
 TEST_P(PartialSums, FinishedTogetherHaveTheBitsOfSumsFinishedOneByOne) {
-  constexpr int kLayers = 19;  // 38 sums: more than a launch takes
+  const int num_layers = GetParam().layers;
   const int64_t dim = test::width(8);
-  const Layers layers(GetParam(), dim);
+  const Layers layers(GetParam().tokens, dim);
   const int64_t floats = ops::reduction_workspace(test::device(), 2 * dim);
   std::vector<F32> alone, together, scratch;
-  for (int i = 0; i < 2 * kLayers; ++i) {
+  for (int i = 0; i < 2 * num_layers; ++i) {
     alone.push_back(random_f32({dim}, 1000 + static_cast<uint64_t>(i)));
     together.push_back(alone.back());
   }
-  for (int i = 0; i < kLayers; ++i) scratch.push_back(test::workspace(floats));
+  for (int i = 0; i < num_layers; ++i) scratch.push_back(test::workspace(floats));
   std::vector<ops::PartialSums> unfinished;
-  for (int i = 0; i < kLayers; ++i) {
+  for (int i = 0; i < num_layers; ++i) {
     const size_t q = 2 * static_cast<size_t>(i);
     const auto seed = static_cast<uint64_t>(10 * i + 10);
     layers.backward(seed, alone[q], alone[q + 1], test::workspace(floats));
@@ -59,7 +63,10 @@ TEST_P(PartialSums, FinishedTogetherHaveTheBitsOfSumsFinishedOneByOne) {
   for (size_t i = 0; i < alone.size(); ++i) EXPECT_TRUE(together[i] == alone[i]) << i;
   EXPECT_FALSE(alone[0] == random_f32({dim}, 1000));  // something was added
 }
-INSTANTIATE_TEST_SUITE_P(Tokens, PartialSums, testing::Values(1, 75, 5000));
+// One chunk of tokens, a few, the most; more sums than a launch takes, and few.
+INSTANTIATE_TEST_SUITE_P(Amounts, PartialSums,
+                         testing::Values(Amount{1, 19}, Amount{75, 17}, Amount{5000, 2}),
+                         [](const auto& test) { return std::to_string(test.param.tokens) + "_tokens"; });
 
 }  // namespace
 }  // namespace depthroute

@@ -50,6 +50,8 @@ class GemmChoicesOnHost : public testing_support::TinyRun {
   std::vector<StoredGemmChoices> choices(const std::string& output) const {
     return read_gemm_choices(choices_file(output));
   }
+  /// Those of the first device that the run has seen.
+  GemmChoices first_choices(const std::string& output) const { return choices(output).at(0).choices; }
   void store(const std::string& output, const std::vector<StoredGemmChoices>& choices) const {
     fs::create_directories(path(output));
     write_file_atomically(choices_file(output), gemm_choices_to_json(choices));
@@ -72,7 +74,7 @@ TEST_F(GemmChoicesOnHost, AResumedRunKeepsItsBitsWhateverTheClockSaysByThen) {
   ASSERT_EQ(choices("straight").size(), 1u);
   EXPECT_GE(choices("straight")[0].choices.size(), 15u)
       << "forward and backward of four matrices and the head";
-  for (const auto& [product, choice] : choices("straight")[0].choices)
+  for (const auto& [product, choice] : first_choices("straight"))
     EXPECT_EQ(choice.rank, 1) << to_string(product);
 
   const auto resume = [&](const std::string& output) {
@@ -205,9 +207,9 @@ TEST_F(GemmChoicesOnHost, ADamagedFileOrAnUnknownAlgorithmIsRefused) {
 
 TEST_F(GemmChoicesOnHost, CandidatesThatFailOrAreNoFasterAreNotTaken) {
   run_to_end("failing", "5,x,4,x");
-  for (const auto& [product, choice] : choices("failing")[0].choices) EXPECT_EQ(choice.rank, 2);
+  for (const auto& [product, choice] : first_choices("failing")) EXPECT_EQ(choice.rank, 2);
   run_to_end("close", "5,4.95,4.91,5");
-  for (const auto& [product, choice] : choices("close")[0].choices) EXPECT_EQ(choice.rank, 0);
+  for (const auto& [product, choice] : first_choices("close")) EXPECT_EQ(choice.rank, 0);
   const Result none = run("none", "x,x,x,x");
   EXPECT_EQ(none.status, 1);
   EXPECT_NE(none.err.find("none of 4 algorithms computes c ["), std::string::npos) << none.err;
