@@ -121,11 +121,14 @@ class Report : public testing::Test {
       const std::string mark = "<data value=\"";
       size_t at = row.find(mark);  // the margin
       for (const char* name : {"difference", "difference_low", "difference_high"}) {
+        const double value = analysis.doubles(group + "/claim/" + name).at(i);
+        if (std::isnan(value)) {  // too few documents for an interval
+          EXPECT_NE(row.find("<td class=\"number\">–</td>", at), std::string::npos) << row;
+          continue;
+        }
         at = row.find(mark, at + 1);
         ASSERT_NE(at, std::string::npos) << row;
-        EXPECT_EQ(std::strtod(row.c_str() + at + mark.size(), nullptr),
-                  analysis.doubles(group + "/claim/" + name).at(i))
-            << name;
+        EXPECT_EQ(std::strtod(row.c_str() + at + mark.size(), nullptr), value) << name;
       }
     }
   }
