@@ -93,7 +93,10 @@ stop_and_resume() { # RUN PRECISION
   kill -TERM "$child" 2>/dev/null # `timeout` passes it on
   while wait "$child"; status=$?; kill -0 "$child" 2>/dev/null; do :; done
   child=""
-  [[ -z $stopped_by ]] || { cut=true; return 1; }
+  if [[ -n $stopped_by || ($left -lt 300 && ($status -eq 124 || $status -eq 137)) ]]; then
+    cut=true
+    return 1
+  fi
   [[ ! -r $metrics ]] || mapfile -t lines <"$metrics"
   stopped_at=${#lines[@]}
   [[ $status -ne 0 || $stopped_at -lt $resume_steps ]] || return 2
