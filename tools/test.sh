@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs the tests of every day, in half an hour on 2 cores from a fresh clone:
+# Installs what is missing, builds, and runs the tests of every day, in about an hour on 2 cores from a fresh clone:
 #   style                     clang-format, lengths of files, citations and links of documents
 #   release tests             all of ctest
 #   sanitizers                the same under Address- and UndefinedBehaviorSanitizer
