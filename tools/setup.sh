@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the packages that depthroute needs and this machine lacks, from the distribution (Debian 12 or newer, Ubuntu 24.04
-# or newer). If CUDA is installed, also the headers of cudnn-frontend (MIT licence) and, where CUDA came without it, its
+# or newer), and the Python packages of tools/requirements.txt for this user. If CUDA is installed, also the headers of cudnn-frontend (MIT licence) and, where CUDA came without it, its
 # disassembler (NVIDIA's licence), for this user. Safe to run again: with nothing missing it does nothing and needs no
 # privileges.
 #   tools/setup.sh            what building, training, evaluating and testing need
@@ -17,6 +17,7 @@ packages=(
   python3 python3-h5py strace                              # results are read back, programs killed, in tests
   python3-numpy python3-scipy python3-matplotlib           # analysis and reports
   python3-xarray python3-h5netcdf python3-netcdf4          # results are opened by other programs, in tests
+  python3-pip python3-yaml python3-tqdm                    # tools/requirements.txt: its installer, what it depends on
 )
 # The tests of the job scripts start a Slurm on this machine; without these packages they are skipped.
 slurm_packages=(slurm-wlm slurm-client slurmd slurmctld munge libpmix2)
@@ -118,7 +119,29 @@ install_disassembler() {
   rm -rf "$work"
 }
 
+# What the tools that read text and other programs' models need. Their tests are skipped without it, so no failure is fatal.
+# tools/packages.py looks in the same folder; the copy of the list there says that it is whole.
+install_python_packages() {
+  local list folder
+  list=$(dirname "${BASH_SOURCE[0]}")/requirements.txt
+  folder=$user_folder/$(/usr/bin/python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+  ! cmp -s "$list" "$folder/requirements.txt" || return 0
+  mkdir -p "$user_folder"
+  local work
+  work=$(mktemp -d "$folder.XXXXXX")
+  if /usr/bin/python3 -m pip install -q --no-deps --only-binary=:all: --target "$work/packages" -r "$list" 2>"$work/errors"; then
+    cp "$list" "$work/packages/"
+    rm -rf "$folder" && mv "$work/packages" "$folder"
+    echo "setup: $(grep -c '^[^#]' "$list") Python packages installed in $folder"
+  else
+    echo "setup: Python packages of $list could not be fetched ($(grep -m 1 ERROR "$work/errors")); without them text can only be" \
+      "tokenised to bytes: run setup.sh again when a Python package index can be reached" >&2
+  fi
+  rm -rf "$work"
+}
+
 install_packages "${packages[@]}"
+install_python_packages
 if ! (install_packages "${slurm_packages[@]}"); then
   echo "setup: Slurm could not be installed; its tests will be skipped" >&2
 fi
