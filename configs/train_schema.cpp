@@ -146,6 +146,10 @@ Schema describe(TrainConfig& c) {
   s.key("checkpoint.every", &c.checkpoint.every, "steps between checkpoints; 0: only after the last step")
       .at_least(0);
   s.key("checkpoint.keep", &c.checkpoint.keep, "number of newest checkpoints to keep; 0: all").at_least(0);
+  s.key(
+      "checkpoint.initial", &c.checkpoint.initial,
+      "also save what the run starts from, before its first step, as step_00000000, and keep that whatever `keep` says: "
+      "evaluated, it is the untrained model");
   s.key("checkpoint.resume", &c.checkpoint.resume,
         "`auto`: from the newest intact checkpoint in output, if any; `never`; or a checkpoint folder");
   s.key("checkpoint.accept_changes", &c.checkpoint.accept_changes,

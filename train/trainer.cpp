@@ -76,6 +76,7 @@ class Trainer {
         log_.emplace(metrics_path(config_.output), state_.step + 1, config_.train.steps);
     });
     announce(start);
+    if (config_.checkpoint.initial && start.checkpoint.empty()) save();
     bool due = false;  // whether a checkpoint should be saved
     while (state_.step < config_.train.steps) {
       const int signal = one_step();

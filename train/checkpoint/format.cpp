@@ -78,7 +78,7 @@ RunState verify_checkpoint(const std::string& folder) {
   const Manifest manifest = verify_checkpoint_folder(folder);
   const std::string path = folder + "/" + kStateName;
   const RunState state = state_from_json(read_file(path), path);
-  if (state.step < 1 || state.tokens < 0 || state.position < 0)
+  if (state.step < 0 || state.tokens < 0 || state.position < 0)
     throw DataError("{}: step, tokens or sampler position is out of range: take another checkpoint", path);
   if (state.step != manifest.step)
     throw DataError("{}: {} says step {}, {} step {}: take another checkpoint", folder, kManifestName,
