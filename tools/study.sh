@@ -21,7 +21,7 @@ while [[ $# -gt 0 ]]; do
   esac
   shift
 done
-seeds=(1 2 3) steps=800 every=200 sequences="" grid_sequences=""
+seeds=(1 2 3) steps=600 every=150 sequences="" grid_sequences=""
 if $quick; then seeds=(1) steps=60 every=30 sequences=32 grid_sequences=32; fi
 if [[ -z $folder ]]; then folder=build/study; $quick && folder=build/study-quick; fi
 mkdir -p "$folder"
@@ -58,7 +58,7 @@ fi
 train() {
   local run=$folder/$1-$2
   $bin/depthroute-train configs/study/train.yaml --set seed="$2" --set model.residual.variant="$1" --set output="$run/run" \
-    --set data.train="[$folder/shards/train_*.bin]" --set data.val="[$folder/shards/val.bin]" \
+    --set data.train="[$folder/shards/train*.bin]" --set data.val="[$folder/shards/val.bin]" \
     --set train.steps=$steps --set checkpoint.every=$every
 }
 # evaluate CONFIG MODEL OUTPUT [MORE...]; the results file is there when it is whole.
