@@ -91,12 +91,15 @@ void merge(const std::vector<std::string>& texts, const std::vector<Shard>& shar
 void remember(ContentsCache& cache, const std::vector<Shard>& shards, const std::vector<size_t>& places,
               const Known& known, int64_t began) {
   for (const size_t place : places) {
-    const Shard& shard = shards[place];
-    const FileIdentity& opened = shard.stream->identity(shard.index);
-    const std::optional<FileIdentity> now = identify(shard.info().path);
-    if (now && now->inode == opened.inode && now->device == opened.device && *now != opened)
-      throw DataError("{}: changed while it was read: start again when it is complete", shard.info().path);
-    if (now == opened) cache.add(opened, *known[place], began);
+    const std::vector<ShardFile> files = shards[place].stream->files(shards[place].index);
+    bool as_opened = true;
+    for (const auto& [path, opened] : files) {
+      const std::optional<FileIdentity> now = identify(path);
+      if (now && now->inode == opened.inode && now->device == opened.device && *now != opened)
+        throw DataError("{}: changed while it was read: start again when it is complete", path);
+      as_opened = as_opened && now == opened;
+    }
+    if (as_opened) cache.add(files, *known[place], began);
   }
 }
 
@@ -126,7 +129,7 @@ void read_contents(World& world, RunData& data, ContentsCache* cache,
   Known known(shards.size());
   if (cache != nullptr)
     for (size_t i = 0; i < shards.size(); ++i)
-      known[i] = cache->find(shards[i].stream->identity(shards[i].index));
+      known[i] = cache->find(shards[i].stream->files(shards[i].index));
   known = from_text(world.broadcast(to_text(known)));
   std::vector<size_t> places;
   int64_t bytes = 0;
