@@ -13,8 +13,13 @@
 
 namespace depthroute {
 
+struct MixSource {
+  std::vector<std::string> shards;
+  double weight = 1;  // relative to the other sources'
+};
 struct TrainDataConfig {
   std::vector<std::string> train, val;
+  std::vector<MixSource> mix;  // instead of train
   int64_t seq_len = 2048;
   DataOrder order = DataOrder::shuffled;
 };
