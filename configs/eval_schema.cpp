@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "configs/model_config.h"
 #include "configs/read.h"
 #include "configs/schema.h"
 
@@ -155,12 +156,12 @@ void describe_wrap(Schema& s, std::optional<WrapConfig>& wrap) {
   s.key("model.wrap.num_blocks", &w.num_blocks,
         "number of blocks, of 2 * ceil(num_layers / num_blocks) sublayers each")
       .at_least(1)
-      .at_most(8192)
+      .at_most(kMaxBlocks)
       .nullable(w.sublayers_per_block > 0);
   s.key("model.wrap.sublayers_per_block", &w.sublayers_per_block,
         "sublayers per block, instead of num_blocks")
       .at_least(1)
-      .at_most(8192)
+      .at_most(kMaxBlocks)
       .nullable(w.sublayers_per_block == 0);
 }
 

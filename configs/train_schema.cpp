@@ -28,19 +28,23 @@ void describe_model(Schema& s, std::optional<std::string>& from, ModelConfig& m)
   s.key("model.rope_theta", &m.rope_theta, "base of the rotary position embedding").above(0);
   s.key("model.rms_norm_eps", &m.rms_norm_eps, "eps of every RMSNorm").at_least(0);
   s.key("model.tie_embeddings", &m.tie_embeddings, "the output head is the embedding matrix");
+  s.key("model.qk_norm", &m.qk_norm,
+        "RMSNorm of q and k before RoPE, as in Qwen3; false is Llama's attention");
 
   ResidualConfig& r = m.residual;
-  s.key("model.residual.variant", &r.variant,
-        "which states a site reads and where they restart; `additive` is plain Qwen3 and ignores the keys "
-        "below");
+  s.key(
+      "model.residual.variant", &r.variant,
+      "which states a site reads and where they restart; `additive` is the plain model and ignores the keys "
+      "below");
   s.key("model.residual.num_blocks", &r.num_blocks,
         "number of blocks, of 2 * ceil(num_layers / num_blocks) sublayers each")
       .at_least(1)
+      .at_most(kMaxBlocks)
       .nullable(r.sublayers_per_block > 0);
   s.key("model.residual.sublayers_per_block", &r.sublayers_per_block,
         "sublayers per block, instead of num_blocks; 1 is Full AttnRes")
       .at_least(1)
-      .at_most(8192)
+      .at_most(kMaxBlocks)
       .nullable(r.sublayers_per_block == 0);
   s.key("model.residual.recency_bias", &r.recency_bias,
         "initial value of every site's learned offset on its current state")

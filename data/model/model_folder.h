@@ -1,6 +1,6 @@
 // Model folders: config.json + model.safetensors, or model.safetensors.index.json + parts
-// (train/model/SPEC.md §4). Hugging Face reads what is written here for `additive`, the open AttnRes code for
-// `cumulative` and `reset`.
+// (train/model/SPEC.md §4). Hugging Face reads what is written here for `additive` (as Qwen3, or as Llama without
+// qk_norm), the open AttnRes code for `cumulative` and `reset`.
 #pragma once
 
 #include <map>
@@ -26,7 +26,7 @@ class ModelFolder {
 
   const std::string& path() const { return path_; }
   const ModelConfig& config() const { return config_; }
-  /// No attnres_* in config.json: plain Qwen3, which may be wrapped.
+  /// No attnres_* in config.json: a plain Qwen3 or Llama, which may be wrapped.
   bool is_plain() const { return config_.residual.variant == Variant::additive; }
   bool contains(const std::string& name) const;
   std::vector<std::string> names() const { return tensors_.names(); }

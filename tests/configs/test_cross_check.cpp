@@ -37,13 +37,16 @@ TEST(CrossCheck, ShapeOfTheModel) {
             "run.yaml:5: model.head_dim = 7 must be even: RoPE rotates pairs");
   EXPECT_EQ(error("  num_heads: 6\n  num_kv_heads: 4\n"),
             "run.yaml:4: model.num_heads = 6 is not a multiple of num_kv_heads = 4");
-  EXPECT_TRUE(contains(error("  residual:\n    num_blocks: 57\n"),
-                       "run.yaml:5: model.residual.num_blocks = 57 is outside"));
+  // More blocks than layers, by the default or asked for: a block per layer, as in the open code.
+  EXPECT_EQ(error("  num_layers: 3\n"), "");
+  EXPECT_EQ(error("  residual: {num_blocks: 57}\n"), "");
   EXPECT_TRUE(contains(error("  num_layers: 40\n  residual: {sublayers_per_block: 1}\n"),
                        "run.yaml:5: model.residual.sublayers_per_block = 1 gives sites of 81 sources"));
+  EXPECT_TRUE(contains(error("  num_layers: 80\n  residual:\n    num_blocks: 99\n"),
+                       "run.yaml:6: model.residual.num_blocks = 99 gives sites of 81 sources"));
   // Caused by a default: the message points at the section.
-  EXPECT_TRUE(
-      contains(error("  num_layers: 3\n"), "run.yaml:3: model.residual.num_blocks = 8 is outside 1 ... "));
+  EXPECT_TRUE(contains(error("  num_kv_heads: 7\n"),
+                       "run.yaml:3: model.num_heads = 16 is not a multiple of num_kv_heads = 7"));
   EXPECT_EQ(error("  num_layers: 3\n  residual: {variant: additive}\n"), "");
   // The shape of a folder is the folder's affair.
   EXPECT_EQ(error("  from: a\n  head_dim: 7\n"), "");

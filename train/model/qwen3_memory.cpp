@@ -172,6 +172,9 @@ void Qwen3::bind_weights(const Tensor& matrices, const Tensor& others, std::vect
                          std::vector<ReadWeights>& reads) const {
   const auto matrix = [&](const std::string& name) { return layout_.view(matrices, name); };
   const auto view = [&](const std::string& name) { return layout_.view(others, name); };
+  const auto view_if_any = [&](const std::string& name) {
+    return layout_.contains(name) ? view(name) : Tensor{};
+  };
   // Consecutive parameters without padding between them, read as one matrix of more rows.
   const auto fused = [&](const std::string& first, const std::string& last) {
     const Parameter &begin = layout_.find(first), &end = layout_.find(last);
@@ -183,8 +186,8 @@ void Qwen3::bind_weights(const Tensor& matrices, const Tensor& others, std::vect
                       mlp = layer + "mlp.";
     layers.push_back(
         {view(layer + "input_layernorm.weight"), fused(attn + "q_proj.weight", attn + "v_proj.weight"),
-         view(attn + "q_norm.weight"), view(attn + "k_norm.weight"), matrix(attn + "o_proj.weight"),
-         view(layer + "post_attention_layernorm.weight"),
+         view_if_any(attn + "q_norm.weight"), view_if_any(attn + "k_norm.weight"),
+         matrix(attn + "o_proj.weight"), view(layer + "post_attention_layernorm.weight"),
          fused(mlp + "gate_proj.weight", mlp + "up_proj.weight"), matrix(mlp + "down_proj.weight")});
   }
   for (const Site& site : reads_) {

@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 ModelConfig tiny(Variant variant, bool tied = true) {
-  ModelConfig config{5, 4, 2, 2, 1, 2, 6, 1e4, 1e-6, tied, {}};
+  ModelConfig config{5, 4, 2, 2, 1, 2, 6, 1e4, 1e-6, tied, true, {}};
   config.residual = {variant, 2, 0, 0.0};
   return config;
 }
