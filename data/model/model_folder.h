@@ -12,6 +12,7 @@
 
 #include "configs/model_config.h"
 #include "data/manifest.h"
+#include "data/model/companions.h"
 #include "data/model/safetensors.h"
 #include "data/model/tensor_files.h"
 
@@ -69,7 +70,8 @@ std::map<std::string, std::string> model_metadata();
 std::string model_index_json(const std::map<std::string, std::string>& file_by_tensor, int64_t total_bytes);
 
 /// config.json's text for a configuration and back (exposed for tests). `where` is named in errors.
-std::string model_config_to_json(const ModelConfig& config, bool bf16 = false);
+/// A model that the open AttnRes code cannot compute is written so that it refuses to load there (other_code.h).
+std::string model_config_to_json(const ModelConfig& config, bool bf16 = false, const KeptKeys& keys = {});
 struct ParsedModelConfig {
   ModelConfig config;
   bool variant_stated = true;  // false: attnres keys without attnres_variant

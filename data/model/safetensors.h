@@ -54,6 +54,8 @@ struct TensorToWrite {
   const SafetensorsFile* file = nullptr;  // not null: `entry`, of this file, instead of `values`
   const TensorEntry* entry = nullptr;     // F32, BF16 or F16 (check_float())
 };
+/// Bytes that its values take in a file.
+int64_t written_bytes(const TensorToWrite& tensor);
 /// What was written: size, and hash_file() as it should be, taken of the bytes before they left memory.
 struct WrittenFile {
   int64_t size = 0;

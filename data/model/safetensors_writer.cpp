@@ -47,7 +47,7 @@ std::string header_for(const std::vector<const TensorToWrite*>& order,
   for (const TensorToWrite* tensor : order) {
     check_tensor(*tensor);
     DR_CHECK_MSG(!header.contains(tensor->name), "two tensors have the same name");
-    const int64_t end = begin + numel_of(*tensor) * element_bytes(*tensor);
+    const int64_t end = begin + written_bytes(*tensor);
     header[tensor->name] = {
         {"dtype", dtype_of(*tensor)}, {"shape", tensor->shape}, {"data_offsets", {begin, end}}};
     begin = end;
@@ -110,6 +110,8 @@ class HashedFile {
 };
 
 }  // namespace
+
+int64_t written_bytes(const TensorToWrite& tensor) { return numel_of(tensor) * element_bytes(tensor); }
 
 WrittenFile write_safetensors(const std::string& path, std::span<const TensorToWrite> tensors,
                               const std::map<std::string, std::string>& metadata,
