@@ -17,7 +17,7 @@ struct WrapConfig {
 };
 struct EvalModelConfig {
   std::string from;                // required: checkpoint, checkpoints/latest, or model folder
-  std::optional<WrapConfig> wrap;  // only for a plain Qwen3
+  std::optional<WrapConfig> wrap;  // only for a plain model
 };
 struct EvalDataConfig {
   std::vector<std::string> shards;  // required

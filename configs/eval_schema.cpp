@@ -146,7 +146,7 @@ void check_sample(const EvalConfig& c, const Given& given) {
 void describe_wrap(Schema& s, std::optional<WrapConfig>& wrap) {
   WrapConfig& w = s.own(wrap.value_or(WrapConfig{}));
   s.key("model.wrap", Group{[&wrap] { return wrap.has_value(); }, [&wrap, &w] { wrap = w; }},
-        "run a plain Qwen3 as `cumulative`, its sites weighted by a fixed recency schedule")
+        "run a plain Qwen3 or Llama as `cumulative`, its sites weighted by a fixed recency schedule")
       .nullable(false);
   s.key("model.wrap.recency_bias", ScalarOrList{&w.recency_bias},
         "offset of the current state's logit: one for all sites, or a list with one per site")

@@ -35,7 +35,7 @@ void refuse_contradictions(const TrainConfig& config, const ModelFolder& folder)
     if (folder.is_plain() && key.starts_with("model.residual.")) {
       if (config.model.residual.variant == Variant::additive) continue;  // the other keys mean nothing then
       throw ConfigError(
-          "{}: {} is {}, but the folder holds a plain Qwen3 (additive), whose shape is kept: remove the key, or "
+          "{}: {} is {}, but the folder holds a plain model (additive), whose shape is kept: remove the key, or "
           "leave out model.from to train routing from scratch",
           folder.path(), key, value);
     }

@@ -106,14 +106,15 @@ TEST_F(TrainProgram, KeysGivenBesideModelFromMustAgreeWithIt) {
     EXPECT_NE(result.err.find("remove the key"), std::string::npos) << result.err;
     EXPECT_FALSE(exists(path("refused")));
   };
-  refused("plain", "residual.variant", "cumulative", "a plain Qwen3 (additive)");  // the default
-  refused("plain", "residual.num_blocks", "8", "a plain Qwen3 (additive)");        // the default
-  refused("plain", "residual.recency_bias", "0", "a plain Qwen3 (additive)");      // the default
+  refused("plain", "residual.variant", "cumulative", "a plain model (additive)");  // the default
+  refused("plain", "residual.num_blocks", "8", "a plain model (additive)");        // the default
+  refused("plain", "residual.recency_bias", "0", "a plain model (additive)");      // the default
   refused("routed", "residual.variant", "cumulative", "has kimi");                 // the default
   refused("routed", "residual.num_blocks", "1", "has 2 sublayers per block");
   refused("routed", "hidden_size", "1024", "has 32");  // the default
   refused("routed", "rope_theta", "10000", "has 1000000");
   refused("routed", "tie_embeddings", "false", "has true");
+  refused("routed", "qk_norm", "false", "has true");
 
   const std::string in_file =
       config("in_file", "from: " + path("plain") + ", residual: {variant: cumulative}");

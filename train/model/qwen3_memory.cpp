@@ -115,8 +115,9 @@ void Qwen3::plan_backward(Arena& arena) {
 
   for (int i = 0; i < kMaxGroupSites; ++i) {
     arena.plan(Purpose::workspace, &norm_partials_[i], {ops::reduction_workspace(arena.device(), d)});
-    arena.plan(Purpose::workspace, &qk_partials_[i],
-               {ops::reduction_workspace(arena.device(), 2 * config_.head_dim)});
+    if (config_.qk_norm)
+      arena.plan(Purpose::workspace, &qk_partials_[i],
+                 {ops::reduction_workspace(arena.device(), 2 * config_.head_dim)});
   }
   unfinished_.reserve(3 * kMaxGroupSites);
 

@@ -340,7 +340,8 @@ TEST(ModelConfigJson, KeptKeysAreWritten) {
 }
 
 TEST(ModelConfigJson, GoldenConfigurationsKeepTheirKeysWhenWritten) {
-  for (const char* name : {"additive", "cumulative", "cumulative_full", "kimi", "kimi_full", "reset"}) {
+  for (const char* name : {"additive", "cumulative", "cumulative_full", "kimi", "kimi_full", "reset",
+                           "cumulative_no_qk_norm", "llama"}) {
     const std::string text = read_file(test_paths::golden() + "/" + name + "/config.json");
     const json golden = json::parse(text);
     const json written = json::parse(model_config_to_json(model_config_from_json(text, name).config, false,
