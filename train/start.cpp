@@ -130,6 +130,16 @@ Start choose_start(const TrainConfig& config) {
   return start;
 }
 
+Companions companions_of(const Start& start, const TrainConfig& config) {
+  Companions companions;
+  if (!start.checkpoint.empty())
+    companions = read_companions(checkpoint_model_path(start.checkpoint));
+  else if (start.model_folder)
+    companions = read_companions(start.model_folder->path());
+  note_trained_length(companions.keys, config.data.seq_len);
+  return companions;
+}
+
 // Paths are bytes, JSON is not: they come before it, each with a NUL behind it.
 std::string start_to_text(const Start& start) {
   const std::string model = start.model_folder ? start.model_folder->path() : "";

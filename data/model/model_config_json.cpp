@@ -6,61 +6,17 @@
 
 #include "configs/base/error.h"
 #include "data/json.h"
+#include "data/model/config_keys.h"
+#include "data/model/fla.h"
 #include "data/model/model_folder.h"
+#include "data/model/other_code.h"
 
 namespace depthroute {
 namespace {
 
 using nlohmann::json;
 
-/// config.json's keys with errors that name file and key.
-class Keys {
- public:
-  Keys(const json& root, const std::string& where) : root_(root), where_(where) {}
-
-  /// nullptr if the key is absent or null, which transformers takes as absent.
-  const json* find(const std::string& key) const {
-    const auto found = root_.find(key);
-    return found == root_.end() || found->is_null() ? nullptr : &*found;
-  }
-  const json& require(const std::string& key) const {
-    const json* value = find(key);
-    if (value == nullptr)
-      throw DataError("{}: the key \"{}\" is missing; add it (class defaults differ between versions)",
-                      where_, key);
-    return *value;
-  }
-  [[noreturn]] void fail(const std::string& key, const std::string& text) const {
-    throw DataError("{}: \"{}\" is {}: {}", where_, key, describe(root_.at(key)), text);
-  }
-  int64_t count(const std::string& key) const {
-    const json& value = require(key);
-    if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t{INT32_MAX})
-      fail(key, "must be a whole number from 0 to 2147483647");
-    return value.get<int64_t>();
-  }
-  double number(const std::string& key) const {
-    const json& value = require(key);
-    if (!value.is_number()) fail(key, "must be a number");
-    return value.get<double>();
-  }
-  bool truth(const std::string& key) const {
-    const json& value = require(key);
-    if (!value.is_boolean()) fail(key, "must be true or false");
-    return value.get<bool>();
-  }
-  std::string text(const std::string& key) const {
-    const json& value = require(key);
-    if (!value.is_string()) fail(key, "must be a string");
-    return value.get<std::string>();
-  }
-  const json& root() const { return root_; }
-  const std::string& where() const { return where_; }
-
- private:
-  const json& root_;
-  const std::string& where_;
-};
+using Keys = ConfigKeys;
 
 /// Accepts only plain RoPE. Returns the theta it states, if it does.
 std::optional<double> theta_of_rope_object(const Keys& keys, const std::string& key) {
@@ -120,8 +76,11 @@ void refuse_unsupported_llama(const Keys& keys) {
 
 void refuse_unsupported(const Keys& keys) {
   const std::string type = keys.text("model_type");
-  if (type != "qwen3" && type != "qwen3_attnres" && type != "llama")
+  if (type == kFlaType)
+    keys.fail("model_type", "a model of flash-linear-attention: use depthroute-convert import first");
+  if (type != "qwen3" && type != "qwen3_attnres" && type != "llama" && type != kDepthrouteType)
     keys.fail("model_type", "only qwen3, qwen3_attnres and llama are supported");
+  if (type == kDepthrouteType) (void)keys.text("attnres_variant");
   if (is_llama(keys)) refuse_unsupported_llama(keys);
   if (keys.find("hidden_act") != nullptr && keys.text("hidden_act") != "silu")
     keys.fail("hidden_act", "only silu is supported");
@@ -208,22 +167,6 @@ int64_t read_head_dim(const Keys& keys, const ModelConfig& config) {
   return config.hidden_size / config.num_heads;
 }
 
-/// Whether the open AttnRes code can compute this model from the keys it knows.
-bool open_code_has(const ModelConfig& config) { return config.qk_norm; }
-
-/// The open code knows blocks only by their number: the one that gives the same blocks there, where there is
-/// one.
-int64_t num_blocks_for_others(const ModelConfig& config) {
-  const int64_t stated = std::max<int64_t>(1, config.residual.num_blocks);
-  const int64_t sublayers = config.sublayers_per_block();
-  const auto gives_same = [&](int64_t blocks) {
-    return 2 * ((config.num_layers + blocks - 1) / blocks) == sublayers;
-  };
-  if (config.residual.sublayers_per_block == 0 || gives_same(stated) || sublayers < 2) return stated;
-  const int64_t blocks = (2 * config.num_layers + sublayers - 1) / sublayers;
-  return gives_same(blocks) ? blocks : stated;
-}
-
 }  // namespace
 
 ParsedModelConfig model_config_from_json(const std::string& text, const std::string& where) {
@@ -276,26 +219,26 @@ void write_class_keys(const ModelConfig& config, nlohmann::ordered_json& root) {
 
 void write_residual(const ModelConfig& config, nlohmann::ordered_json& root) {
   // The open code's "full" is `cumulative` with a block per sublayer; it has no such mode for the others.
-  const bool full = config.residual.variant == Variant::cumulative && config.sublayers_per_block() == 1;
+  const bool representable = why_not(Form::open_attnres, config).empty();
+  const bool full = representable && config.sublayers_per_block() == 1;
   root["attnres_mode"] = full ? "full" : "block";
-  root["attnres_num_blocks"] = num_blocks_for_others(config);
+  root["attnres_num_blocks"] = full ? config.residual.num_blocks : open_code_blocks(config);
   root["attnres_recency_bias_init"] = config.residual.recency_bias;
   root["attnres_gate_type"] = "bias";
   root["attnres_variant"] = to_string(config.residual.variant);
   if (config.residual.sublayers_per_block > 0)
     root["attnres_sublayers_per_block"] = config.residual.sublayers_per_block;
-  if (open_code_has(config)) return;
-  // Ignoring the keys that it does not know, the open code would load the tensors and compute another model:
-  // without a number of blocks it refuses.
-  root["attnres_mode"] = "block";
+  if (!config.qk_norm) root["attnres_qk_norm"] = false;
+  if (representable) return;
+  // It ignores keys that it does not know, and would load the tensors and compute another model: without a
+  // number of blocks it refuses.
   root["attnres_num_blocks"] = nullptr;
   root["attnres_sublayers_per_block"] = config.sublayers_per_block();
-  root["attnres_qk_norm"] = config.qk_norm;
 }
 
 }  // namespace
 
-std::string model_config_to_json(const ModelConfig& config, bool bf16) {
+std::string model_config_to_json(const ModelConfig& config, bool bf16, const KeptKeys& keys) {
   const ModelClass model = class_of(config);
   nlohmann::ordered_json root = {{"architectures", nlohmann::ordered_json::array({model.architecture})},
                                  {"model_type", model.model_type},
@@ -314,9 +257,9 @@ std::string model_config_to_json(const ModelConfig& config, bool bf16) {
                                  {"attention_bias", false},
                                  {"attention_dropout", 0.0},
                                  {"initializer_range", 0.02},
-                                 {"max_position_embeddings", 40960},
                                  {"use_cache", true},
                                  {"torch_dtype", bf16 ? "bfloat16" : "float32"}};
+  for (const auto& [key, value] : keys) root[key] = nlohmann::ordered_json::parse(value);
   write_class_keys(config, root);
   if (config.residual.variant != Variant::additive) write_residual(config, root);
   return root.dump(2) + "\n";

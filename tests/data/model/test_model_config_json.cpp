@@ -4,6 +4,7 @@
 
 #include "data/files.h"
 #include "data/model/model_folder.h"
+#include "data/model/other_code.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
@@ -240,8 +241,10 @@ TEST(ModelConfigJson, WrittenConfigurationsReadBack) {
         EXPECT_EQ(parsed.config.sublayers_per_block(), config.sublayers_per_block());
         ModelConfig same = parsed.config;
         same.residual.num_blocks = config.residual.num_blocks;  // may be rewritten for the open code
+        if (!why_not(Form::open_attnres, config).empty())  // written by sublayers alone
+          same.residual.sublayers_per_block = config.residual.sublayers_per_block;
         EXPECT_EQ(same, config);
-        if (sublayers == 0) {
+        if (sublayers == 0 && variant != Variant::kimi) {
           EXPECT_EQ(parsed.config, config);
         }
       }
@@ -293,13 +296,59 @@ TEST(ModelConfigJson, OpenCodeFindsTheSameBlocks) {
   EXPECT_EQ(json::parse(model_config_to_json(full)).at("attnres_mode"), "full");
 }
 
+// The open code divides by the number of blocks and raises without one. It knows no key of ours, so whatever it
+// would compute otherwise must have none: kimi, odd blocks, a block per sublayer with a final site, and sizes that no
+// number of blocks gives (10 sublayers of 12).
+TEST(ModelConfigJson, OpenCodeRefusesWhatItCannotCompute) {
+  for (const Variant variant : {Variant::cumulative, Variant::reset, Variant::kimi})
+    for (const int64_t sublayers : {0, 1, 2, 3, 5, 6, 10, 12}) {
+      ModelConfig config{97, 32, 6, 4, 2, 10, 48, 1e6, 1e-6, true, true, {variant, 3, sublayers, 0}};
+      const bool full = variant == Variant::cumulative && sublayers == 1;
+      const bool possible = full || (variant != Variant::kimi && config.sublayers_per_block() % 2 == 0 &&
+                                     sublayers != 10);
+      const json written = json::parse(model_config_to_json(config));
+      const std::string where = fmt::format("{} S = {}", to_string(variant), sublayers);
+      EXPECT_EQ(written.at("attnres_num_blocks").is_null(), !possible) << where;
+      EXPECT_EQ(why_not(Form::open_attnres, config).empty(), possible) << where;
+      EXPECT_EQ(parse(written).config.sublayers_per_block(), config.sublayers_per_block()) << where;
+      if (possible) {
+        EXPECT_EQ(written.at("attnres_mode"), full ? "full" : "block") << where;
+      }
+    }
+}
+
+TEST(ModelConfigJson, KeptKeysAreWritten) {
+  json root = plain();
+  root["max_position_embeddings"] = 2048;
+  root["bos_token_id"] = nullptr;
+  root["eos_token_id"] = {151645, 151643};
+  root["pad_token_id"] = 151643;
+  const KeptKeys keys = kept_keys_from_json(root.dump(), "m/config.json");
+  const json written = json::parse(model_config_to_json(parse(root).config, false, keys));
+  EXPECT_EQ(kept_keys_from_json(written.dump(), "written"), keys);
+  EXPECT_EQ(written.at("eos_token_id"), root.at("eos_token_id"));
+  EXPECT_FALSE(json::parse(model_config_to_json(parse(plain()).config)).contains("max_position_embeddings"));
+  for (const auto& [key, value] : {std::pair<const char*, json>{"max_position_embeddings", 0},
+                                   {"max_position_embeddings", "long"},
+                                   {"bos_token_id", json::array({1})},
+                                   {"eos_token_id", json::array({"</s>"})},
+                                   {"pad_token_id", 1.5}})
+    EXPECT_TRUE(has(message_of([&, k = key, v = value] {
+                      kept_keys_from_json(with(root, k, v).dump(), "m/config.json");
+                    }),
+                    fmt::format("m/config.json: \"{}\" is ", key)));
+}
+
 TEST(ModelConfigJson, GoldenConfigurationsKeepTheirKeysWhenWritten) {
   for (const char* name : {"additive", "cumulative", "cumulative_full", "kimi", "kimi_full", "reset",
                            "cumulative_no_qk_norm", "llama"}) {
     const std::string text = read_file(test_paths::golden() + "/" + name + "/config.json");
     const json golden = json::parse(text);
-    const json written = json::parse(model_config_to_json(model_config_from_json(text, name).config));
+    const json written = json::parse(model_config_to_json(model_config_from_json(text, name).config, false,
+                                                          kept_keys_from_json(text, name)));
     for (const auto& [key, value] : golden.items()) {
+      // The open code has no kimi.
+      if (std::string(name).starts_with("kimi") && key == "attnres_num_blocks") continue;
       // With one sublayer per block the open code's mode is "full", and no number of blocks means the same.
       if (std::string(name) == "cumulative_full" && key == "attnres_mode") continue;
       EXPECT_EQ(written.at(key), value) << name << " " << key;
