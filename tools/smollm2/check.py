@@ -26,7 +26,7 @@ def say(holds, text):
 
 
 def clean_nll(results):
-    return float(results["clean/nll"][()])
+    return float(results["clean/mean_nll"][()])
 
 
 def compare(ours, theirs, what):
@@ -63,7 +63,7 @@ def main(folder):
         for line in lines:
             name, seconds = line.split()
             tokens = int(opened[name].attrs["tokens_evaluated"])
-            cells = len(opened[name]["cell/cell"]) if "cell" in opened[name] and "cell" in opened[name]["cell"] else 0
+            cells = len(opened[name]["cell/status"]) if "cell" in opened[name] else 0
             print(f"{name}: {int(seconds)} s for {tokens} tokens and {cells} cells, {1000 * int(seconds) / tokens:.1f} s per 1,000 tokens")
     return 1 if failed else 0
 
