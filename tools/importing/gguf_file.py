@@ -43,7 +43,7 @@ class GgufFile:
         except (ValueError, IndexError, UnicodeDecodeError) as error:
             raise ImportFailure(f"{self.path}: the key {key} cannot be read: {error}") from error
         if isinstance(value, bool) and bool not in kinds or not isinstance(value, kinds):
-            self.fail(f"{key} is {str(value)[:60]!r}: must be a {kinds[0].__name__}")
+            self.fail(f"{key} is {str(value)[:60]!r}: must be of type {kinds[0].__name__}")
         return value
 
     def count(self, key, default=None):

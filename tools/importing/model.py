@@ -48,7 +48,7 @@ class Model:
         if file.value("general.type", (str,), "model") != "model":
             file.fail("general.type is not model: an adapter or a part of another model")
         if file.count("split.count", 1) > 1:
-            file.fail("is one part of a split file: join the parts with llama-gguf-split --merge")
+            file.fail("split.count says that it is a part of a split file: join the parts with llama-gguf-split --merge")
         for key in file.keys():
             name = key.removeprefix(prefix)
             if not key.startswith(prefix) or name in READ:
