@@ -136,8 +136,8 @@ TEST_F(Jobs, TheSameBitsOnADeviceByWayOfTheHostAndOfNccl) {
 #endif
 
 #if defined(HAVE_TRAIN_ON_HOST) && defined(HAVE_FAKE_NCCL)
-// The emulated device shows it if the training stream does not wait for what NCCL brings: sums of gradients, and
-// parameters that other ranks have updated.
+// The emulated device shows it if the training stream does not wait for what NCCL brings: sums of gradients,
+// and parameters that other ranks have updated.
 TEST_F(Jobs, AForgottenWaitBetweenStreamsChangesTheNumbers) {
   const auto losses = [&](const std::string& name, const std::vector<std::string>& environment) {
     std::vector<std::string> all = {"CUDA_ON_HOST_DEVICES=2",

@@ -22,8 +22,7 @@ using testing_support::is_one_line;
 using testing_support::Program;
 using testing_support::Result;
 
-/// 21 + 0 samples of 32 tokens in a.bin and b.bin, 12 in d.idx: an epoch of the second source takes 3.4 of its weights'
-/// cycles of 10.
+/// Two sources: 21 samples of 32 tokens in a.bin and b.bin together, 12 in d.idx.
 class MixProgram : public testing_support::TinyRun {
  protected:
   void SetUp() override {
