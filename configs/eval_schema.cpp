@@ -176,7 +176,8 @@ Schema describe(EvalConfig& c) {
   s.key("micro_batch", &c.micro_batch, "sequences per forward pass").at_least(1).at_most(1e6);
   s.key("model.from", &c.model.from, "checkpoint, checkpoints/latest, or model folder").must_be_given();
   describe_wrap(s, c.model.wrap);
-  s.key("data.shards", &c.data.shards, "token shards to evaluate on; paths may hold * and ?")
+  s.key("data.shards", &c.data.shards,
+        "token shards to evaluate on: llm.c's .bin or Megatron-LM's .idx; paths may hold * and ?")
       .must_be_given()
       .not_empty();
   s.key("data.seq_len", &c.data.seq_len, "tokens per sequence").at_least(1).at_most(1e9);

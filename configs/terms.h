@@ -120,7 +120,8 @@ struct Names<Choose> {
   static constexpr std::array kAll = {"first", "spaced", "shuffled", "documents"};
 };
 
-/// What says where documents begin: nothing, `data.separator`, or the shards themselves. Only results files use it.
+/// What says where documents begin: nothing, `data.separator`, or the shards themselves. Only results files
+/// use it.
 enum class DocumentsFrom : uint8_t { none, separator, shards };
 template <>
 struct Names<DocumentsFrom> {

@@ -1,6 +1,7 @@
-// Which tokens a step trains on (train/model/SPEC.md §3): step t uses positions (t-1) G ... t G - 1, G being the
-// global batch. A position is a sample of the one stream, or, of several mixed streams, the next sample of the one
-// whose turn it is. Nothing else decides it, so a run can stop and resume anywhere, across shard and epoch borders.
+// Which tokens a step trains on (train/model/SPEC.md §3): step t uses positions (t-1) G ... t G - 1, G being
+// the global batch. A position is a sample of the one stream, or, of several mixed streams, the next sample
+// of the one whose turn it is. Nothing else decides it, so a run can stop and resume anywhere, across shard
+// and epoch borders.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +25,9 @@ class Batches {
  public:
   /// DataError if the stream holds no whole sample of seq_len + 1 tokens.
   Batches(const TokenStream& stream, int64_t seq_len, DataOrder order, uint64_t seed);
-  /// Mixes `streams`; `parts`, one each, are their weights (Mix). A stream's samples have an order of their own, and
-  /// when all have been drawn its next epoch begins. A single stream gives the batches of the other constructor.
+  /// Mixes `streams`; `parts`, one each, are their weights (Mix). A stream's samples have an order of their
+  /// own, and when all have been drawn its next epoch begins. A single stream gives the batches of the other
+  /// constructor.
   Batches(std::span<const TokenStream> streams, std::span<const int64_t> parts, int64_t seq_len,
           DataOrder order, uint64_t seed);
 

@@ -1,7 +1,5 @@
 #include "train/dry_run.h"
 
-#include <fmt/ranges.h>
-
 #include <array>
 #include <filesystem>
 #include <map>
@@ -92,8 +90,8 @@ std::string describe_training_data(const TrainConfig& config) {
   const std::vector<int64_t> parts = mix_parts(config);
   const auto cycle = std::accumulate(parts.begin(), parts.end(), int64_t{0});
   const Mix mix(parts);
-  std::string text = fmt::format("{:<14}{} sources; every {} sequences are {} of them in turn\n", "data.mix",
-                                 parts.size(), grouped(cycle), fmt::join(parts, " + "));
+  std::string text = fmt::format("{:<14}{} sources, drawn from in a cycle of {} sequences\n", "data.mix",
+                                 parts.size(), grouped(cycle));
   for (int64_t i = 0; i < mix.num_sources(); ++i)
     text +=
         describe_data(fmt::format("  {:.4g} %", 100.0 * static_cast<double>(parts[static_cast<size_t>(i)]) /

@@ -1,6 +1,6 @@
 // Remembers the contents of token shards, so that a run that is started again need not read all of them
-// again. An entry is for the files of one shard in one state: device, inode, size and both times. No program can set back
-// the time of change (ctime), so an edit that restores the time of modification is noticed, too.
+// again. An entry is for the files of one shard in one state: device, inode, size and both times. No program
+// can set back the time of change (ctime), so an edit that restores the time of modification is noticed, too.
 #pragma once
 
 #include <map>

@@ -1,9 +1,11 @@
-// Layout of an index, little-endian and without padding: 9 bytes of magic; uint64 version; uint8 type code; uint64
-// number S of sequences; uint64 number D of document boundaries; int32[S] lengths in tokens; int64[S] offsets in
-// the .bin, in bytes; int64[D] boundaries, as sequence numbers from 0 to S; for multimodal data int8[S] modes.
+// Layout of an index, little-endian and without padding: 9 bytes of magic; uint64 version; uint8 type code;
+// uint64 number S of sequences; uint64 number D of document boundaries; int32[S] lengths in tokens; int64[S]
+// offsets in the .bin, in bytes; int64[D] boundaries, as sequence numbers from 0 to S; for multimodal data
+// int8[S] modes.
 #include "data/tokens/megatron_index.h"
 
 #include <cstring>
+#include <optional>
 #include <string_view>
 
 #include "configs/base/error.h"
@@ -16,6 +18,26 @@ constexpr uint64_t kVersion = 1;
 constexpr int64_t kVersionAt = 9, kTypeAt = 17, kSequencesAt = 18, kDocumentsAt = 26, kHeaderBytes = 34;
 constexpr int64_t kMostTokens = int64_t{1} << 59;  // times 8 bytes still an int64
 constexpr const char* kIndexEnding = ".idx";
+constexpr uint8_t kFloat64 = 6, kFloat32 = 7;
+
+std::optional<TokenType> type_of(uint8_t code) {
+  switch (code) {
+    case 1:
+      return TokenType::uint8;
+    case 2:
+      return TokenType::int8;
+    case 3:
+      return TokenType::int16;
+    case 4:
+      return TokenType::int32;
+    case 5:
+      return TokenType::int64;
+    case 8:
+      return TokenType::uint16;
+    default:
+      return std::nullopt;
+  }
+}
 
 }  // namespace
 
@@ -56,32 +78,13 @@ void MegatronIndex::read_header() {
   if (const auto version = load<uint64_t>(kVersionAt); version != kVersion)
     throw DataError("{}: version {} of a Megatron-LM index; only version {} is known: make it again", path_,
                     version, kVersion);
-  switch (const auto code = load<uint8_t>(kTypeAt)) {
-    case 1:
-      type_ = TokenType::uint8;
-      break;
-    case 2:
-      type_ = TokenType::int8;
-      break;
-    case 3:
-      type_ = TokenType::int16;
-      break;
-    case 4:
-      type_ = TokenType::int32;
-      break;
-    case 5:
-      type_ = TokenType::int64;
-      break;
-    case 6:
-    case 7:
-      throw DataError("{}: holds {} (type code {}), which are no token ids: name a dataset of integers",
-                      path_, code == 6 ? "float64" : "float32", code);
-    case 8:
-      type_ = TokenType::uint16;
-      break;
-    default:
-      fail(fmt::format("type code {} is none of Megatron-LM's, which are 1 to 8", code));
-  }
+  const auto code = load<uint8_t>(kTypeAt);
+  if (code == kFloat64 || code == kFloat32)
+    throw DataError("{}: holds {} (type code {}), which are no token ids: name a dataset of integers", path_,
+                    code == kFloat64 ? "float64" : "float32", code);
+  const std::optional<TokenType> type = type_of(code);
+  if (!type) fail(fmt::format("type code {} is none of Megatron-LM's, which are 1 to 8", code));
+  type_ = *type;
   const auto sequences = load<uint64_t>(kSequencesAt), boundaries = load<uint64_t>(kDocumentsAt);
   const auto room = static_cast<uint64_t>(size - kHeaderBytes);
   constexpr uint64_t kPerSequence = sizeof(int32_t) + sizeof(int64_t), kPerBoundary = sizeof(int64_t);

@@ -1,5 +1,5 @@
-// Megatron-LM's indexed datasets (megatron/core/datasets/indexed_dataset.py): NAME.bin holds tokens and nothing
-// else; NAME.idx says which type they have, and where sequences and documents begin.
+// Megatron-LM's indexed datasets (megatron/core/datasets/indexed_dataset.py): NAME.bin holds tokens and
+// nothing else; NAME.idx says which type they have, and where sequences and documents begin.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,8 @@ class MegatronIndex {
   const MappedFile& file() const { return file_; }
   TokenType type() const { return type_; }
   int64_t num_tokens() const { return num_tokens_; }
-  /// The first position, at least `position`, that a document with tokens begins at; num_tokens() if there is none.
+  /// The first position, at least `position`, that a document with tokens begins at; num_tokens() if there is
+  /// none.
   int64_t next_document(int64_t position) const;
   /// Where the document begins that holds the token at `position`.
   int64_t document_of(int64_t position) const;

@@ -1,7 +1,8 @@
-// Tijdeman's algorithm for the chairman assignment problem (R. Tijdeman, "The chairman assignment problem", Discrete
-// Mathematics 32, 1980): at position n, of the sources that are behind their share by at least 1 / (2K - 2), take the
-// one that would be the first to fall behind by more than 1 - 1 / (2K - 2). No assignment keeps a smaller bound for
-// all weights. After a cycle every source has exactly its share, so the same assignment begins again.
+// Tijdeman's algorithm for the chairman assignment problem (R. Tijdeman, "The chairman assignment problem",
+// Discrete Mathematics 32, 1980): at position n, of the sources that are behind their share by at least 1 /
+// (2K - 2), take the one that would be the first to fall behind by more than 1 - 1 / (2K - 2). No assignment
+// keeps a smaller bound for all weights. After a cycle every source has exactly its share, so the same
+// assignment begins again.
 #include "data/tokens/mix.h"
 
 #include <algorithm>

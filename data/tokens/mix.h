@@ -1,5 +1,6 @@
-// Which source a position of a mixed stream draws from, and its how manyth draw that is (train/model/SPEC.md §3): a
-// function of the weights and the position alone, so that a run can resume anywhere and on any number of ranks.
+// Which source a position of a mixed stream draws from, and which of that source's draws it is
+// (train/model/SPEC.md §3): a function of the weights and the position alone, so that a run can resume anywhere
+// and on any number of ranks.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +9,9 @@
 
 namespace depthroute {
 
-/// Of K sources with weights w_i that sum to 1, each gets its share of every prefix to within one draw: of the first n
-/// positions, source i has n w_i ± (1 - 1 / (2K - 2)); exactly n w_i after every whole cycle. Holds 6 bytes per
-/// position of a cycle.
+/// Of K sources with weights w_i that sum to 1, each gets its share of every prefix to within one draw: of
+/// the first n positions, source i has n w_i ± (1 - 1 / (2K - 2)); exactly n w_i after every whole cycle.
+/// Holds 6 bytes per position of a cycle.
 class Mix {
  public:
   struct Draw {
@@ -18,8 +19,8 @@ class Mix {
     int64_t number = 0;  // 0, 1, 2 ... within the source
   };
 
-  /// `parts`: the weights as whole numbers, each >= 1; their sum, the length of a cycle, is at most 2^20. At most
-  /// kMostSources of them.
+  /// `parts`: the weights as whole numbers, each >= 1; their sum, the length of a cycle, is at most 2^20. At
+  /// most kMostSources of them.
   explicit Mix(std::span<const int64_t> parts);
   static constexpr int64_t kMostSources = 1000;
 

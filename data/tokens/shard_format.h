@@ -19,8 +19,8 @@ struct OpenShard {
   std::optional<MegatronIndex> index;  // of a Megatron-LM dataset
 };
 
-/// Checks everything that header or index claim against the file. DataError naming file, what is wrong and what
-/// to do.
+/// Checks everything that header or index claim against the file. DataError naming file, what is wrong and
+/// what to do.
 OpenShard open_shard(const std::string& path);
 
 }  // namespace depthroute

@@ -28,7 +28,8 @@ struct Shard {
   }
 };
 
-/// The largest of some tokens, given the largest of their bits. A negative token is larger than any vocabulary.
+/// The largest of some tokens, given the largest of their bits. A negative token is larger than any
+/// vocabulary.
 template <typename Token>
 int64_t largest_token(std::make_unsigned_t<Token> largest_bits) {
   constexpr auto kMost = static_cast<std::make_unsigned_t<Token>>(std::numeric_limits<Token>::max());

@@ -1,5 +1,5 @@
-// Many token shards read as one stream (train/model/SPEC.md §4): llm.c's shards and Megatron-LM's indexed datasets.
-// They are memory-mapped; nothing is copied until read().
+// Many token shards read as one stream (train/model/SPEC.md §4): llm.c's shards and Megatron-LM's indexed
+// datasets. They are memory-mapped; nothing is copied until read().
 #pragma once
 
 #include <cstdint>
@@ -43,9 +43,9 @@ struct ShardContents {
 
 class TokenStream {
  public:
-  /// Paths may hold * and ? (expanded, sorted); a pattern that matches nothing is an error. A Megatron-LM dataset
-  /// is named by its .idx. Checks magic, version and count against file size of every shard, and every entry of an
-  /// .idx, now. Throws DataError naming file, what is wrong and what to do.
+  /// Paths may hold * and ? (expanded, sorted); a pattern that matches nothing is an error. A Megatron-LM
+  /// dataset is named by its .idx. Checks magic, version and count against file size of every shard, and
+  /// every entry of an .idx, now. Throws DataError naming file, what is wrong and what to do.
   TokenStream(const std::vector<std::string>& patterns, int64_t vocab_size);
   ~TokenStream();
   TokenStream(TokenStream&&) noexcept;
@@ -59,8 +59,8 @@ class TokenStream {
   int64_t num_samples(int64_t seq_len) const;
   /// Whether all shards say where their documents begin, as Megatron-LM datasets do.
   bool knows_documents() const;
-  /// The first position, at least `position`, that a document begins at; num_tokens() if there is none. Only if
-  /// knows_documents(), like the next.
+  /// The first position, at least `position`, that a document begins at; num_tokens() if there is none. Only
+  /// if knows_documents(), like the next.
   int64_t next_document(int64_t position) const;
   /// Where the document begins that holds the token at `position`.
   int64_t document_of(int64_t position) const;

@@ -1,7 +1,8 @@
-// Where documents begin in a token stream. With a separator, a token or a sequence of tokens, a document ends with
-// it; the next token begins another. Occurrences of the separator do not overlap: they are taken from the start of
-// the stream onwards, and each answer here is the same as if all of it had been read. Without a separator,
-// documents begin where the stream's shards say (TokenStream::knows_documents()); otherwise nothing is known.
+// Where documents begin in a token stream. With a separator, a token or a sequence of tokens, a document ends
+// with it; the next token begins another. Occurrences of the separator do not overlap: they are taken from
+// the start of the stream onwards, and each answer here is the same as if all of it had been read. Without a
+// separator, documents begin where the stream's shards say (TokenStream::knows_documents()); otherwise
+// nothing is known.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +28,8 @@ class Documents {
                       const std::function<bool(int64_t)>& visit) const;
   /// The first start in [begin, end); `end` if there is none.
   int64_t first_start(int64_t known, int64_t begin, int64_t end) const;
-  /// The start of the document that `position` is in. `known` is that of the position `floor`, which is at most
-  /// `position`. Reads backwards and never before `floor`, but for the length of a separator.
+  /// The start of the document that `position` is in. `known` is that of the position `floor`, which is at
+  /// most `position`. Reads backwards and never before `floor`, but for the length of a separator.
   int64_t start_of(int64_t position, int64_t known, int64_t floor) const;
 
  private:

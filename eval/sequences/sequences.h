@@ -24,10 +24,10 @@ struct Segment {
 
 class Sequences {
  public:
-  /// Chooses `count` sequences of `split`, as data.choose says, in stream order. data.split and data.sequences
-  /// are not read but for messages. Reads the stream around the chosen windows, and for `documents` all of the
-  /// split. The stream must outlive this object and stay where it is. ConfigError if the split holds fewer,
-  /// or if `documents` are asked for and nothing says where they begin.
+  /// Chooses `count` sequences of `split`, as data.choose says, in stream order. data.split and
+  /// data.sequences are not read but for messages. Reads the stream around the chosen windows, and for
+  /// `documents` all of the split. The stream must outlive this object and stay where it is. ConfigError if
+  /// the split holds fewer, or if `documents` are asked for and nothing says where they begin.
   Sequences(const TokenStream& stream, const EvalDataConfig& data, const SplitsConfig& splits, Split split,
             int64_t count);
 
@@ -43,8 +43,8 @@ class Sequences {
   int64_t tokens(int64_t sequence) const { return lengths_[static_cast<size_t>(sequence)]; }
   /// Inputs that are real; the rest is padding. Each has a target that counts.
   int64_t length(int64_t sequence) const { return lengths_[static_cast<size_t>(sequence)]; }
-  /// Fills `tokens` and `targets`, of seq_len each; padding is token 0, target -1. DataError for tokens outside
-  /// the vocabulary.
+  /// Fills `tokens` and `targets`, of seq_len each; padding is token 0, target -1. DataError for tokens
+  /// outside the vocabulary.
   void read(int64_t sequence, std::span<int32_t> tokens, std::span<int32_t> targets) const;
   /// Fills `starts`, of seq_len: 1 where the input is the first token of a document, 0 elsewhere.
   void document_starts(int64_t sequence, std::span<int32_t> starts) const;
@@ -54,7 +54,8 @@ class Sequences {
   int64_t documents() const { return documents_; }
   /// With data.choose: documents, those longer than seq_len + 1 tokens, of which the rest is not measured.
   int64_t documents_cut() const { return documents_cut_; }
-  /// Hash of all of the above: the same for the same choice from the same stream. Says nothing about the tokens.
+  /// Hash of all of the above: the same for the same choice from the same stream. Says nothing about the
+  /// tokens.
   std::string fingerprint() const;
 
  private:

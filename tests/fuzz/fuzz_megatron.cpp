@@ -1,5 +1,5 @@
-// Any bytes as the index of a Megatron-LM dataset: refused with an InputError of one line, or its tokens are in range
-// and its documents follow each other.
+// Any bytes as the index of a Megatron-LM dataset: refused with an InputError of one line, or its tokens are
+// in range and its documents follow each other.
 #include <algorithm>
 #include <cstring>
 #include <string>

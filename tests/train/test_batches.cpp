@@ -64,8 +64,8 @@ class MixedBatches : public BatchesTest {
   }
 };
 
-// Every source is drawn from by its weight to within one sample of every prefix, and each of its epochs holds each
-// of its samples once.
+// Every source is drawn from by its weight to within one sample of every prefix, and each of its epochs holds
+// each of its samples once.
 TEST_F(MixedBatches, SourcesAreDrawnByWeightAndEachInEpochsOfItsOwn) {
   constexpr int64_t kLength = 32, kPositions = 400;
   const std::vector<TokenStream> all = streams();
@@ -115,7 +115,8 @@ TEST_F(MixedBatches, SourcesAreDrawnByWeightAndEachInEpochsOfItsOwn) {
   EXPECT_EQ(batches.epoch(0), 0);
 }
 
-// However a batch is cut, by ranks or micro-batches, and wherever a run begins again, its sequences are the same.
+// However a batch is cut, by ranks or micro-batches, and wherever a run begins again, its sequences are the
+// same.
 TEST_F(MixedBatches, APositionStandsForItself) {
   constexpr int64_t kLength = 31, kBatch = 12;
   const std::vector<TokenStream> all = streams();

@@ -22,8 +22,7 @@ using testing_support::is_one_line;
 using testing_support::Program;
 using testing_support::Result;
 
-/// 21 + 0 samples of 32 tokens in a.bin and b.bin, 12 in d.idx: an epoch of the second source takes 3.4 of its weights'
-/// cycles of 10.
+/// Two sources: 21 samples of 32 tokens in a.bin and b.bin together, 12 in d.idx.
 class MixProgram : public testing_support::TinyRun {
  protected:
   void SetUp() override {
@@ -148,7 +147,7 @@ TEST_F(MixProgram, ADryRunSaysHowMuchOfEachSourceIsDrawn) {
   const Result result = train(config, {"--dry-run"});
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_NE(result.out.find(
-                "data.mix      2 sources; every 10 sequences are 7 + 3 of them in turn\n"
+                "data.mix      2 sources, drawn from in a cycle of 10 sequences\n"
                 "  70 %        704 tokens in 2 shards, 21 sequences of 32: 4.000 epochs will be seen\n"
                 "  30 %        400 tokens in 1 shards, 12 sequences of 32: 3.000 epochs will be seen\n"),
             std::string::npos)

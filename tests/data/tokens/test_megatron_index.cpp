@@ -31,8 +31,8 @@ struct TypeCode {
 constexpr TypeCode kTypeCodes[] = {{1, 255, false, 1},       {2, 127, true, 1},        {3, 32767, true, 2},
                                    {4, 2147483647, true, 4}, {5, 2147483647, true, 8}, {8, 65535, false, 2}};
 
-// A random stream of documents of several sequences, some of them empty, in several datasets of every type, read
-// in pieces across all borders.
+// A random stream of documents of several sequences, some of them empty, in several datasets of every type,
+// read in pieces across all borders.
 TEST(MegatronIndex, EveryTypeReadsAsItsTokensAndDocuments) {
   const TempFolder folder;
   std::mt19937_64 random(5);

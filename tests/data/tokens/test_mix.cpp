@@ -9,7 +9,8 @@
 namespace depthroute {
 namespace {
 
-/// Of the first n positions a source has within 1 - 1 / (2K - 2) of its share: in draws times parts times steps.
+/// Of the first n positions a source has within 1 - 1 / (2K - 2) of its share: in draws times parts times
+/// steps.
 void expect_exact_prefixes(const std::vector<int64_t>& parts, int64_t positions) {
   const Mix mix(parts);
   const int64_t cycle = std::accumulate(parts.begin(), parts.end(), int64_t{0});
