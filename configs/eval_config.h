@@ -25,7 +25,7 @@ struct EvalDataConfig {
   int64_t sequences = 256;
   Choose choose = Choose::shuffled;
   uint64_t seed = 1;               // of the choice, and of the splits
-  std::vector<int64_t> separator;  // tokens that end a document; empty: the data have no documents
+  std::vector<int64_t> separator;  // tokens that end a document; empty: the shards may say
   Split split = Split::all;
 };
 /// Shares of the data, which sum to 1.

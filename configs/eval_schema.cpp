@@ -108,8 +108,10 @@ void describe_sample(Schema& s, EvalConfig& c) {
         "which windows of seq_len tokens: the `first`, in order; evenly `spaced`; a random sample "
         "(`shuffled`); or a random sample of `documents`, each from its first token and cut at seq_len");
   s.key("data.seed", &c.data.seed, "seed of `shuffled`, of `documents` and of the splits").at_least(0);
-  s.key("data.separator", TokenOrList{&c.data.separator},
-        "token, or sequence of tokens, that ends a document; none: every sequence is taken as a document")
+  s.key(
+       "data.separator", TokenOrList{&c.data.separator},
+       "token, or sequence of tokens, that ends a document; none: Megatron-LM datasets say where their documents "
+       "begin, and of other shards every sequence is taken as a document")
       .at_least(0)
       .at_most(2147483647)
       .nullable(false)
@@ -127,8 +129,6 @@ void describe_sample(Schema& s, EvalConfig& c) {
 }
 
 void check_sample(const EvalConfig& c, const Given& given) {
-  if (c.data.choose == Choose::documents && c.data.separator.empty())
-    given.fail({"data.choose"}, "data.choose: documents needs data.separator, which says where they end");
   const SplitsConfig& shares = c.splits;
   const double sum = shares.calibration + shares.exploration + shares.confirmation;
   if (!(std::abs(sum - 1) <= 1e-9))

@@ -120,6 +120,13 @@ struct Names<Choose> {
   static constexpr std::array kAll = {"first", "spaced", "shuffled", "documents"};
 };
 
+/// What says where documents begin: nothing, `data.separator`, or the shards themselves. Only results files use it.
+enum class DocumentsFrom : uint8_t { none, separator, shards };
+template <>
+struct Names<DocumentsFrom> {
+  static constexpr std::array kAll = {"none", "separator", "shards"};
+};
+
 /// The part of the data that is measured. All but `all` are disjoint by document.
 enum class Split : uint8_t { all, calibration, exploration, confirmation };
 template <>

@@ -5,6 +5,7 @@
 # privileges.
 #   tools/setup.sh            what building, training, evaluating and testing need
 #   tools/setup.sh --demo     also the English text that tools/demo.sh trains on
+#   tools/setup.sh --study    also the texts of tools/study.sh
 set -euo pipefail
 
 packages=(
@@ -24,7 +25,8 @@ slurm_packages=(slurm-wlm slurm-client slurmd slurmctld munge libpmix2)
 for argument in "$@"; do
   case "$argument" in
     --demo) packages+=(dict-gcide) ;;
-    *) echo "setup.sh: unknown argument '$argument' (there is only --demo)" >&2; exit 2 ;;
+    --study) packages+=(anarchism linux-doc python3-doc) ;;
+    *) echo "setup.sh: unknown argument '$argument' (there are --demo and --study)" >&2; exit 2 ;;
   esac
 done
 

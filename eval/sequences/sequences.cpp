@@ -48,6 +48,11 @@ Sequences::Sequences(const TokenStream& stream, const EvalDataConfig& data, cons
                      Split split, int64_t count)
     : stream_(&stream), seq_len_(data.seq_len) {
   DR_CHECK(count >= 1);
+  documents_from_ = Documents(stream, data.separator).from();
+  if (data.choose == Choose::documents && documents_from_ == DocumentsFrom::none)
+    throw ConfigError(
+        "data.choose: documents needs data.separator, which says where they end: data.shards are not all Megatron-LM "
+        "datasets, which say so themselves");
   const std::vector<Block> blocks = blocks_of(stream, data, splits, split);
   if (data.choose == Choose::documents)
     choose_documents(blocks, data, split, count);
@@ -83,7 +88,8 @@ void Sequences::choose_windows(const std::vector<Block>& blocks, const EvalDataC
 }
 
 void Sequences::find_segments(const std::vector<Block>& blocks, const EvalDataConfig& data) {
-  if (data.separator.empty()) {
+  const Documents documents(*stream_, data.separator);
+  if (!documents.known()) {
     for (int64_t i = 0; i < size(); ++i) {
       first_segments_.push_back(i);
       segments_.push_back({first_token(i), i, 0, seq_len_});
@@ -91,7 +97,6 @@ void Sequences::find_segments(const std::vector<Block>& blocks, const EvalDataCo
     }
     return;
   }
-  const Documents documents(*stream_, data.separator);
   auto block = blocks.begin();
   int64_t document = block->begin, floor = document;  // the document of the position `floor`
   for (int64_t i = 0; i < size(); ++i) {

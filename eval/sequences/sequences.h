@@ -26,7 +26,8 @@ class Sequences {
  public:
   /// Chooses `count` sequences of `split`, as data.choose says, in stream order. data.split and data.sequences
   /// are not read but for messages. Reads the stream around the chosen windows, and for `documents` all of the
-  /// split. The stream must outlive this object and stay where it is. ConfigError if the split holds fewer.
+  /// split. The stream must outlive this object and stay where it is. ConfigError if the split holds fewer,
+  /// or if `documents` are asked for and nothing says where they begin.
   Sequences(const TokenStream& stream, const EvalDataConfig& data, const SplitsConfig& splits, Split split,
             int64_t count);
 
@@ -47,6 +48,8 @@ class Sequences {
   void read(int64_t sequence, std::span<int32_t> tokens, std::span<int32_t> targets) const;
   /// Fills `starts`, of seq_len: 1 where the input is the first token of a document, 0 elsewhere.
   void document_starts(int64_t sequence, std::span<int32_t> starts) const;
+  /// What says where documents begin. If nothing does, each sequence is taken as a document.
+  DocumentsFrom documents_from() const { return documents_from_; }
   /// Different documents among the segments.
   int64_t documents() const { return documents_; }
   /// With data.choose: documents, those longer than seq_len + 1 tokens, of which the rest is not measured.
@@ -65,6 +68,7 @@ class Sequences {
 
   const TokenStream* stream_;
   int64_t seq_len_;
+  DocumentsFrom documents_from_ = DocumentsFrom::none;
   std::vector<int64_t> first_tokens_, lengths_;  // of each sequence
   std::vector<bool> begins_document_;            // with its first input
   std::vector<Segment> segments_;

@@ -98,15 +98,16 @@ void let_training_go_first() {
 /// Thrown by the writer to itself.
 struct GivenUp {};
 
-/// Deletes the oldest checkpoints beyond `keep`, but never `written` nor what `latest` points at. Not being
-/// able to is no reason to end a run.
+/// Deletes the oldest checkpoints beyond `keep`, but never `written`, what `latest` points at, or the one before
+/// the first step, which is there because it was asked for. Not being able to is no reason to end a run.
 void prune(const std::string& output, int64_t written, int64_t keep) try {
   if (keep == 0) return;
   std::error_code none;
   const std::string latest = fs::read_symlink(latest_path(output), none).filename().string();
   std::vector<CheckpointFolder> folders = list_checkpoints(output);
   // A folder with a later step can only be one that did not verify: it is replaced when the run gets there.
-  std::erase_if(folders, [&](const CheckpointFolder& folder) { return folder.step > written; });
+  std::erase_if(folders,
+                [&](const CheckpointFolder& folder) { return folder.step == 0 || folder.step > written; });
   for (int64_t i = 0; i + keep < static_cast<int64_t>(folders.size()); ++i) {
     const CheckpointFolder& folder = folders[static_cast<size_t>(i)];
     if (folder.step != written && fs::path(folder.path).filename() != latest) remove_folder(folder.path);
