@@ -55,8 +55,7 @@ class Trainer {
     state_.val_fingerprint = data.val_fingerprint;
     world.together([&] {
       step_.allocate();
-      saver_.emplace(world, config_, step_,
-                     world.is_rank_0() ? companions_of(start, config) : Companions());
+      saver_.emplace(world, config_, step_, world.is_rank_0() ? companions_of(start, config) : Companions());
       if (!start.checkpoint.empty())
         load_checkpoint(start.checkpoint, step_);
       else if (start.model_folder)

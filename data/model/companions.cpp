@@ -12,9 +12,15 @@ namespace depthroute {
 namespace {
 
 // Sorted. Tokenizers of transformers (fast and slow), and what generation reads.
-constexpr std::array kFiles = {"added_tokens.json",       "chat_template.jinja", "chat_template.json",
-                               "generation_config.json",  "merges.txt",          "special_tokens_map.json",
-                               "tokenizer.json",          "tokenizer.model",     "tokenizer_config.json",
+constexpr std::array kFiles = {"added_tokens.json",
+                               "chat_template.jinja",
+                               "chat_template.json",
+                               "generation_config.json",
+                               "merges.txt",
+                               "special_tokens_map.json",
+                               "tokenizer.json",
+                               "tokenizer.model",
+                               "tokenizer_config.json",
                                "vocab.json"};
 
 bool is_count(const nlohmann::json& value) {
@@ -79,7 +85,8 @@ std::vector<ManifestFile> write_companions(const std::string& folder, const std:
 
 void note_trained_length(KeptKeys& keys, int64_t trained) {
   const auto known = keys.find(kMaxPositions);
-  if (known == keys.end() || std::stoll(known->second) < trained) keys[kMaxPositions] = std::to_string(trained);
+  if (known == keys.end() || std::stoll(known->second) < trained)
+    keys[kMaxPositions] = std::to_string(trained);
 }
 
 }  // namespace depthroute

@@ -85,7 +85,8 @@ std::string fla_config_to_json(const ModelConfig& config, bool bf16, const KeptK
 ModelConfig fla_config_from_json(const std::string& text, const std::string& where) {
   const nlohmann::json root = parse_json_object(text, where);
   const ConfigKeys keys(root, where);
-  if (keys.text("model_type") != kFlaType) keys.fail("model_type", "only transformer is flash-linear-attention's");
+  if (keys.text("model_type") != kFlaType)
+    keys.fail("model_type", "only transformer is flash-linear-attention's");
   refuse_unsupported(keys);
   ModelConfig config;
   config.vocab_size = keys.count("vocab_size");

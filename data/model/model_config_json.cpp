@@ -1,6 +1,7 @@
 // config.json of a model folder: the keys of Qwen3 and Llama in both spellings of transformers (4.x:
 // rope_theta, torch_dtype; 5.x: rope_parameters, dtype), and those of Block AttnRes (train/model/SPEC.md §2). A
 // key that would change the model's numbers and is not supported is an error, never ignored.
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -222,7 +223,8 @@ void write_residual(const ModelConfig& config, nlohmann::ordered_json& root) {
   const bool representable = why_not(Form::open_attnres, config).empty();
   const bool full = representable && config.sublayers_per_block() == 1;
   root["attnres_mode"] = full ? "full" : "block";
-  root["attnres_num_blocks"] = full ? config.residual.num_blocks : open_code_blocks(config);
+  root["attnres_num_blocks"] =
+      full ? std::max<int64_t>(1, config.residual.num_blocks) : open_code_blocks(config);
   root["attnres_recency_bias_init"] = config.residual.recency_bias;
   root["attnres_gate_type"] = "bias";
   root["attnres_variant"] = to_string(config.residual.variant);

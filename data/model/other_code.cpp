@@ -42,9 +42,9 @@ std::string for_depthroute(const ModelConfig& config, bool bf16, const KeptKeys&
                       {"AutoModel", "modeling_depthroute.DepthrouteModel"},
                       {"AutoModelForCausalLM", "modeling_depthroute.DepthrouteForCausalLM"}};
   // Theirs: transformers 5 rewrites some of them, the open code must not take this for one of its own.
-  for (const char* key : {"rope_scaling", "hidden_act", "attention_bias", "attention_dropout", "mlp_bias",
-                          "pretraining_tp", "max_window_layers", "sliding_window", "use_sliding_window",
-                          "attnres_mode", "attnres_gate_type"})
+  for (const char* key :
+       {"rope_scaling", "hidden_act", "attention_bias", "attention_dropout", "mlp_bias", "pretraining_tp",
+        "max_window_layers", "sliding_window", "use_sliding_window", "attnres_mode", "attnres_gate_type"})
     root.erase(key);
   root["attnres_variant"] = to_string(config.residual.variant);
   root["attnres_qk_norm"] = config.qk_norm;

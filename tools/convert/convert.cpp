@@ -37,7 +37,8 @@ KeptKeys keys_of(const ModelSource& source, const ConvertOptions& options) {
   return keys;
 }
 
-std::string summary(const std::string& folder, const std::vector<std::string>& names, const std::string& what) {
+std::string summary(const std::string& folder, const std::vector<std::string>& names,
+                    const std::string& what) {
   std::string text = what + "\n";
   for (const std::string& name : names) text += fmt::format("{}/{}\n", folder, name);
   return text;
@@ -47,17 +48,17 @@ void warn(const std::string& text) { print_line(stderr, "warning: " + text); }
 
 void warn_without_tokenizer(const Companions& companions, const std::string& folder) {
   if (companions.has_tokenizer()) return;
-  warn(fmt::format("{}: no tokenizer files travel along; transformers 5 then makes an empty tokenizer without "
-                   "failing: copy tokenizer.json and tokenizer_config.json into the source and export again",
-                   folder));
+  warn(
+      fmt::format("{}: no tokenizer files travel along; transformers 5 then makes an empty tokenizer without "
+                  "failing: copy tokenizer.json and tokenizer_config.json into the source and export again",
+                  folder));
 }
 
 Form form_of(const ConvertOptions& options, const ModelConfig& config) {
   if (options.format.empty())
     return config.residual.variant == Variant::additive ? Form::transformers : Form::depthroute;
   const auto form = parse<Form>(options.format);
-  if (!form)
-    throw ConfigError("--format: {} is none of {}", options.format, fmt::join(names<Form>(), ", "));
+  if (!form) throw ConfigError("--format: {} is none of {}", options.format, fmt::join(names<Form>(), ", "));
   return *form;
 }
 
@@ -109,8 +110,9 @@ std::string export_model(const ConvertOptions& options) {
   if (form == Form::depthroute) model.companions.push_back({kModelingName, kModelingText});
   warn_without_tokenizer(source.companions(), source.folder());
   if (form == Form::open_attnres)
-    warn("the open code's from_pretrained on transformers 5.3 overwrites learned recency biases with "
-         "attnres_recency_bias_init; 5.24 loads them");
+    warn(
+        "the open code's from_pretrained on transformers 5.3 overwrites learned recency biases with "
+        "attnres_recency_bias_init; 5.24 loads them");
   const auto names = output.write(model);
   return summary(options.output.path, names, fmt::format("exported for {}", to_string(form)));
 }

@@ -15,8 +15,8 @@ struct ConvertOptions {
   std::string source;
   OutputOptions output;
   Dtype dtype = Dtype::stored;
-  std::string format;                        // export: a name of Form; "": by the model
-  std::optional<int64_t> max_positions;      // max_position_embeddings, if told
+  std::string format;                    // export: a name of Form; "": by the model
+  std::optional<int64_t> max_positions;  // max_position_embeddings, if told
 };
 
 struct WrapOptions {

@@ -26,7 +26,7 @@ void read_part(const TensorToWrite& tensor, int64_t first, std::span<float> out)
 }
 
 struct Distance {
-  int64_t differing = 0, all = 0;        // values
+  int64_t differing = 0, all = 0;         // values
   double largest = 0, largest_value = 0;  // |a - b| and |a|
 };
 
@@ -46,8 +46,8 @@ Distance distance_of(const TensorToWrite& one, const TensorToWrite& other) {
       if (std::bit_cast<uint32_t>(a[i]) == std::bit_cast<uint32_t>(b[i])) continue;
       ++distance.differing;
       const double apart = std::fabs(double{a[i]} - double{b[i]});
-      distance.largest = std::isnan(apart) ? std::numeric_limits<double>::infinity()
-                                           : std::fmax(distance.largest, apart);
+      distance.largest =
+          std::isnan(apart) ? std::numeric_limits<double>::infinity() : std::fmax(distance.largest, apart);
     }
   }
   return distance;
@@ -71,7 +71,8 @@ void compare_keys(const ModelSource& one, const ModelSource& other, Difference& 
   }
 }
 
-void compare_tensors(const ModelSource& one, const ModelSource& other, bool weights_only, Difference& result) {
+void compare_tensors(const ModelSource& one, const ModelSource& other, bool weights_only,
+                     Difference& result) {
   const std::vector<TensorToWrite> left = one.tensors(), right = other.tensors();
   std::map<std::string, const TensorToWrite*> by_name;
   for (const TensorToWrite& tensor : right) by_name[tensor.name] = &tensor;
@@ -90,7 +91,8 @@ void compare_tensors(const ModelSource& one, const ModelSource& other, bool weig
     by_name.erase(found);
     ++compared;
     if (a.shape != b.shape) {
-      differs(fmt::format("{}: shape [{}] | [{}]", a.name, fmt::join(a.shape, ", "), fmt::join(b.shape, ", ")));
+      differs(
+          fmt::format("{}: shape [{}] | [{}]", a.name, fmt::join(a.shape, ", "), fmt::join(b.shape, ", ")));
       ++different;
       continue;
     }

@@ -34,7 +34,8 @@ void add_output_options(CLI::App& command, Options& options) {
   command.add_flag("--overwrite", convert.output.overwrite,
                    "replace a model folder that is there; one that holds other files is refused");
   command
-      .add_option("--dtype", options.dtype, "how tensors are stored: stored (as they are; F16 as F32), f32, bf16")
+      .add_option("--dtype", options.dtype,
+                  "how tensors are stored: stored (as they are; F16 as F32), f32, bf16")
       ->check(CLI::IsMember({"stored", "f32", "bf16"}))
       ->capture_default_str();
   command
@@ -64,8 +65,9 @@ int dispatch(const CLI::App& app, Options& options) {
 int run(int argc, char** argv) {
   secure_standard_streams();
   Options options;
-  CLI::App app("Model folders between depthroute, transformers, the open AttnRes code and flash-linear-attention.",
-               kProgram);
+  CLI::App app(
+      "Model folders between depthroute, transformers, the open AttnRes code and flash-linear-attention.",
+      kProgram);
   app.set_version_flag("--version", fmt::format("{} ({})", program_version(), program_commit()));
   app.require_subcommand(1);
   const auto add = [&](const char* name, const char* what) {
@@ -74,13 +76,15 @@ int run(int argc, char** argv) {
         ->required();
     return command;
   };
-  add_output_options(*add("import", "Another program's model as a folder of ours, its companions along"), options);
+  add_output_options(*add("import", "Another program's model as a folder of ours, its companions along"),
+                     options);
   CLI::App* const export_ = add("export", "A model as a folder that another program loads");
   add_output_options(*export_, options);
   export_->add_option("--format", options.convert.format,
                       "transformers (plain models), depthroute (every model, with a modelling file for "
                       "transformers), open-attnres, fla (default: transformers or depthroute)");
-  CLI::App* const wrap = add("wrap", "A plain model under a fixed recency schedule, as eval's model.wrap has it");
+  CLI::App* const wrap =
+      add("wrap", "A plain model under a fixed recency schedule, as eval's model.wrap has it");
   add_output_options(*wrap, options);
   wrap->add_option("--recency-bias", options.wrap.recency_bias, "one value, or one per site (a,b,c)")
       ->delimiter(',')
@@ -92,7 +96,8 @@ int run(int argc, char** argv) {
       ->check(CLI::PositiveNumber);
   add("inspect", "What a folder is, and which programs can take it")
       ->add_flag("--json", options.json, "as one JSON object");
-  CLI::App* const diff = add("diff", "What two models differ in; exit status 0: equal, 1: different, 2: bad input");
+  CLI::App* const diff =
+      add("diff", "What two models differ in; exit status 0: equal, 1: different, 2: bad input");
   diff->add_option("OTHER", options.other, "the other model")->required();
   diff->add_flag("--weights", options.weights, "values alone, without config.json and dtypes");
   try {

@@ -89,7 +89,7 @@ std::vector<std::string> ModelOutput::write(const ModelToWrite& model) {
 
 int64_t parse_size(const std::string& option, const std::string& text) {
   static const std::map<std::string, int64_t> kUnits = {
-      {"", 1},         {"B", 1},          {"KB", 1000},       {"MB", 1000'000},  {"GB", 1000'000'000},
+      {"", 1},          {"B", 1},         {"KB", 1000},      {"MB", 1000'000}, {"GB", 1000'000'000},
       {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1LL << 30}};
   int64_t number = 0, bytes = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);

@@ -19,7 +19,7 @@ struct OutputOptions {
 
 struct ModelToWrite {
   std::string config_json;
-  std::vector<TensorToWrite> tensors;    // their sources stay open
+  std::vector<TensorToWrite> tensors;     // their sources stay open
   std::vector<CompanionFile> companions;  // and other files beside the tensors
 };
 

@@ -83,7 +83,8 @@ void ModelSource::take_fla(const std::string& config_text) {
   for (const Parameter& parameter : layout_.all())
     if (const std::string name = fla_name(parameter.name); !name.empty()) wanted.insert(name);
   const std::string head = "lm_head.weight";
-  if (config_.tie_embeddings && theirs_.same(head, fla_name("model.embed_tokens.weight"))) wanted.insert(head);
+  if (config_.tie_embeddings && theirs_.same(head, fla_name("model.embed_tokens.weight")))
+    wanted.insert(head);
   check_names(folder_, wanted, theirs_.names());
   for (const Parameter& parameter : layout_.all()) {
     const std::string name = fla_name(parameter.name);

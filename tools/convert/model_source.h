@@ -18,7 +18,7 @@ class ModelSource {
   /// the configuration asks for must be there in its shape, and nothing else. DataError otherwise.
   explicit ModelSource(const std::string& path);
 
-  const std::string& folder() const { return folder_; }        // links resolved
+  const std::string& folder() const { return folder_; }          // links resolved
   const std::string& checkpoint() const { return checkpoint_; }  // the checkpoint it belongs to, or ""
   /// "Qwen3", "Llama", "AttnRes of depthroute", ...: whose config.json it is.
   const std::string& form() const { return form_; }

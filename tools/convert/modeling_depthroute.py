@@ -53,7 +53,7 @@ class DepthrouteConfig(PretrainedConfig):
         max_position_embeddings=32768,
         initializer_range=0.02,
         use_cache=True,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,  # unlike PretrainedConfig, or transformers 4 would not save true
         attnres_variant="additive",
         attnres_sublayers_per_block=None,
         attnres_recency_bias_init=0.0,

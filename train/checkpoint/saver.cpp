@@ -241,7 +241,7 @@ struct CheckpointSaver::Impl {
   const TrainConfig& config;
   const CheckpointTensors tensors;
   const Companions companions;  // rank 0's
-  Range run;  // of the block: what this rank's model file holds
+  Range run;                    // of the block: what this rank's model file holds
   HostMemory memory;
   CheckpointSnapshot snapshot;
   SharedCopy copy;                          // of what is in host memory

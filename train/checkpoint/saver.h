@@ -27,7 +27,8 @@ class CheckpointSaver {
   /// two page-locked buffers (DeviceCopy). SystemError.
   CheckpointSaver(World& world, const TrainConfig& config, const CheckpointTensors& tensors,
                   Companions companions = {});
-  CheckpointSaver(World& world, const TrainConfig& config, const TrainingStep& step, Companions companions = {})
+  CheckpointSaver(World& world, const TrainConfig& config, const TrainingStep& step,
+                  Companions companions = {})
       : CheckpointSaver(world, config, checkpoint_tensors(step), std::move(companions)) {}
   /// Gives up what is not committed, within a MiB's writing and flushing; waits until old checkpoints are
   /// deleted.

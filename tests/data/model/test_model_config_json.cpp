@@ -241,7 +241,7 @@ TEST(ModelConfigJson, WrittenConfigurationsReadBack) {
         EXPECT_EQ(parsed.config.sublayers_per_block(), config.sublayers_per_block());
         ModelConfig same = parsed.config;
         same.residual.num_blocks = config.residual.num_blocks;  // may be rewritten for the open code
-        if (!why_not(Form::open_attnres, config).empty())  // written by sublayers alone
+        if (!why_not(Form::open_attnres, config).empty())       // written by sublayers alone
           same.residual.sublayers_per_block = config.residual.sublayers_per_block;
         EXPECT_EQ(same, config);
         if (sublayers == 0 && variant != Variant::kimi) {
@@ -304,8 +304,8 @@ TEST(ModelConfigJson, OpenCodeRefusesWhatItCannotCompute) {
     for (const int64_t sublayers : {0, 1, 2, 3, 5, 6, 10, 12}) {
       ModelConfig config{97, 32, 6, 4, 2, 10, 48, 1e6, 1e-6, true, true, {variant, 3, sublayers, 0}};
       const bool full = variant == Variant::cumulative && sublayers == 1;
-      const bool possible = full || (variant != Variant::kimi && config.sublayers_per_block() % 2 == 0 &&
-                                     sublayers != 10);
+      const bool possible =
+          full || (variant != Variant::kimi && config.sublayers_per_block() % 2 == 0 && sublayers != 10);
       const json written = json::parse(model_config_to_json(config));
       const std::string where = fmt::format("{} S = {}", to_string(variant), sublayers);
       EXPECT_EQ(written.at("attnres_num_blocks").is_null(), !possible) << where;
