@@ -127,6 +127,14 @@ struct Names<Split> {
   static constexpr std::array kAll = {"all", "calibration", "exploration", "confirmation"};
 };
 
+/// How a benchmark task asks the model, in the harness's words: the log-likelihood of one continuation, of every
+/// choice, or of a whole document in windows.
+enum class TaskType : uint8_t { loglikelihood, multiple_choice, loglikelihood_rolling };
+template <>
+struct Names<TaskType> {
+  static constexpr std::array kAll = {"loglikelihood", "multiple_choice", "loglikelihood_rolling"};
+};
+
 /// What a claim is about: the mean change of the loss, or the mean KL divergence from the clean run.
 enum class ClaimMeasure : uint8_t { delta_nll, kl };
 template <>

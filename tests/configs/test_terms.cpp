@@ -10,7 +10,7 @@ namespace {
 template <typename Enum>
 class Terms : public testing::Test {};
 using AllTerms = testing::Types<Variant, Sublayer, Family, Band, Intervention, Replace, Average, TokenFilter,
-                                Choose, Split, ClaimMeasure, EdgeChoice, RoutingWeights, Recompute, DataOrder,
+                                Choose, Split, TaskType, ClaimMeasure, EdgeChoice, RoutingWeights, Recompute, DataOrder,
                                 LearningRateDecay, DeviceChoice, Precision, CollectiveBackend>;
 TYPED_TEST_SUITE(Terms, AllTerms);
 
