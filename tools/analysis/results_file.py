@@ -121,6 +121,7 @@ def _read(reader, sha256):
     attributes = {name: reader.attribute(name) for name in names}
     for name in ("bootstrap", "alpha", "margin", "statistics_seed"):
         attributes[name] = reader.attribute(name)
+    attributes["of_task"] = "task" in reader.file  # documents are the task's own
     tokens = reader.array("segment/tokens")
     per_segment = (len(tokens), )
     result = Results(reader.path, sha256, attributes, reader.array("segment/document", per_segment),

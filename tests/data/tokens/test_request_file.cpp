@@ -1,7 +1,6 @@
 // Files of task requests: what they hold is read as written, and whatever is wrong is named with its line.
 #include <gtest/gtest.h>
 
-#include "data/atomic_path.h"
 #include "data/files.h"
 #include "data/tokens/request_file.h"
 #include "tests/support/request_text.h"
@@ -18,7 +17,7 @@ using testing_support::request_text;
 class RequestFiles : public testing::Test {
  protected:
   RequestFile read(const std::string& text) const {
-    write_file_atomically(folder_ / "task.jsonl", text);
+    write_raw(folder_ / "task.jsonl", text);
     return RequestFile(folder_ / "task.jsonl");
   }
   std::string message(const std::string& text) const {
