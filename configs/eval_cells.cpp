@@ -10,6 +10,8 @@
 namespace depthroute {
 namespace {
 
+constexpr int64_t kLongestSequence = 1'000'000'000;
+
 /// Needs and refuses keys of one entry.
 class EntryCheck {
  public:
@@ -175,7 +177,10 @@ void check_needs(const EvalConfig& config, const std::vector<Intervention>& inte
     if (config.splits.calibration == 0)
       check.fail(key, why + "which splits.calibration = 0 leaves empty; give it a share");
   }
-  const int64_t donors = config.resample.donors, batch = std::min(config.micro_batch, config.data.sequences);
+  // How many requests a file holds is not known yet; the batches are checked once it is.
+  const bool of_task = !config.data.requests.empty();
+  const int64_t donors = config.resample.donors;
+  const int64_t batch = of_task ? config.micro_batch : std::min(config.micro_batch, config.data.sequences);
   if (any(interventions, is_resample) && batch <= donors)
     check.fail(key, fmt::format("{}: 'resample' takes {} donors from the other sequences of a batch, which "
                                 "holds {}; raise micro_batch and data.sequences to at least {}, or lower "
@@ -195,7 +200,7 @@ void check_entries(const EvalConfig& config, const Given& given) {
   for (size_t i = 0; i < config.cells.size(); ++i) {
     const std::string path = fmt::format("cells[{}]", i);
     const EntryCheck check(path, given);
-    check_cell(config.cells[i], config.data.seq_len, check);
+    check_cell(config.cells[i], config.data.requests.empty() ? config.data.seq_len : kLongestSequence, check);
     if (config.cells[i].union_of.empty())
       check_needs(config, {config.cells[i].intervention}, "intervention", check);
   }

@@ -20,7 +20,8 @@ struct EvalModelConfig {
   std::optional<WrapConfig> wrap;  // only for a plain model
 };
 struct EvalDataConfig {
-  std::vector<std::string> shards;  // required
+  std::vector<std::string> shards;  // required unless there are requests
+  std::string requests;             // a task's, instead of shards, seq_len, sequences, choose and separator
   int64_t seq_len = 2048;
   int64_t sequences = 256;
   Choose choose = Choose::shuffled;

@@ -103,10 +103,13 @@ Schema describe_claim(ClaimConfig& c) {
 }
 
 void describe_sample(Schema& s, EvalConfig& c) {
-  s.key("data.sequences", &c.data.sequences, "sequences to evaluate").at_least(1).at_most(1e9);
+  const bool of_task = !c.data.requests.empty();
+  s.key("data.sequences", &c.data.sequences, "sequences to evaluate").at_least(1).at_most(1e9).omitted =
+      of_task;
   s.key("data.choose", &c.data.choose,
         "which windows of seq_len tokens: the `first`, in order; evenly `spaced`; a random sample "
-        "(`shuffled`); or a random sample of `documents`, each from its first token and cut at seq_len");
+        "(`shuffled`); or a random sample of `documents`, each from its first token and cut at seq_len")
+      .omitted = of_task;
   s.key("data.seed", &c.data.seed, "seed of `shuffled`, of `documents` and of the splits").at_least(0);
   s.key(
        "data.separator", TokenOrList{&c.data.separator},
@@ -129,6 +132,13 @@ void describe_sample(Schema& s, EvalConfig& c) {
 }
 
 void check_sample(const EvalConfig& c, const Given& given) {
+  if (!c.data.requests.empty())
+    for (const char* key : {"data.shards", "data.seq_len", "data.sequences", "data.choose", "data.separator"})
+      if (given.has(key))
+        given.fail({key},
+                   fmt::format("{} does not go with data.requests: all requests of the file are measured, "
+                               "as they are",
+                               key));
   const SplitsConfig& shares = c.splits;
   const double sum = shares.calibration + shares.exploration + shares.confirmation;
   if (!(std::abs(sum - 1) <= 1e-9))
@@ -176,11 +186,16 @@ Schema describe(EvalConfig& c) {
   s.key("micro_batch", &c.micro_batch, "sequences per forward pass").at_least(1).at_most(1e6);
   s.key("model.from", &c.model.from, "checkpoint, checkpoints/latest, or model folder").must_be_given();
   describe_wrap(s, c.model.wrap);
+  const bool of_task = !c.data.requests.empty();
   s.key("data.shards", &c.data.shards,
         "token shards to evaluate on: llm.c's .bin or Megatron-LM's .idx; paths may hold * and ?")
-      .must_be_given()
+      .must_be_given_unless("data.requests", of_task)
       .not_empty();
-  s.key("data.seq_len", &c.data.seq_len, "tokens per sequence").at_least(1).at_most(1e9);
+  s.key("data.requests", &c.data.requests,
+        "requests of a benchmark task (tools/make_requests.py) to evaluate on instead: all of them, so that "
+        "shards, seq_len, sequences, choose and separator do not go with it")
+      .omitted = !of_task;
+  s.key("data.seq_len", &c.data.seq_len, "tokens per sequence").at_least(1).at_most(1e9).omitted = of_task;
   describe_sample(s, c);
   s.key("routing.weights", &c.routing.weights, "`all` stores every routing weight of every token");
   s.key("routing.edge_estimates", &c.routing.edge_estimates,

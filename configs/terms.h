@@ -120,12 +120,12 @@ struct Names<Choose> {
   static constexpr std::array kAll = {"first", "spaced", "shuffled", "documents"};
 };
 
-/// What says where documents begin: nothing, `data.separator`, or the shards themselves. Only results files
-/// use it.
-enum class DocumentsFrom : uint8_t { none, separator, shards };
+/// What says where documents begin: nothing, `data.separator`, the shards themselves, or `data.requests`. Only
+/// results files use it.
+enum class DocumentsFrom : uint8_t { none, separator, shards, requests };
 template <>
 struct Names<DocumentsFrom> {
-  static constexpr std::array kAll = {"none", "separator", "shards"};
+  static constexpr std::array kAll = {"none", "separator", "shards", "requests"};
 };
 
 /// The part of the data that is measured. All but `all` are disjoint by document.
@@ -133,6 +133,14 @@ enum class Split : uint8_t { all, calibration, exploration, confirmation };
 template <>
 struct Names<Split> {
   static constexpr std::array kAll = {"all", "calibration", "exploration", "confirmation"};
+};
+
+/// How a benchmark task asks the model, in the harness's words: the log-likelihood of one continuation, of every
+/// choice, or of a whole document in windows.
+enum class TaskType : uint8_t { loglikelihood, multiple_choice, loglikelihood_rolling };
+template <>
+struct Names<TaskType> {
+  static constexpr std::array kAll = {"loglikelihood", "multiple_choice", "loglikelihood_rolling"};
 };
 
 /// What a claim is about: the mean change of the loss, or the mean KL divergence from the clean run.

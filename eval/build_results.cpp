@@ -7,6 +7,7 @@
 #include "configs/base/error.h"
 #include "configs/standard_streams.h"
 #include "eval/analysis/effects.h"
+#include "eval/analysis/task_effects.h"
 #include "eval/results/report.h"
 #include "eval/results/results_file.h"
 
@@ -79,7 +80,7 @@ int ResultsBuilder::finish(const CommandLine& command, const UnitStore& store, P
   results.cells = input_.cells;
   results.comparison_of_cell = input_.comparisons.of_cell;
   const std::vector<double> costs =
-      costs_of(input_.comparisons.list, input_.model.config, input_.config.data.seq_len);
+      costs_of(input_.comparisons.list, input_.model.config, input_.sequences->seq_len());
   for (const Comparison& comparison : input_.comparisons.list)
     results.comparison_hashes.push_back(comparison.hash);
   for (const int comparison : results.comparison_of_cell)
@@ -92,7 +93,9 @@ int ResultsBuilder::finish(const CommandLine& command, const UnitStore& store, P
   results.unigram_entropy = unigram_entropy(*input_.sequences);
   if (input_.model.wrapped()) results.wrapper = check_wrapper(memory_->trace, input_.model.recency_bias);
   const StatisticsConfig& statistics = input_.config.statistics;
-  analyze(results, {statistics.bootstrap, statistics.alpha, statistics.seed}, memory_->bootstrap);
+  const BootstrapOptions options{statistics.bootstrap, statistics.alpha, statistics.seed};
+  analyze(results, options, memory_->bootstrap);
+  analyze_task(results, options, memory_->bootstrap);
 
   memory_->file.write(results, input_.config);
   memory_->file.commit();

@@ -8,9 +8,9 @@ namespace {
 
 /// Batches may share the sequences equally, the calibration's last one has what is left.
 std::vector<int64_t> smaller_batches(const EvalInput& input) {
-  const int64_t most = input.micro_batch(), batches = div_ceil(input.config.data.sequences, most);
-  std::vector<int64_t> sizes = {input.config.data.sequences / batches};
-  if (input.config.data.sequences % batches > 0) sizes.push_back(sizes[0] + 1);
+  const int64_t most = input.micro_batch(), batches = div_ceil(input.sequences->size(), most);
+  std::vector<int64_t> sizes = {input.sequences->size() / batches};
+  if (input.sequences->size() % batches > 0) sizes.push_back(sizes[0] + 1);
   if (input.calibration) sizes.push_back(input.calibration->size() % most);
   std::erase_if(sizes, [most](int64_t size) { return size == 0 || size == most; });
   return sizes;
@@ -22,7 +22,7 @@ Engine::Engine(const EvalInput& input, Device device)
     : arena(device),
       model(input.model.config,
             {.micro_batch = input.micro_batch(),
-             .seq_len = input.config.data.seq_len,
+             .seq_len = input.sequences->seq_len(),
              .training = input.config.routing.edge_estimates,
              .activations = working_type(device, input.config.precision),
              .recompute = input.config.routing.edge_estimates ? Recompute::layer : Recompute::none,

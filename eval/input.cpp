@@ -6,6 +6,7 @@
 #include <map>
 
 #include "configs/base/error.h"
+#include "configs/base/regular_file.h"
 #include "configs/read.h"
 #include "data/checkpoint_folder.h"
 #include "data/files.h"
@@ -43,6 +44,25 @@ bool any_needs_calibration(const DepthPlan& plan, const std::vector<Cell>& cells
   for (const Cell& cell : cells)
     if (cell.runs() && needs_calibration(plan, cell.site_changes)) return true;
   return false;
+}
+
+/// Refuses requests that another tokenizer made. A model folder without tokenizer.json cannot tell.
+void check_tokenizer(const RequestFile& requests, const std::string& folder) {
+  const std::string path = folder + "/tokenizer.json";
+  if (requests.tokenizer().empty() || !exists(path)) return;
+  if (hash_file(path) != requests.tokenizer())
+    throw DataError(
+        "{}: its tokens were made with another tokenizer than {}: make the requests with the model's own folder",
+        requests.path(), path);
+}
+
+/// Refuses cells whose positions no request reaches; of shards the configuration has been checked already.
+void check_positions(const std::vector<CellConfig>& cells, const Sequences& sequences) {
+  for (const CellConfig& cell : cells)
+    if (cell.first_token.value_or(0) >= sequences.seq_len())
+      throw ConfigError(
+          "cell '{}': first_token = {} is beyond the last position; the longest request has {} tokens",
+          cell.name, *cell.first_token, sequences.seq_len());
 }
 
 /// Checks every batch for donors.
@@ -166,26 +186,40 @@ Comparisons make_comparisons(const DepthPlan& plan, const std::vector<Cell>& cel
 }
 
 EvalInput::EvalInput(const EvalConfig& eval_config, const std::string& folder)
-    : config(eval_config),
-      model(open_eval_model(config, folder.empty() ? config.model.from : folder)),
-      tokens(std::make_unique<TokenStream>(config.data.shards, model.config.vocab_size)),
-      sequences(std::make_unique<Sequences>(*tokens, config.data, config.splits, config.data.split,
-                                            config.data.sequences)),
-      plan(make_depth_plan(model.config)),
-      cells(resolve_cells(config.grids, config.cells, plan, config.resample)) {
-  const bool calibrates = any_needs_calibration(plan, cells);
-  if (calibrates)
-    calibration = std::make_unique<Sequences>(*tokens, config.data, config.splits, Split::calibration,
-                                              config.splits.calibration_sequences);
-  known_answers = make_known_answers(plan, model.recency_bias, {.fp32 = true, .calibrated = calibrates});
+    : config(eval_config), model(open_eval_model(config, folder.empty() ? config.model.from : folder)) {
+  open_data();
+  plan = make_depth_plan(model.config);
+  cells = resolve_cells(config.grids, config.cells, plan, config.resample);
   const SplitsConfig& splits = config.splits;
+  const bool calibrates = any_needs_calibration(plan, cells);
+  if (calibrates && requests)
+    calibration = std::make_unique<Sequences>(*requests, config.data, splits, Split::calibration,
+                                              splits.calibration_sequences);
+  else if (calibrates)
+    calibration = std::make_unique<Sequences>(*tokens, config.data, splits, Split::calibration,
+                                              splits.calibration_sequences);
+  known_answers = make_known_answers(plan, model.recency_bias, {.fp32 = true, .calibrated = calibrates});
   comparisons = make_comparisons(
       plan, cells, known_answers,
       fmt::format("donors {} seed {}\n", config.resample.donors, config.resample.seed),
       fmt::format("calibration {} of {}:{}:{} seed {}\n", splits.calibration_sequences, splits.calibration,
                   splits.exploration, splits.confirmation, config.data.seed));
   check_claims(config.claims, cells);
+  check_positions(config.cells, *sequences);
   if (donors() > 0) check_batches(*sequences, batches(), donors());
+}
+
+void EvalInput::open_data() {
+  const EvalDataConfig& data = config.data;
+  if (data.requests.empty()) {
+    tokens = std::make_unique<TokenStream>(data.shards, model.config.vocab_size);
+    sequences = std::make_unique<Sequences>(*tokens, data, config.splits, data.split, data.sequences);
+    return;
+  }
+  requests = std::make_unique<RequestFile>(data.requests);
+  requests->check_vocabulary(model.config.vocab_size);
+  check_tokenizer(*requests, model.folder.path());
+  sequences = std::make_unique<Sequences>(*requests, data, config.splits, data.split);
 }
 
 ContentNeeds EvalInput::needs() const {
@@ -206,10 +240,12 @@ std::string EvalInput::measurement(const Provenance& from) const {
   if (model.wrapped())
     text += fmt::format("model.wrap: {} sublayers per block, recency bias {}\n", plan.sublayers_per_block,
                         fmt::join(model.recency_bias, ", "));
-  text += fmt::format("data.shards: {}\n", fmt::join(from.data_checksums, ", "));
-  text += fmt::format("data.seq_len: {}\ndata.sequences: {}\ndata.choose: {}\ndata.split: {}\n",
-                      config.data.seq_len, config.data.sequences, to_string(config.data.choose),
-                      to_string(config.data.split));
+  text += fmt::format("{}: {}\n", requests ? "data.requests" : "data.shards",
+                      fmt::join(from.data_checksums, ", "));
+  if (!requests)
+    text += fmt::format("data.seq_len: {}\ndata.sequences: {}\ndata.choose: {}\n", config.data.seq_len,
+                        config.data.sequences, to_string(config.data.choose));
+  text += fmt::format("data.split: {}\n", to_string(config.data.split));
   text += fmt::format("chosen sequences: {}\nbatches: {}\n", sequences->fingerprint(), batches().count);
   text +=
       fmt::format("precision: {}\nunit files: version {}\n", to_string(config.precision), kUnitSchemaVersion);
@@ -224,7 +260,11 @@ Provenance EvalInput::provenance(const CommandLine& command) const {
   from.checkpoint_path = model.folder.path();
   from.checkpoint_checksum = model_checksum(model.folder);
   from.checkpoint_step = model.step();
-  for (size_t i = 0; i < tokens->shards().size(); ++i) {
+  if (requests) {
+    from.data_paths = {requests->path()};
+    from.data_checksums = {requests->checksum()};
+  }
+  for (size_t i = 0; tokens && i < tokens->shards().size(); ++i) {
     const ShardContents contents = tokens->read_contents(i);
     tokens->check_vocabulary(i, contents);
     from.data_paths.push_back(tokens->shards()[i].path);

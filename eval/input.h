@@ -11,6 +11,7 @@
 #include "configs/cli.h"
 #include "configs/eval_config.h"
 #include "data/model/model_folder.h"
+#include "data/tokens/request_file.h"
 #include "data/tokens/token_stream.h"
 #include "eval/cells/grid.h"
 #include "eval/cells/known_answers.h"
@@ -64,7 +65,8 @@ class EvalInput {
 
   EvalConfig config;
   EvalModel model;
-  std::unique_ptr<TokenStream> tokens;
+  std::unique_ptr<TokenStream> tokens;    // of data.shards; null with data.requests
+  std::unique_ptr<RequestFile> requests;  // the other way round
   std::unique_ptr<Sequences> sequences;
   std::unique_ptr<Sequences> calibration;  // of the calibration split; null unless something needs it
   DepthPlan plan;
@@ -72,8 +74,10 @@ class EvalInput {
   std::vector<KnownAnswer> known_answers;
   Comparisons comparisons;
 
-  BatchRange batches() const { return BatchRange::all(config.data.sequences, micro_batch()); }
-  int64_t micro_batch() const { return std::min(config.micro_batch, config.data.sequences); }
+  BatchRange batches() const { return BatchRange::all(sequences->size(), micro_batch()); }
+  int64_t micro_batch() const { return std::min(config.micro_batch, sequences->size()); }
+  /// A cheap check whether ranks have the same data.
+  std::string data_outline() const { return tokens ? tokens->outline() : requests->checksum(); }
   int64_t donors() const;  // 0 if no cell needs any
   bool stores_weights() const;
   CleanOptions clean_options() const { return {stores_weights(), config.routing.edge_estimates}; }
@@ -83,6 +87,7 @@ class EvalInput {
   Provenance provenance(const CommandLine& command) const;
 
  private:
+  void open_data();
   std::string measurement(const Provenance& from) const;
 };
 

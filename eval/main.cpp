@@ -64,7 +64,7 @@ void print_dry_run(const EvalInput& input, const std::optional<PartNumber>& part
   if (!part) return;
   const SequenceRange range = input.batches().part(part->index, part->count).span();
   print_result(fmt::format("\nPart {} of {}: sequences {} to {} of {}\n", part->index, part->count,
-                           range.first, range.first + range.size - 1, input.config.data.sequences));
+                           range.first, range.first + range.size - 1, input.sequences->size()));
 }
 
 /// Checks what concerns the output, before a model is opened.

@@ -102,7 +102,7 @@ Run::Run(World& world, const CommandLine& command, const EvalInput& input, const
 void Run::load() {
   world_.require_equal("the configuration (its hash)", config_hash(input_.config));
   world_.require_equal("the program's commit", program_commit());
-  world_.require_equal("data.shards", input_.tokens->outline());
+  world_.require_equal(input_.requests ? "data.requests" : "data.shards", input_.data_outline());
   const Device device = resolve_device(input_.config.device);
   select_device(device, world_.local_rank());
   make_independent_of_threads(true);  // one process with many threads must measure what many with few do

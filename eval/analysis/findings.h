@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "eval/analysis/bootstrap.h"
+#include "eval/analysis/task_outcomes.h"
 #include "eval/cells/grid.h"
 #include "eval/cells/known_answers.h"
 #include "eval/measure/evaluation.h"
@@ -47,6 +49,13 @@ struct Effect {
   const Estimate& operator[](CellColumn column) const { return rates[static_cast<size_t>(column)]; }
 };
 
+/// A task's metrics in one run, in the order of metrics_of().
+struct TaskEffect {
+  std::vector<std::vector<double>> numbers;  // per document
+  std::vector<Estimate> values;
+  std::vector<Estimate> changes;  // against the clean run; none of the clean run itself
+};
+
 struct Results {
   Provenance provenance;
   std::string variant;  // of what ran
@@ -62,11 +71,14 @@ struct Results {
   std::vector<KnownAnswer> known_answers;
   std::vector<int> comparison_of_known_answer;
   std::vector<Effect> known_answer_effects;
-  Estimate clean;                    // nats per token
-  double accuracy = 0;               // share of tokens whose most likely next token follows, clean run
-  double unigram_entropy = 0;        // of the targets, nats
-  WrapperCheck wrapper;              // wrapped models only
-  std::vector<double> recency_bias;  // of the wrapper: one value or one per site
+  Estimate clean;                     // nats per token
+  double accuracy = 0;                // share of tokens whose most likely next token follows, clean run
+  double unigram_entropy = 0;         // of the targets, nats
+  std::optional<TaskDocuments> task;  // of requests only
+  TaskEffect clean_task;
+  std::vector<TaskEffect> task_effects;  // by comparison
+  WrapperCheck wrapper;                  // wrapped models only
+  std::vector<double> recency_bias;      // of the wrapper: one value or one per site
 
   const Outcome& outcome_of(const std::vector<int>& which, size_t i) const {
     return evaluation.outcomes[which[i]];

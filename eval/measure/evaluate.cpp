@@ -81,12 +81,10 @@ void Evaluator::load(Stream stream) {
 /// The part of a batch that contents depend on.
 void Evaluator::snapshot(Stream stream) {
   std::vector<std::vector<int64_t>> documents(static_cast<size_t>(batch_.size)), starts = documents;
-  for (const Segment& segment : segments()) {
-    const size_t place = static_cast<size_t>(segment.sequence - batch_.first);
-    documents[place].push_back(segment.document);
-    const int64_t start = segment.document - sequences_->first_token(segment.sequence);
-    if (start >= 0) starts[place].push_back(start);
-  }
+  for (const Segment& segment : segments())
+    documents[static_cast<size_t>(segment.sequence - batch_.first)].push_back(segment.document);
+  for (int64_t i = 0; i < batch_.size; ++i)
+    starts[static_cast<size_t>(i)] = sequences_->document_starts(batch_.first + i);
   std::vector<BatchSequence> batch;
   for (int64_t i = 0; i < batch_.size; ++i)
     batch.push_back({batch_.first + i, sequences_->length(batch_.first + i), documents[i], starts[i]});
@@ -243,6 +241,11 @@ void Evaluator::add_sums(size_t place, const Pass& pass) const {
     outcome[CellColumn::kl][at] += kl_sum;
     outcome[CellColumn::flips][at] += flips;
     outcome[CellColumn::hit_change][at] += hit_change;
+    if (keeps_donors(*pass.comparison)) {
+      const size_t place_of_donor = at * static_cast<size_t>(pass.comparison->repeats) + pass.repeat;
+      outcome[CellColumn::segment_donor_delta_nll][place_of_donor] = delta_sum;
+      outcome[CellColumn::segment_donor_hit_change][place_of_donor] = hit_change;
+    }
     total += delta_sum;
     ++at;
   }
@@ -253,6 +256,11 @@ void Evaluator::add_sums(size_t place, const Pass& pass) const {
         host_targets_[row] < 0 ? kNan
                                : static_cast<double>(host_nll_[static_cast<size_t>(offset) + row]) -
                                      static_cast<double>(clean_nll_[row]);
+}
+
+/// What a task makes of a document is no linear function of its likelihoods, so donors are kept apart.
+bool Evaluator::keeps_donors(const Comparison& comparison) const {
+  return sequences_->requests() != nullptr && comparison.uses_donors();
 }
 
 void Evaluator::flush(Stream stream, std::vector<Pass>& passes) {
@@ -274,6 +282,10 @@ std::vector<Outcome> Evaluator::compare(Stream stream, std::span<const Compariso
     for (const CellColumn sums : kSums) outcomes[i][sums].assign(segments().size(), 0.0);
     outcomes[i][CellColumn::weight].assign(clean_weight_sums_.size(), 0.0);
     if (comparison.per_token) outcomes[i][CellColumn::token_delta_nll].assign(host_targets_.size(), 0.0);
+    if (keeps_donors(comparison))
+      for (const CellColumn column :
+           {CellColumn::segment_donor_delta_nll, CellColumn::segment_donor_hit_change})
+        outcomes[i][column].assign(segments().size() * static_cast<size_t>(comparison.repeats), 0.0);
     for (int64_t repeat = 0; repeat < comparison.repeats; ++repeat) {
       valid_sites_ = comparison.first_site;
       const std::vector<SiteIntervention> interventions =
@@ -284,7 +296,7 @@ std::vector<Outcome> Evaluator::compare(Stream stream, std::span<const Compariso
       std::vector<double> weights = clean_weight_sums_;
       sum_weights(stream, comparison.first_site, weights);
       for (size_t k = 0; k < weights.size(); ++k) outcomes[i][CellColumn::weight][k] += weights[k];
-      waiting.push_back({&comparison, &outcomes[i], &largest[i]});
+      waiting.push_back({&comparison, &outcomes[i], &largest[i], repeat});
       if (static_cast<int64_t>(waiting.size()) == kComparedAtOnce) flush(stream, waiting);
     }
   }

@@ -82,9 +82,11 @@ class Evaluator {
     const Comparison* comparison;
     Outcome* outcome;
     double* largest_change;
+    int64_t repeat;
   };
   /// Adds the sums of the pass at `place` of the host buffers to its outcome.
   void add_sums(size_t place, const Pass& pass) const;
+  bool keeps_donors(const Comparison& comparison) const;
   void estimate_edges(Stream stream, std::vector<double>& sums);
   /// Compares the hidden states of `passes` passes with the clean ones, into the host buffers [pass, N].
   void compare_heads(Stream stream, size_t passes);

@@ -8,9 +8,10 @@
 namespace depthroute {
 namespace {
 
-/// Values of a column that grow with the evaluation: every other column is small.
+/// Values of a column that grow with the evaluation and that every comparison has.
 int64_t appended(const Lengths& lengths, const Column& column) {
-  return column.merge == Merge::append && !column.has(Axis::token) ? lengths.size(column) : 0;
+  const bool of_some = column.has(Axis::token) || column.has(Axis::donor);
+  return column.merge == Merge::append && !of_some ? lengths.size(column) : 0;
 }
 
 template <typename Which>

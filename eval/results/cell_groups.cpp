@@ -142,7 +142,7 @@ void ResultsFile::write_cell_segments(const Results& results) {
   const size_t segments = sequences_.segments().size();
   for (size_t i = 0; i < std::size(kCellColumns); ++i) {
     const Column& info = kCellColumns[i];
-    if (!info.has(Axis::segment)) continue;
+    if (!info.has(Axis::segment) || info.has(Axis::donor)) continue;
     put(file_, std::string("/cell/") + info.name + "_by_segment",
         by_cell(results, static_cast<CellColumn>(i), segments), {"/cell/cell", "/cell/segment"},
         {info.units, info.long_name});

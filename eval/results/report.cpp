@@ -90,6 +90,35 @@ void append_known_answers(std::string& text, const Results& results) {
          results.wrapper.largest_deviation, results.wrapper.largest_std);
 }
 
+/// Metrics of a task: of the clean run, and the change that each cell makes.
+void append_task(std::string& text, const Results& results) {
+  const RequestFile& requests = *results.sequences->requests();
+  const std::span<const TaskMetric> metrics = results.task->metrics();
+  line(text, "\nTask {}: {} documents, {} requests", requests.task(), results.task->size(),
+       results.sequences->size());
+  for (size_t m = 0; m < metrics.size(); ++m) {
+    const Estimate& clean = results.clean_task.values[m];
+    line(text, "  {:<16}{:>10} {}", metrics[m].name, number(clean.value, "{:.4f}"),
+         interval(clean, "{:.4f}"));
+  }
+  if (results.cells.empty()) return;
+  const size_t width = name_width(results.cells);
+  text += fmt::format("  {:<{}}", "change by cell", width);
+  for (const TaskMetric& metric : metrics) text += fmt::format("  {:<32}", metric.change_name());
+  text += '\n';
+  for (size_t i = 0; i < results.cells.size(); ++i) {
+    if (results.comparison_of_cell[i] < 0) continue;
+    text += fmt::format("  {:<{}}", results.cells[i].name, width);
+    for (size_t m = 0; m < metrics.size(); ++m) {
+      const Estimate& change = results.task_effects[results.comparison_of_cell[i]].changes[m];
+      const char* format = metrics[m].perplexity ? "{:.4f}" : "{:+.4f}";
+      text += fmt::format("  {:<32}", number(change.value, format) + " " + interval(change, format));
+    }
+    text.erase(text.find_last_not_of(' ') + 1);
+    text += '\n';
+  }
+}
+
 }  // namespace
 
 size_t name_width(const std::vector<Cell>& cells) {
@@ -111,9 +140,9 @@ std::string site_counts(const Cell& cell) {
 std::string results_report(const Results& results, double alpha, const std::string& path) {
   const Sequences& sequences = *results.sequences;
   std::string text;
-  line(text, "Clean run: {:.5f} nats/token {}, perplexity {:.3f}, {} sequences of {} tokens, {} documents",
+  line(text, "Clean run: {:.5f} nats/token {}, perplexity {:.3f}, {} sequences of {}{} tokens, {} documents",
        results.clean.value, interval(results.clean, "{:.5f}"), std::exp(results.clean.value),
-       sequences.size(), sequences.seq_len(), sequences.documents());
+       sequences.size(), sequences.requests() ? "up to " : "", sequences.seq_len(), sequences.documents());
   line(text,
        "  unigram entropy of these tokens {:.4f} nats: a cell whose loss exceeds it is out of distribution",
        results.unigram_entropy);
@@ -121,6 +150,7 @@ std::string results_report(const Results& results, double alpha, const std::stri
     line(text, "  fewer than {} documents: intervals may be too narrow", kEnoughDocuments);
   if (results.trace && !results.trace->empty()) append_mass(text, *results.trace);
   if (!results.cells.empty()) append_cells(text, results, alpha);
+  if (results.task) append_task(text, results);
   append_known_answers(text, results);
   line(text, "\nResults: {}", path);
   return text;

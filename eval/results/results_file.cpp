@@ -154,6 +154,7 @@ void ResultsFile::write(const Results& results, const EvalConfig& config) {
     write_plan(results);
   }
   write_known_answers(results);
+  if (results.task) write_task(results);
   write_claims(config);
 }
 
@@ -187,7 +188,7 @@ void ResultsFile::write_root(const Results& results, const EvalConfig& config) {
   number("wrapped", from.wrapped);
   file_.attribute("/", "data", from.data_paths);
   file_.attribute("/", "data_checksums", from.data_checksums);
-  text("choose", to_string(config.data.choose));
+  text("choose", sequences_.requests() ? "requests" : to_string(config.data.choose));
   text("split", to_string(config.data.split));
   file_.attribute("/", "separator", std::span<const int64_t>(config.data.separator));
   text("documents_from", to_string(sequences_.documents_from()));

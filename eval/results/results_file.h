@@ -52,6 +52,10 @@ class ResultsFile {
   void write_routing(const Results& results);
   void write_clean(const Results& results);
   void write_known_answers(const Results& results);
+  // task_group.cpp
+  void write_task(const Results& results);
+  void write_task_documents(const TaskDocuments& task);
+  void write_requests();
   // cell_groups.cpp
   void write_cells(const Results& results);
   void write_cell_effects(const Results& results);

@@ -13,7 +13,7 @@
 
 namespace depthroute {
 
-inline constexpr int64_t kUnitSchemaVersion = 2;
+inline constexpr int64_t kUnitSchemaVersion = 3;
 
 /// Returns 0, 1, ... n - 1, or the n numbers from `first` on.
 std::vector<int64_t> counting(int64_t n, int64_t first = 0);

@@ -42,11 +42,31 @@ std::vector<int64_t> choose(const EvalDataConfig& data, int64_t count, int64_t a
   return windows;
 }
 
+/// Of `numbers`, so many documents in a random order as hold `count` sequences; ascending.
+std::vector<int64_t> first_at_random(const RequestFile& requests, const std::vector<int64_t>& numbers,
+                                     const EvalDataConfig& data, Split split, int64_t count) {
+  const Sampler order(std::ssize(numbers), DataOrder::shuffled, stream_key(data.seed, "windows"));
+  std::vector<int64_t> chosen;
+  int64_t sequences = 0;
+  for (int64_t i = 0; i < std::ssize(numbers) && sequences < count; ++i) {
+    chosen.push_back(numbers[static_cast<size_t>(order.sample(i))]);
+    sequences += requests.documents()[static_cast<size_t>(chosen.back())].requests;
+  }
+  if (sequences < count)
+    throw ConfigError(
+        "splits.calibration_sequences is {}, but the {} split of data.requests holds {} sequences", count,
+        to_string(split), sequences);
+  std::sort(chosen.begin(), chosen.end());
+  return chosen;
+}
+
 }  // namespace
 
 Sequences::Sequences(const TokenStream& stream, const EvalDataConfig& data, const SplitsConfig& splits,
                      Split split, int64_t count)
-    : stream_(&stream), seq_len_(data.seq_len) {
+    : stream_(&stream),
+      read_([&stream](int64_t begin, std::span<int32_t> out) { stream.read(begin, out); }),
+      seq_len_(data.seq_len) {
   DR_CHECK(count >= 1);
   documents_from_ = Documents(stream, data.separator).from();
   if (data.choose == Choose::documents && documents_from_ == DocumentsFrom::none)
@@ -58,6 +78,35 @@ Sequences::Sequences(const TokenStream& stream, const EvalDataConfig& data, cons
     choose_documents(blocks, data, split, count);
   else
     choose_windows(blocks, data, split, count);
+  count_documents();
+}
+
+Sequences::Sequences(const RequestFile& requests, const EvalDataConfig& data, const SplitsConfig& splits,
+                     Split split, std::optional<int64_t> limit)
+    : requests_(&requests),
+      read_([&requests](int64_t begin, std::span<int32_t> out) { requests.read(begin, out); }),
+      seq_len_(requests.longest()),
+      documents_from_(DocumentsFrom::requests) {
+  const std::vector<RequestDocument>& documents = requests.documents();
+  std::vector<int64_t> numbers =
+      task_documents_of(static_cast<int64_t>(documents.size()), data.seed, splits, split);
+  if (limit) numbers = first_at_random(requests, numbers, data, split, *limit);
+  for (const int64_t number : numbers) {
+    const RequestDocument& document = documents[static_cast<size_t>(number)];
+    for (const Request& request : requests.requests_of(document)) {
+      if (limit && size() == *limit) break;
+      first_segments_.push_back(size());
+      segments_.push_back({document.number, size(), request.context - 1, request.continuation});
+      request_indices_.push_back(document.first_request + request.choice);
+      const bool later_window = requests.type() == TaskType::loglikelihood_rolling && request.choice > 0;
+      begins_document_.push_back(request.cut == 0 && !later_window);
+      append(request.first_token, request.inputs());
+    }
+  }
+  count_documents();
+}
+
+void Sequences::count_documents() {
   first_segments_.push_back(static_cast<int64_t>(segments_.size()));
   for (size_t i = 0; i < segments_.size(); ++i)  // documents come in order, too
     documents_ += i == 0 || segments_[i].document != segments_[i - 1].document;
@@ -176,24 +225,40 @@ std::span<const Segment> Sequences::segments_of(int64_t first_sequence, int64_t 
   return std::span(segments_).subspan(begin, end - begin);
 }
 
+int64_t Sequences::tokens(int64_t sequence) const {
+  int64_t tokens = 0;
+  for (const Segment& segment : segments_of(sequence, 1)) tokens += segment.tokens;
+  return tokens;
+}
+
+const Request& Sequences::request(int64_t sequence) const {
+  DR_CHECK(requests_ != nullptr && sequence >= 0 && sequence < size());
+  return requests_->requests()[static_cast<size_t>(request_indices_[static_cast<size_t>(sequence)])];
+}
+
 void Sequences::read(int64_t sequence, std::span<int32_t> tokens, std::span<int32_t> targets) const {
   DR_CHECK(sequence >= 0 && sequence < size());
   DR_CHECK(std::ssize(tokens) == seq_len_ && std::ssize(targets) == seq_len_);
-  const size_t real = static_cast<size_t>(length(sequence));
-  stream_->read(first_token(sequence), tokens.first(real));
-  stream_->read(first_token(sequence) + 1, targets.first(real));
+  const auto real = static_cast<ptrdiff_t>(length(sequence));
+  const std::span<const Segment> segments = segments_of(sequence, 1);
+  const ptrdiff_t first = segments.front().first_token, scored = first + this->tokens(sequence);
+  read_(first_token(sequence), tokens.first(static_cast<size_t>(real)));
+  read_(first_token(sequence) + 1 + first,
+        targets.subspan(static_cast<size_t>(first), static_cast<size_t>(scored - first)));
   std::fill(tokens.begin() + real, tokens.end(), 0);
-  std::fill(targets.begin() + real, targets.end(), -1);
+  std::fill(targets.begin(), targets.begin() + first, -1);
+  std::fill(targets.begin() + scored, targets.end(), -1);
 }
 
-void Sequences::document_starts(int64_t sequence, std::span<int32_t> starts) const {
-  DR_CHECK(std::ssize(starts) == seq_len_);
-  std::fill(starts.begin(), starts.end(), 0);
-  starts[0] = begins_document_[static_cast<size_t>(sequence)];
+std::vector<int64_t> Sequences::document_starts(int64_t sequence) const {
+  std::vector<int64_t> starts;
+  if (begins_document_[static_cast<size_t>(sequence)]) starts.push_back(0);
+  if (requests_) return starts;
   for (const Segment& segment : segments_of(sequence, 1)) {
     const int64_t input = segment.document - first_token(sequence);  // the last target is no input
-    if (input > 0 && input < seq_len_) starts[static_cast<size_t>(input)] = 1;
+    if (input > 0 && input < seq_len_) starts.push_back(input);
   }
+  return starts;
 }
 
 std::string Sequences::fingerprint() const {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 
 #include "configs/base/error.h"
 #include "configs/base/random.h"
@@ -60,9 +61,27 @@ const char* too_few_documents(DocumentsFrom from) {
     case DocumentsFrom::shards:
       return " in too few documents";
     case DocumentsFrom::none:
+    case DocumentsFrom::requests:
       break;
   }
   return "";
+}
+
+/// Which of `count` things a split gets, ascending.
+std::vector<int64_t> dealt_to(int64_t count, uint64_t seed, const SplitsConfig& shares, Split split) {
+  const auto counts = deal(count, shares);
+  int64_t rank = 0;
+  for (size_t i = 0; kSplits[i] != split; ++i) rank += counts[i];
+  const int64_t end = rank + counts[static_cast<size_t>(split) - 1];
+  const Sampler order(count, DataOrder::shuffled, stream_key(seed, "splits"));
+  std::vector<int64_t> numbers;
+  for (; rank < end; ++rank) numbers.push_back(order.sample(rank));
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+int64_t splits_with_a_share(const SplitsConfig& shares) {
+  return (shares.calibration > 0) + (shares.exploration > 0) + (shares.confirmation > 0);
 }
 
 }  // namespace
@@ -71,23 +90,31 @@ std::vector<Block> blocks_of(const TokenStream& stream, const EvalDataConfig& da
                              const SplitsConfig& shares, Split split) {
   if (split == Split::all) return {{0, stream.num_tokens()}};
   const std::vector<Block> all = cut(stream, data);
-  const int64_t count = static_cast<int64_t>(all.size());
-  const int64_t wanted = (shares.calibration > 0) + (shares.exploration > 0) + (shares.confirmation > 0);
+  const int64_t count = static_cast<int64_t>(all.size()), wanted = splits_with_a_share(shares);
   if (count < wanted)
     throw ConfigError(
         "data.split is {}, but data.shards can be cut into {} {} for {} splits: they hold {} windows of seq_len "
         "{}{}; give more data, or set data.split: all",
         to_string(split), count, count == 1 ? "block" : "blocks", wanted, stream.num_samples(data.seq_len),
         data.seq_len, too_few_documents(Documents(stream, data.separator).from()));
-  const auto counts = deal(count, shares);
-  int64_t rank = 0;
-  for (size_t i = 0; kSplits[i] != split; ++i) rank += counts[i];
-  const int64_t end = rank + counts[static_cast<size_t>(split) - 1];
-  const Sampler order(count, DataOrder::shuffled, stream_key(data.seed, "splits"));
   std::vector<Block> blocks;
-  for (; rank < end; ++rank) blocks.push_back(all[static_cast<size_t>(order.sample(rank))]);
-  std::sort(blocks.begin(), blocks.end(), [](const Block& a, const Block& b) { return a.begin < b.begin; });
+  for (const int64_t number : dealt_to(count, data.seed, shares, split))
+    blocks.push_back(all[static_cast<size_t>(number)]);
   return blocks;
+}
+
+std::vector<int64_t> task_documents_of(int64_t count, uint64_t seed, const SplitsConfig& shares,
+                                       Split split) {
+  if (split == Split::all) {
+    std::vector<int64_t> all(static_cast<size_t>(count));
+    std::iota(all.begin(), all.end(), 0);
+    return all;
+  }
+  if (count < splits_with_a_share(shares))
+    throw ConfigError(
+        "data.split is {}, but data.requests hold {} documents for {} splits; set data.split: all",
+        to_string(split), count, splits_with_a_share(shares));
+  return dealt_to(count, seed, shares, split);
 }
 
 }  // namespace depthroute

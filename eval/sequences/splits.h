@@ -23,4 +23,8 @@ struct Block {
 std::vector<Block> blocks_of(const TokenStream& stream, const EvalDataConfig& data,
                              const SplitsConfig& shares, Split split);
 
+/// The documents of `split` among `count` of a task, ascending; all of them for Split::all. A permutation that
+/// data.seed decides deals them out by the shares, as it does with blocks. ConfigError likewise.
+std::vector<int64_t> task_documents_of(int64_t count, uint64_t seed, const SplitsConfig& shares, Split split);
+
 }  // namespace depthroute

@@ -147,5 +147,23 @@ TEST(CrossCheck, ASeparatorIsATokenOrASequence) {
             "--set data.separator=[]: data.separator must not be an empty list");
 }
 
+TEST(CrossCheck, TaskRequestsStandForShards) {
+  const std::string task =
+      "output: r.h5\nmodel: {from: m}\ndata: {requests: hellaswag.jsonl, seed: 3, split: exploration";
+  const EvalConfig config = parse_eval_config(task + "}\n", "eval.yaml");
+  EXPECT_EQ(config.data.requests, "hellaswag.jsonl");
+  EXPECT_EQ(to_yaml(parse_eval_config(to_yaml(config), "again")), to_yaml(config));
+  for (const char* other :
+       {"shards: [a.bin]", "seq_len: 2048", "sequences: 256", "choose: shuffled", "separator: 5"}) {
+    const std::string error = eval_error(task + ", " + other + "}\n");
+    EXPECT_TRUE(contains(error, "does not go with data.requests")) << error;
+  }
+  EXPECT_TRUE(
+      contains(eval_error("output: r.h5\nmodel: {from: m}\n"), "required key 'data.shards' is missing"));
+  const std::string cell =
+      "}\ncells: [{name: c, sources: [0], sublayers: [mlp], intervention: mask, first_token: 5000}]\n";
+  EXPECT_EQ(eval_error(task + cell), "");  // how long the requests are is seen later
+}
+
 }  // namespace
 }  // namespace depthroute::test

@@ -11,8 +11,8 @@ template <typename Enum>
 class Terms : public testing::Test {};
 using AllTerms =
     testing::Types<Variant, Sublayer, Family, Band, Intervention, Replace, Average, TokenFilter, Choose,
-                   DocumentsFrom, Split, ClaimMeasure, EdgeChoice, RoutingWeights, Recompute, DataOrder,
-                   LearningRateDecay, DeviceChoice, Precision, CollectiveBackend>;
+                   DocumentsFrom, Split, TaskType, ClaimMeasure, EdgeChoice, RoutingWeights, Recompute,
+                   DataOrder, LearningRateDecay, DeviceChoice, Precision, CollectiveBackend>;
 TYPED_TEST_SUITE(Terms, AllTerms);
 
 TYPED_TEST(Terms, NamesAndValuesAreOneToOne) {

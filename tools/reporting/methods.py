@@ -5,11 +5,13 @@ from . import grid, head, markup
 def section(subject, everyone):
     results, findings = subject.results, subject.findings
     attribute = results.attribute
+    chosen = f"sequences of {attribute('seq_len')} tokens chosen '{attribute('choose', '?')}'"
+    if attribute("choose", "") == "requests":
+        chosen = f"all requests, of up to {attribute('seq_len')} tokens, split"
     text = [
-        f"Data: split '{attribute('split', 'all')}' of {', '.join(head.listed(attribute('data')))}, sequences"
-        f" of {attribute('seq_len')} tokens chosen '{attribute('choose', '?')}' with seed"
-        f" {attribute('seed', '?')}. Every intervention sees the same tokens, batches and kernels as the"
-        " clean run."
+        f"Data: split '{attribute('split', 'all')}' of {', '.join(head.listed(attribute('data')))}, {chosen}"
+        f" with seed {attribute('seed', '?')}. Every intervention sees the same tokens, batches and kernels as"
+        " the clean run."
     ]
     if results.cells:
         kinds = grid.ordered(
