@@ -30,9 +30,7 @@ class Tokens(HFLM):
 
     def __init__(self, folder, max_length, prefix_token):  # of HFLM's constructor only what needs no model
         TemplateLM.__init__(self)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        if not len(self.tokenizer):
-            raise RequestError(f"{folder}: holds no tokenizer; copy tokenizer.json and tokenizer_config.json there")
+        self.tokenizer = tokenizer_of(folder)
         self._model = types.SimpleNamespace(config=config_of(folder))
         self._max_length = max_length
         self.backend, self.add_bos_token, self.custom_prefix_token_id = "causal", None, prefix_token
@@ -53,6 +51,16 @@ class Tokens(HFLM):
         else:
             TemplateLM.loglikelihood(self, instances, disable_tqdm=True)
         return self.asked
+
+
+def tokenizer_of(folder):
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # transformers has exceptions of many kinds
+        raise RequestError(f"{folder}: its tokenizer cannot be read: {one_line(error)}") from error
+    if not len(tokenizer):
+        raise RequestError(f"{folder}: holds no tokenizer; copy tokenizer.json and tokenizer_config.json there")
+    return tokenizer
 
 
 def config_of(folder):
@@ -121,7 +129,10 @@ def other_metrics(task):
 
 def documents(task, tokens, limit=None, numbers=None):
     """One dictionary per document, as the file has them. `numbers`: of the documents wanted, or None for all."""
-    task.build_all_requests(limit=limit, rank=0, world_size=1)
+    try:
+        task.build_all_requests(limit=limit, rank=0, world_size=1)
+    except Exception as error:
+        raise RequestError(f"task {task.config.task}: the data are not what it reads: {one_line(error)}") from error
     by_document = {}
     for instance in task.instances:
         if numbers is None or instance.doc_id in numbers:

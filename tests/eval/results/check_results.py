@@ -74,7 +74,7 @@ with h5py.File(sys.argv[1]) as file:
     check(np.allclose(np.nansum(weight, axis=2), 1, atol=1e-6), "weights under a cell do not sum to 1")
     check("coordinates" in file["cell/delta_nll"].attrs, "cells have no coordinates")
     check(file["site/duplicate_of"].shape == mean.shape, "duplicate_of has another shape")
-    check(np.isclose(file["clean/nll"][()].mean(dtype=np.float64), file["clean/mean_nll"][()]), "mean_nll is not the mean")
+    check(np.isclose(np.nanmean(file["clean/nll"][()], dtype=np.float64), file["clean/mean_nll"][()]), "mean_nll is not the mean")
 
 print("\n".join(broken))
 sys.exit(1 if broken else 0)
