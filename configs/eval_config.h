@@ -17,7 +17,7 @@ struct WrapConfig {
 };
 struct EvalModelConfig {
   std::string from;                // required: checkpoint, checkpoints/latest, or model folder
-  std::optional<WrapConfig> wrap;  // only for a plain Qwen3
+  std::optional<WrapConfig> wrap;  // only for a plain model
 };
 struct EvalDataConfig {
   std::vector<std::string> shards;  // required unless there are requests
@@ -26,7 +26,7 @@ struct EvalDataConfig {
   int64_t sequences = 256;
   Choose choose = Choose::shuffled;
   uint64_t seed = 1;               // of the choice, and of the splits
-  std::vector<int64_t> separator;  // tokens that end a document; empty: the data have no documents
+  std::vector<int64_t> separator;  // tokens that end a document; empty: the shards may say
   Split split = Split::all;
 };
 /// Shares of the data, which sum to 1.

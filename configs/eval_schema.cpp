@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "configs/model_config.h"
 #include "configs/read.h"
 #include "configs/schema.h"
 
@@ -110,8 +111,10 @@ void describe_sample(Schema& s, EvalConfig& c) {
         "(`shuffled`); or a random sample of `documents`, each from its first token and cut at seq_len")
       .omitted = of_task;
   s.key("data.seed", &c.data.seed, "seed of `shuffled`, of `documents` and of the splits").at_least(0);
-  s.key("data.separator", TokenOrList{&c.data.separator},
-        "token, or sequence of tokens, that ends a document; none: every sequence is taken as a document")
+  s.key(
+       "data.separator", TokenOrList{&c.data.separator},
+       "token, or sequence of tokens, that ends a document; none: Megatron-LM datasets say where their documents "
+       "begin, and of other shards every sequence is taken as a document")
       .at_least(0)
       .at_most(2147483647)
       .nullable(false)
@@ -136,8 +139,6 @@ void check_sample(const EvalConfig& c, const Given& given) {
                    fmt::format("{} does not go with data.requests: all requests of the file are measured, "
                                "as they are",
                                key));
-  if (c.data.choose == Choose::documents && c.data.separator.empty())
-    given.fail({"data.choose"}, "data.choose: documents needs data.separator, which says where they end");
   const SplitsConfig& shares = c.splits;
   const double sum = shares.calibration + shares.exploration + shares.confirmation;
   if (!(std::abs(sum - 1) <= 1e-9))
@@ -155,7 +156,7 @@ void check_sample(const EvalConfig& c, const Given& given) {
 void describe_wrap(Schema& s, std::optional<WrapConfig>& wrap) {
   WrapConfig& w = s.own(wrap.value_or(WrapConfig{}));
   s.key("model.wrap", Group{[&wrap] { return wrap.has_value(); }, [&wrap, &w] { wrap = w; }},
-        "run a plain Qwen3 as `cumulative`, its sites weighted by a fixed recency schedule")
+        "run a plain Qwen3 or Llama as `cumulative`, its sites weighted by a fixed recency schedule")
       .nullable(false);
   s.key("model.wrap.recency_bias", ScalarOrList{&w.recency_bias},
         "offset of the current state's logit: one for all sites, or a list with one per site")
@@ -165,12 +166,12 @@ void describe_wrap(Schema& s, std::optional<WrapConfig>& wrap) {
   s.key("model.wrap.num_blocks", &w.num_blocks,
         "number of blocks, of 2 * ceil(num_layers / num_blocks) sublayers each")
       .at_least(1)
-      .at_most(8192)
+      .at_most(kMaxBlocks)
       .nullable(w.sublayers_per_block > 0);
   s.key("model.wrap.sublayers_per_block", &w.sublayers_per_block,
         "sublayers per block, instead of num_blocks")
       .at_least(1)
-      .at_most(8192)
+      .at_most(kMaxBlocks)
       .nullable(w.sublayers_per_block == 0);
 }
 
@@ -186,7 +187,8 @@ Schema describe(EvalConfig& c) {
   s.key("model.from", &c.model.from, "checkpoint, checkpoints/latest, or model folder").must_be_given();
   describe_wrap(s, c.model.wrap);
   const bool of_task = !c.data.requests.empty();
-  s.key("data.shards", &c.data.shards, "token shards to evaluate on; paths may hold * and ?")
+  s.key("data.shards", &c.data.shards,
+        "token shards to evaluate on: llm.c's .bin or Megatron-LM's .idx; paths may hold * and ?")
       .must_be_given_unless("data.requests", of_task)
       .not_empty();
   s.key("data.requests", &c.data.requests,

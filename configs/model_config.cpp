@@ -34,15 +34,15 @@ std::string ModelConfig::problem() const {
   if (residual.sublayers_per_block < 0)
     return fmt::format("residual.sublayers_per_block = {} must not be negative",
                        residual.sublayers_per_block);
-  if (residual.sublayers_per_block == 0 && (residual.num_blocks < 1 || residual.num_blocks > num_sublayers()))
-    return fmt::format("residual.num_blocks = {} is outside 1 ... 2 * num_layers = {}", residual.num_blocks,
-                       num_sublayers());
+  const bool by_number = residual.sublayers_per_block == 0;
+  if (by_number && (residual.num_blocks < 1 || residual.num_blocks > kMaxBlocks))
+    return fmt::format("residual.num_blocks = {} is outside 1 ... {}", residual.num_blocks, kMaxBlocks);
   // The last site reads the most sources: embedding, finished blocks, current state.
   const int64_t sources = (num_sublayers() - 1) / sublayers_per_block() + 2;
   if (sources > kMaxSources)
-    return fmt::format(
-        "residual.sublayers_per_block = {} gives sites of {} sources; at most {} are supported",
-        sublayers_per_block(), sources, kMaxSources);
+    return fmt::format("residual.{} = {} gives sites of {} sources; at most {} are supported",
+                       by_number ? "num_blocks" : "sublayers_per_block",
+                       by_number ? residual.num_blocks : residual.sublayers_per_block, sources, kMaxSources);
   return "";
 }
 

@@ -13,6 +13,9 @@ namespace depthroute {
 /// 28 layers has 57.
 inline constexpr int kMaxSources = 64;
 
+/// Most blocks that may be asked for. More than layers is no error: each layer is then a block.
+inline constexpr int64_t kMaxBlocks = 8192;
+
 struct ResidualConfig {
   Variant variant = Variant::cumulative;
   int64_t num_blocks = 8;           // used if sublayers_per_block is 0
@@ -32,6 +35,7 @@ struct ModelConfig {
   double rope_theta = 1.0e6;
   double rms_norm_eps = 1.0e-6;
   bool tie_embeddings = true;
+  bool qk_norm = true;  // RMSNorm of q and k over head_dim: Qwen3 has it, Llama has not
   ResidualConfig residual;
   bool operator==(const ModelConfig&) const = default;
 

@@ -19,6 +19,7 @@ struct IsAbsent {
   bool operator()(std::vector<std::string>* values) const { return values->empty(); }
   bool operator()(std::vector<int64_t>* values) const { return values->empty(); }
   bool operator()(const Words& values) const { return values.get().empty(); }
+  bool operator()(const EntryList& entries) const { return entries.size() == 0; }
   bool operator()(const Sources& sources) const {
     return sources.families.get().empty() && sources.positions->empty();
   }

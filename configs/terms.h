@@ -120,6 +120,14 @@ struct Names<Choose> {
   static constexpr std::array kAll = {"first", "spaced", "shuffled", "documents"};
 };
 
+/// What says where documents begin: nothing, `data.separator`, the shards themselves, or a task's requests. Only
+/// results files use it.
+enum class DocumentsFrom : uint8_t { none, separator, shards, requests };
+template <>
+struct Names<DocumentsFrom> {
+  static constexpr std::array kAll = {"none", "separator", "shards", "requests"};
+};
+
 /// The part of the data that is measured. All but `all` are disjoint by document.
 enum class Split : uint8_t { all, calibration, exploration, confirmation };
 template <>

@@ -13,8 +13,13 @@
 
 namespace depthroute {
 
+struct MixSource {
+  std::vector<std::string> shards;
+  double weight = 1;  // relative to the other sources'
+};
 struct TrainDataConfig {
   std::vector<std::string> train, val;
+  std::vector<MixSource> mix;  // instead of train
   int64_t seq_len = 2048;
   DataOrder order = DataOrder::shuffled;
 };
@@ -41,6 +46,7 @@ struct ValidateConfig {
 struct CheckpointConfig {
   int64_t every = 1000;         // steps; 0: only the last
   int64_t keep = 3;             // newest this many; 0: all
+  bool initial = false;         // also before the first step, and kept
   std::string resume = "auto";  // auto | never | a checkpoint folder
   bool accept_changes = false;  // resume even if keys that decide the result differ from the checkpoint's
 };

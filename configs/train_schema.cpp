@@ -1,9 +1,11 @@
 // Every key of depthroute-train: its field, range and meaning.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "configs/plan_size.h"
 #include "configs/read.h"
 #include "configs/schema.h"
+#include "configs/whole_ratio.h"
 
 namespace depthroute {
 namespace {
@@ -28,19 +30,23 @@ void describe_model(Schema& s, std::optional<std::string>& from, ModelConfig& m)
   s.key("model.rope_theta", &m.rope_theta, "base of the rotary position embedding").above(0);
   s.key("model.rms_norm_eps", &m.rms_norm_eps, "eps of every RMSNorm").at_least(0);
   s.key("model.tie_embeddings", &m.tie_embeddings, "the output head is the embedding matrix");
+  s.key("model.qk_norm", &m.qk_norm,
+        "RMSNorm of q and k before RoPE, as in Qwen3; false is Llama's attention");
 
   ResidualConfig& r = m.residual;
-  s.key("model.residual.variant", &r.variant,
-        "which states a site reads and where they restart; `additive` is plain Qwen3 and ignores the keys "
-        "below");
+  s.key(
+      "model.residual.variant", &r.variant,
+      "which states a site reads and where they restart; `additive` is the plain model and ignores the keys "
+      "below");
   s.key("model.residual.num_blocks", &r.num_blocks,
         "number of blocks, of 2 * ceil(num_layers / num_blocks) sublayers each")
       .at_least(1)
+      .at_most(kMaxBlocks)
       .nullable(r.sublayers_per_block > 0);
   s.key("model.residual.sublayers_per_block", &r.sublayers_per_block,
         "sublayers per block, instead of num_blocks; 1 is Full AttnRes")
       .at_least(1)
-      .at_most(8192)
+      .at_most(kMaxBlocks)
       .nullable(r.sublayers_per_block == 0);
   s.key("model.residual.recency_bias", &r.recency_bias,
         "initial value of every site's learned offset on its current state")
@@ -93,6 +99,17 @@ void describe_distributed(Schema& s, DistributedConfig& d) {
       .at_most(86400);
 }
 
+Schema describe_mix_source(MixSource& m) {
+  Schema s;
+  s.key("shards", &m.shards, "token shards of this source, as in data.train").must_be_given().not_empty();
+  s.key("weight", &m.weight,
+        "share of the sequences drawn from it, relative to the other weights; at most six decimals")
+      .must_be_given()
+      .above(0)
+      .at_most(1e6);
+  return s;
+}
+
 }  // namespace
 
 Schema describe(TrainConfig& c) {
@@ -107,9 +124,16 @@ Schema describe(TrainConfig& c) {
         "memory for partial sums and, on a GPU, attention speed");
   describe_model(s, c.model_from, c.model);
 
-  s.key("data.train", &c.data.train, "token shards to train on; paths may hold * and ?")
-      .must_be_given()
-      .not_empty();
+  s.key("data.train", &c.data.train,
+        "token shards to train on: llm.c's .bin or Megatron-LM's .idx; paths may hold * and ?")
+      .must_be_given_unless("data.mix", !c.data.mix.empty())
+      .not_empty()
+      .nullable(false);
+  s.list_of(
+       "data.mix", &c.data.mix, describe_mix_source,
+       "instead of data.train: several sources, from which sequences are drawn by weight, each in data.order and "
+       "in epochs of its own")
+      .may_be_absent();
   s.key("data.val", &c.data.val, "token shards to validate on; may be empty");
   s.key("data.seq_len", &c.data.seq_len, "tokens per sequence").at_least(1).at_most(kMostSteps);
   s.key("data.order", &c.data.order,
@@ -146,6 +170,10 @@ Schema describe(TrainConfig& c) {
   s.key("checkpoint.every", &c.checkpoint.every, "steps between checkpoints; 0: only after the last step")
       .at_least(0);
   s.key("checkpoint.keep", &c.checkpoint.keep, "number of newest checkpoints to keep; 0: all").at_least(0);
+  s.key(
+      "checkpoint.initial", &c.checkpoint.initial,
+      "also save what the run starts from, before its first step, as step_00000000, and keep that whatever `keep` says: "
+      "evaluated, it is the untrained model");
   s.key("checkpoint.resume", &c.checkpoint.resume,
         "`auto`: from the newest intact checkpoint in output, if any; `never`; or a checkpoint folder");
   s.key("checkpoint.accept_changes", &c.checkpoint.accept_changes,
@@ -155,7 +183,31 @@ Schema describe(TrainConfig& c) {
   return s;
 }
 
+namespace {
+void check_mix(const TrainConfig& c, const Given& given) {
+  constexpr size_t kMostSources = 1000;
+  const std::string mix = "data.mix";
+  if (!given.has(mix)) return;
+  if (given.has("data.train"))
+    given.fail(
+        {mix},
+        "data.train and data.mix both say what to train on; give one, and null for data.train if it is "
+        "data.mix");
+  if (c.data.mix.size() > kMostSources)
+    given.fail({mix}, fmt::format("data.mix has {} sources; at most {} are possible", c.data.mix.size(),
+                                  kMostSources));
+  std::vector<double> weights;
+  for (const MixSource& source : c.data.mix) weights.push_back(source.weight);
+  if (!whole_ratio(weights))
+    given.fail({mix},
+               fmt::format("data.mix: the weights {} are in no ratio of whole numbers that add up to at most "
+                           "{}; give them fewer digits",
+                           fmt::join(weights, ", "), kMostRatioParts));
+}
+}  // namespace
+
 void check_together(const TrainConfig& c, const Given& given) {
+  check_mix(c, given);
   const ResidualConfig& residual = c.model.residual;
   const std::string blocks = "model.residual.num_blocks", sublayers = "model.residual.sublayers_per_block";
   if (given.has(blocks) && given.has(sublayers))

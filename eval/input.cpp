@@ -106,8 +106,8 @@ std::string EvalModel::describe() const {
   if (c.residual.variant != Variant::additive)
     text += fmt::format(", {} sublayers per block", std::min(c.sublayers_per_block(), c.num_sublayers()));
   if (wrapped())
-    text += recency_bias.size() == 1 ? fmt::format(" (plain Qwen3 wrapped, recency bias {})", recency_bias[0])
-                                     : " (plain Qwen3 wrapped, one recency bias per site)";
+    text += recency_bias.size() == 1 ? fmt::format(" (plain model wrapped, recency bias {})", recency_bias[0])
+                                     : " (plain model wrapped, one recency bias per site)";
   return text;
 }
 
@@ -121,14 +121,14 @@ EvalModel open_eval_model(const EvalConfig& config, const std::string& from) {
   model.config = model.folder.config();
   const bool plain = model.folder.is_plain();
   if (config.model.wrap && !plain)
-    throw InputError("{} is not a plain Qwen3 (its variant is {}); remove model.wrap", model.folder.path(),
+    throw InputError("{} is not a plain model (its variant is {}); remove model.wrap", model.folder.path(),
                      to_string(model.config.residual.variant));
   if (config.model.wrap) {
     model.config = wrapped_config(model.folder.config(), *config.model.wrap);
     model.recency_bias = config.model.wrap->recency_bias;
   } else if (plain && !(config.grids.empty() && config.cells.empty())) {
     throw InputError(
-        "{} is a plain Qwen3 and has no routing for cells to change; set model.wrap, or remove grids and "
+        "{} is a plain model and has no routing for cells to change; set model.wrap, or remove grids and "
         "cells",
         model.folder.path());
   }

@@ -30,6 +30,9 @@ struct AttentionShape {
   int64_t q_cols() const { return num_heads * head_dim; }
   int64_t kv_cols() const { return num_kv_heads * head_dim; }
   int64_t qkv_cols() const { return q_cols() + 2 * kv_cols(); }
+  /// Views of the fused projection qkv [N, q|k|v].
+  Tensor q_columns(const Tensor& qkv) const { return qkv.columns(0, q_cols()); }
+  Tensor k_columns(const Tensor& qkv) const { return qkv.columns(q_cols(), q_cols() + kv_cols()); }
   /// Factor of the scores, 1 / sqrt(K).
   float scale() const { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim))); }
 };

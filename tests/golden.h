@@ -14,8 +14,8 @@
 
 namespace depthroute::golden {
 
-inline const char* const kCases[] = {"additive", "cumulative", "cumulative_full",
-                                     "reset",    "kimi",       "kimi_full"};
+inline const char* const kCases[] = {"additive", "cumulative", "cumulative_full",       "reset",
+                                     "kimi",     "kimi_full",  "cumulative_no_qk_norm", "llama"};
 
 inline std::string folder(const std::string& name) { return test_paths::golden() + "/" + name; }
 

@@ -44,6 +44,10 @@ inline constexpr double kGoldenWeight = 1e-5;
 // keeps kGoldenLoss.
 inline constexpr double kGoldenAblatedNll = 5e-5;
 
+// Models of other programs (tests/interop/README.md), per token, in nats: float32 there and here, and weights of
+// several times the usual size.
+inline constexpr double kInteropNll = 1e-4;
+
 // Golden cases in bf16: the mean loss in nats; gradients as a multiple of what rounding the matrices alone does
 // (0.9 to 1.9 seen).
 inline constexpr double kBf16GoldenLoss = 0.02;

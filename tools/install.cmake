@@ -12,7 +12,7 @@ endif()
 set(share share/depthroute)
 
 # The tests run on the device that DEPTHROUTE_TEST_DEVICE names; those that use no device are not installed.
-set(programs depthroute-train depthroute-eval depthroute-tokenize depthroute-bench-ops depthroute-bench-step
+set(programs depthroute-train depthroute-eval depthroute-convert depthroute-tokenize depthroute-bench-ops depthroute-bench-step
              depthroute-compare-runs depthroute-check-shape test_ops test_model test_golden_adamw test_eval)
 add_dependencies(gpu_tests ${programs})  # the test of gpu_check.sh installs them
 
@@ -49,8 +49,10 @@ install(CODE "
 install(PROGRAMS tools/gpu_check.sh DESTINATION ${share})
 install(DIRECTORY tools/gpu_check DESTINATION ${share})
 install(FILES tools/mpi_one_machine.env tools/bench_peers.py tools/bench_peers_model.py LICENSE DESTINATION ${share})
-install(PROGRAMS tools/analyze.py tools/report.py DESTINATION ${share})
-install(DIRECTORY tools/analysis tools/reporting DESTINATION ${share} PATTERN "__pycache__" EXCLUDE)
+install(FILES tools/convert/modeling_depthroute.py DESTINATION ${share})  # depthroute-convert carries it, too
+install(PROGRAMS tools/analyze.py tools/report.py tools/tokenize_text.py DESTINATION ${share})
+install(FILES tools/packages.py tools/requirements.txt DESTINATION ${share})
+install(DIRECTORY tools/analysis tools/reporting tools/tokenizing DESTINATION ${share} PATTERN "__pycache__" EXCLUDE)
 install(PROGRAMS tools/slurm/train.sbatch tools/slurm/eval-array.sbatch tools/slurm/eval-merge.sbatch
                  tools/slurm/submit-eval.sh tools/slurm/train-mpirun.sh DESTINATION ${share}/slurm)
 install(FILES tools/slurm/common.sh DESTINATION ${share}/slurm)

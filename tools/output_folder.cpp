@@ -126,7 +126,7 @@ OutputFolder::OutputFolder(const std::string& path) : made_(std::make_unique<Mad
     path_ = (fs::canonical(given.has_parent_path() ? given.parent_path() : ".") / given.filename()).string();
   if (status) check_replaceable(path_, *status);
   lock_ = std::make_unique<FileLock>(
-      path_ + ".lock", "another tokenizer is writing this folder: wait for it or choose another --output",
+      path_ + ".lock", "another program is writing this folder: wait for it or choose another --output",
       FileLock::Afterwards::remove_file);
   restore_replaced(path_);
   remove_leftovers_of(path_);
@@ -192,7 +192,7 @@ void OutputFolder::pass_on_mode(const std::string& to) const {
 void OutputFolder::check_unchanged(const std::set<std::string>& dropped) const {
   const std::vector<Entry> now = look();
   const auto fail = [&](const std::string& name, const char* what) {
-    throw SystemError("{}{}{}: {} while the text was tokenised; nothing was changed: run again", path_,
+    throw SystemError("{}{}{}: {} while its replacement was written; nothing was changed: run again", path_,
                       name.empty() ? "" : "/", name, what);
   };
   size_t i = 0;

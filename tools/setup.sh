@@ -5,6 +5,7 @@
 # privileges.
 #   tools/setup.sh            what building, training, evaluating and testing need
 #   tools/setup.sh --demo     also the English text that tools/demo.sh trains on
+#   tools/setup.sh --study    also the texts of tools/study.sh
 set -euo pipefail
 
 packages=(
@@ -17,14 +18,15 @@ packages=(
   python3 python3-h5py strace                              # results are read back, programs killed, in tests
   python3-numpy python3-scipy python3-matplotlib           # analysis and reports
   python3-xarray python3-h5netcdf python3-netcdf4          # results are opened by other programs, in tests
-  python3-pip python3-yaml python3-tqdm                    # tools/requirements.txt: its installer, what it depends on
+  python3-pip python3-yaml python3-tqdm python3-xxhash     # tools/requirements.txt: its installer, what it depends on; checksums of shards
 )
 # The tests of the job scripts start a Slurm on this machine; without these packages they are skipped.
 slurm_packages=(slurm-wlm slurm-client slurmd slurmctld munge libpmix2)
 for argument in "$@"; do
   case "$argument" in
     --demo) packages+=(dict-gcide) ;;
-    *) echo "setup.sh: unknown argument '$argument' (there is only --demo)" >&2; exit 2 ;;
+    --study) packages+=(anarchism linux-doc python3-doc) ;;
+    *) echo "setup.sh: unknown argument '$argument' (there are --demo and --study)" >&2; exit 2 ;;
   esac
 done
 

@@ -1,9 +1,11 @@
 #include "train/batches.h"
 
 #include <algorithm>
+#include <array>
 
 #include "configs/base/check.h"
 #include "configs/base/error.h"
+#include "configs/base/random.h"
 
 namespace depthroute {
 
@@ -20,10 +22,38 @@ int64_t checked_samples(const TokenStream& stream, int64_t seq_len) {
 }  // namespace
 
 Batches::Batches(const TokenStream& stream, int64_t seq_len, DataOrder order, uint64_t seed)
-    : stream_(stream),
-      seq_len_(seq_len),
-      num_samples_(checked_samples(stream, seq_len)),
-      sampler_(num_samples_, order, seed) {}
+    : seq_len_(seq_len), mix_(std::array<int64_t, 1>{1}) {
+  add(stream, order, seed);
+}
+
+Batches::Batches(std::span<const TokenStream> streams, std::span<const int64_t> parts, int64_t seq_len,
+                 DataOrder order, uint64_t seed)
+    : seq_len_(seq_len), mix_(parts) {
+  DR_CHECK(streams.size() == parts.size());
+  for (const TokenStream& stream : streams)
+    add(stream, order, sources_.empty() ? seed : stream_key(seed, fmt::format("source {}", sources_.size())));
+}
+
+void Batches::add(const TokenStream& stream, DataOrder order, uint64_t seed) {
+  const int64_t samples = checked_samples(stream, seq_len_);
+  sources_.push_back({&stream, samples, Sampler(samples, order, seed)});
+}
+
+int64_t Batches::num_samples() const {
+  int64_t samples = 0;
+  for (const Source& source : sources_) samples += source.num_samples;
+  return samples;
+}
+
+int64_t Batches::epoch(int64_t source, int64_t position) const {
+  return std::max<int64_t>(0, draws(source, position + 1) - 1) / num_samples(source);
+}
+
+int64_t Batches::epoch(int64_t position) const {
+  int64_t least = epoch(0, position);
+  for (int64_t source = 1; source < num_sources(); ++source) least = std::min(least, epoch(source, position));
+  return least;
+}
 
 BatchSource Batches::at(int64_t position) const {
   return [this, position](int64_t first, int64_t count, std::span<int32_t> tokens,
@@ -35,12 +65,14 @@ void Batches::read(int64_t position, int64_t count, std::span<int32_t> tokens,
   const auto length = static_cast<size_t>(seq_len_);
   DR_CHECK(tokens.size() == static_cast<size_t>(count) * length && targets.size() == tokens.size());
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t begin = sampler_.sample(position + i) * seq_len_;
+    const Mix::Draw draw = mix_.at(position + i);
+    const Source& source = sources_[static_cast<size_t>(draw.source)];
+    const int64_t begin = source.sampler.sample(draw.number) * seq_len_;
     const std::span<int32_t> inputs = tokens.subspan(static_cast<size_t>(i) * length, length);
     const std::span<int32_t> outputs = targets.subspan(static_cast<size_t>(i) * length, length);
-    stream_.read(begin, inputs);
+    source.stream->read(begin, inputs);
     std::copy(inputs.begin() + 1, inputs.end(), outputs.begin());
-    stream_.read(begin + seq_len_, outputs.last(1));
+    source.stream->read(begin + seq_len_, outputs.last(1));
   }
 }
 

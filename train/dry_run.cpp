@@ -3,6 +3,7 @@
 #include <array>
 #include <filesystem>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "configs/base/error.h"
@@ -11,6 +12,7 @@
 #include "kernels/memory_table.h"
 #include "train/batches.h"
 #include "train/checkpoint/saver.h"
+#include "train/run_data.h"
 
 namespace depthroute {
 
@@ -68,7 +70,7 @@ std::optional<std::string> missing_file(const std::vector<std::string>& patterns
   return std::nullopt;
 }
 
-std::string describe_data(const char* name, const std::vector<std::string>& patterns,
+std::string describe_data(const std::string& name, const std::vector<std::string>& patterns,
                           const TrainConfig& config, int64_t wanted_sequences) {
   if (patterns.empty()) return fmt::format("{:<14}none\n", name);
   if (const std::optional<std::string> missing = missing_file(patterns))
@@ -79,6 +81,23 @@ std::string describe_data(const char* name, const std::vector<std::string>& patt
                      grouped(stream.num_tokens()), stream.shards().size(), grouped(batches.num_samples()),
                      config.data.seq_len,
                      static_cast<double>(wanted_sequences) / static_cast<double>(batches.num_samples()));
+}
+
+/// A line for every source, with how much of it the whole run draws.
+std::string describe_training_data(const TrainConfig& config) {
+  const int64_t wanted = config.train.steps * config.train.global_batch;
+  if (config.data.mix.empty()) return describe_data("data.train", config.data.train, config, wanted);
+  const std::vector<int64_t> parts = mix_parts(config);
+  const auto cycle = std::accumulate(parts.begin(), parts.end(), int64_t{0});
+  const Mix mix(parts);
+  std::string text = fmt::format("{:<14}{} sources, drawn from in a cycle of {} sequences\n", "data.mix",
+                                 parts.size(), grouped(cycle));
+  for (int64_t i = 0; i < mix.num_sources(); ++i)
+    text +=
+        describe_data(fmt::format("  {:.4g} %", 100.0 * static_cast<double>(parts[static_cast<size_t>(i)]) /
+                                                    static_cast<double>(cycle)),
+                      config.data.mix[static_cast<size_t>(i)].shards, config, mix.draws(i, wanted));
+  return text;
 }
 
 }  // namespace
@@ -145,8 +164,7 @@ std::string dry_run_report(const TrainConfig& config) {
       "work          {:.4g} GFLOP per token, {:.4g} TFLOP per step (matrix products, forward and backward)\n",
       flops / 1e9, flops * static_cast<double>(tokens_per_step) / 1e12);
   text += describe_plan(step.model().plan());
-  text +=
-      describe_data("data.train", config.data.train, config, config.train.steps * config.train.global_batch);
+  text += describe_training_data(config);
   text += describe_data("data.val", config.data.val, config, config.validate.sequences);
   text += "memory\n" + describe_memory(step);
   return text + describe_recomputation(config, device);

@@ -10,6 +10,8 @@
 
 #include "configs/base/error.h"
 #include "configs/standard_streams.h"
+#include "configs/whole_ratio.h"
+#include "data/files.h"
 
 namespace depthroute {
 namespace {
@@ -28,8 +30,11 @@ struct Shard {
 
 std::vector<Shard> all_shards(const RunData& data) {
   std::vector<Shard> shards;
-  for (const TokenStream* stream : {&data.tokens, data.val_tokens ? &*data.val_tokens : nullptr})
-    for (size_t i = 0; stream && i < stream->shards().size(); ++i) shards.push_back({stream, i});
+  const auto add = [&](const TokenStream& stream) {
+    for (size_t i = 0; i < stream.shards().size(); ++i) shards.push_back({&stream, i});
+  };
+  for (const TokenStream& stream : data.sources) add(stream);
+  if (data.val_tokens) add(*data.val_tokens);
   return shards;
 }
 
@@ -91,12 +96,15 @@ void merge(const std::vector<std::string>& texts, const std::vector<Shard>& shar
 void remember(ContentsCache& cache, const std::vector<Shard>& shards, const std::vector<size_t>& places,
               const Known& known, int64_t began) {
   for (const size_t place : places) {
-    const Shard& shard = shards[place];
-    const FileIdentity& opened = shard.stream->identity(shard.index);
-    const std::optional<FileIdentity> now = identify(shard.info().path);
-    if (now && now->inode == opened.inode && now->device == opened.device && *now != opened)
-      throw DataError("{}: changed while it was read: start again when it is complete", shard.info().path);
-    if (now == opened) cache.add(opened, *known[place], began);
+    const std::vector<ShardFile> files = shards[place].stream->files(shards[place].index);
+    bool as_opened = true;
+    for (const auto& [path, opened] : files) {
+      const std::optional<FileIdentity> now = identify(path);
+      if (now && now->inode == opened.inode && now->device == opened.device && *now != opened)
+        throw DataError("{}: changed while it was read: start again when it is complete", path);
+      as_opened = as_opened && now == opened;
+    }
+    if (as_opened) cache.add(files, *known[place], began);
   }
 }
 
@@ -110,11 +118,50 @@ std::string fingerprint_of(const TokenStream& stream, const Known& known, size_t
   return stream.fingerprint(contents);
 }
 
+std::vector<TokenStream> open_sources(const TrainConfig& config, int64_t vocab_size) {
+  std::vector<TokenStream> sources;
+  for (const std::vector<std::string>& patterns : source_patterns(config))
+    sources.emplace_back(patterns, vocab_size);
+  return sources;
+}
+
+/// One text of several sources; of one, its own.
+std::string joined(const std::vector<std::string>& texts, const std::string& kind) {
+  if (texts.size() == 1) return texts.front();
+  std::string all;
+  for (const std::string& text : texts) all += text + "\n";
+  return kind + hash_bytes(std::as_bytes(std::span<const char>(all)));
+}
+
 }  // namespace
 
+const char* train_data_key(const TrainConfig& config) {
+  return config.data.mix.empty() ? "data.train" : "data.mix";
+}
+
+std::vector<int64_t> mix_parts(const TrainConfig& config) {
+  std::vector<double> weights;
+  for (const MixSource& source : config.data.mix) weights.push_back(source.weight);
+  if (weights.empty()) weights = {1};
+  return whole_ratio(weights).value();  // the configuration's reader has refused others
+}
+
+std::vector<std::vector<std::string>> source_patterns(const TrainConfig& config) {
+  if (config.data.mix.empty()) return {config.data.train};
+  std::vector<std::vector<std::string>> patterns;
+  for (const MixSource& source : config.data.mix) patterns.push_back(source.shards);
+  return patterns;
+}
+
+std::string RunData::outline() const {
+  std::vector<std::string> outlines;
+  for (const TokenStream& source : sources) outlines.push_back(source.outline());
+  return joined(outlines, "");
+}
+
 RunData::RunData(const TrainConfig& config, int64_t vocab_size)
-    : tokens(config.data.train, vocab_size),
-      train(tokens, config.data.seq_len, config.data.order, config.seed) {
+    : sources(open_sources(config, vocab_size)),
+      train(sources, mix_parts(config), config.data.seq_len, config.data.order, config.seed) {
   if (config.data.val.empty() || config.validate.every == 0) return;
   val_tokens.emplace(config.data.val, vocab_size);
   val.emplace(*val_tokens, config.data.seq_len, DataOrder::sequential, config.seed);
@@ -126,7 +173,7 @@ void read_contents(World& world, RunData& data, ContentsCache* cache,
   Known known(shards.size());
   if (cache != nullptr)
     for (size_t i = 0; i < shards.size(); ++i)
-      known[i] = cache->find(shards[i].stream->identity(shards[i].index));
+      known[i] = cache->find(shards[i].stream->files(shards[i].index));
   known = from_text(world.broadcast(to_text(known)));
   std::vector<size_t> places;
   int64_t bytes = 0;
@@ -157,9 +204,14 @@ void read_contents(World& world, RunData& data, ContentsCache* cache,
   world.set_timeout(timeout);
   if (say)
     print_line(stdout, fmt::format("read in {:.1f} s", 1e-9 * static_cast<double>(clock_ns() - began)));
-  data.fingerprint = fingerprint_of(data.tokens, known, 0);
-  if (data.val_tokens)
-    data.val_fingerprint = fingerprint_of(*data.val_tokens, known, data.tokens.shards().size());
+  size_t first = 0;
+  std::vector<std::string> fingerprints;
+  for (const TokenStream& source : data.sources) {
+    fingerprints.push_back(fingerprint_of(source, known, first));
+    first += source.shards().size();
+  }
+  data.fingerprint = joined(fingerprints, kFingerprintKind);
+  if (data.val_tokens) data.val_fingerprint = fingerprint_of(*data.val_tokens, known, first);
 }
 
 }  // namespace depthroute

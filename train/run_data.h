@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "configs/train_config.h"
 #include "data/tokens/contents_cache.h"
@@ -13,6 +14,13 @@
 
 namespace depthroute {
 
+/// The configuration key that says what to train on, for messages.
+const char* train_data_key(const TrainConfig& config);
+/// The ratio of the sources' weights: {1} without data.mix.
+std::vector<int64_t> mix_parts(const TrainConfig& config);
+/// The patterns of each source.
+std::vector<std::vector<std::string>> source_patterns(const TrainConfig& config);
+
 /// Not movable: batches refer to the streams beside them.
 struct RunData {
   /// Opens the shards and checks their headers. DataError.
@@ -20,7 +28,10 @@ struct RunData {
   RunData(const RunData&) = delete;
   RunData& operator=(const RunData&) = delete;
 
-  TokenStream tokens;
+  /// Hash over the outlines of all sources.
+  std::string outline() const;
+
+  std::vector<TokenStream> sources;  // data.train as one, or those of data.mix
   Batches train;
   std::optional<TokenStream> val_tokens;  // none if the run does not validate
   std::optional<Batches> val;

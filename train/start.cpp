@@ -35,7 +35,7 @@ void refuse_contradictions(const TrainConfig& config, const ModelFolder& folder)
     if (folder.is_plain() && key.starts_with("model.residual.")) {
       if (config.model.residual.variant == Variant::additive) continue;  // the other keys mean nothing then
       throw ConfigError(
-          "{}: {} is {}, but the folder holds a plain Qwen3 (additive), whose shape is kept: remove the key, or "
+          "{}: {} is {}, but the folder holds a plain model (additive), whose shape is kept: remove the key, or "
           "leave out model.from to train routing from scratch",
           folder.path(), key, value);
     }
@@ -128,6 +128,16 @@ Start choose_start(const TrainConfig& config) {
         "another output",
         resume, start.state.step, checkpoints_path(config.output), present.back().step);
   return start;
+}
+
+Companions companions_of(const Start& start, const TrainConfig& config) {
+  Companions companions;
+  if (!start.checkpoint.empty())
+    companions = read_companions(checkpoint_model_path(start.checkpoint));
+  else if (start.model_folder)
+    companions = read_companions(start.model_folder->path());
+  note_trained_length(companions.keys, config.data.seq_len);
+  return companions;
 }
 
 // Paths are bytes, JSON is not: they come before it, each with a NUL behind it.

@@ -30,6 +30,10 @@ Start fresh_start(const TrainConfig& config);
 /// folder: it must verify, and the output must hold nothing newer.
 Start choose_start(const TrainConfig& config);
 
+/// What travels with the model into every checkpoint of the run: the companions of the checkpoint that it resumes or
+/// of model.from, and the length it is trained for (data.seq_len, if that is more than they say).
+Companions companions_of(const Start& start, const TrainConfig& config);
+
 /// What rank 0 chose, as text for the other ranks: which checkpoint, and what it holds beside weights and
 /// moments.
 std::string start_to_text(const Start& start);

@@ -55,7 +55,7 @@ class Trainer {
     state_.val_fingerprint = data.val_fingerprint;
     world.together([&] {
       step_.allocate();
-      saver_.emplace(world, config_, step_);
+      saver_.emplace(world, config_, step_, world.is_rank_0() ? companions_of(start, config) : Companions());
       if (!start.checkpoint.empty())
         load_checkpoint(start.checkpoint, step_);
       else if (start.model_folder)
@@ -76,6 +76,7 @@ class Trainer {
         log_.emplace(metrics_path(config_.output), state_.step + 1, config_.train.steps);
     });
     announce(start);
+    if (config_.checkpoint.initial && start.checkpoint.empty()) save();
     bool due = false;  // whether a checkpoint should be saved
     while (state_.step < config_.train.steps) {
       const int signal = one_step();
@@ -193,14 +194,17 @@ class Trainer {
     const double tokens_per_s = static_cast<double>(timed_tokens_) / std::max(seconds_, 1e-9);
     log_->progress.step(state_.step, result.loss, result.lr, result.grad_norm, tokens_per_s, due);
     if (!due) return;
-    log_->metrics.write({{"step", state_.step},
-                         {"loss", result.loss},
-                         {"grad_norm", result.grad_norm},
-                         {"lr", result.lr},
-                         {"tokens", state_.tokens},
-                         {"epoch", data_.train.epoch(state_.position - 1)},
-                         {"skipped", state_.skipped_steps},
-                         {"tokens_per_s", tokens_per_s}});
+    nlohmann::ordered_json line = {{"step", state_.step},
+                                   {"loss", result.loss},
+                                   {"grad_norm", result.grad_norm},
+                                   {"lr", result.lr},
+                                   {"tokens", state_.tokens},
+                                   {"epoch", data_.train.epoch(state_.position - 1)},
+                                   {"skipped", state_.skipped_steps},
+                                   {"tokens_per_s", tokens_per_s}};
+    for (int64_t source = 0; source < data_.train.num_sources() && data_.train.num_sources() > 1; ++source)
+      line["source_epochs"].push_back(data_.train.epoch(source, state_.position - 1));
+    log_->metrics.write(line);
     seconds_ = 0;
     timed_tokens_ = 0;
   }
@@ -293,7 +297,7 @@ std::optional<int> train_once(World& world, const TrainConfig& config, Device de
   const Start start = agree_on_start(world, config, lock);
   std::optional<RunData> data;
   world.together([&] { data.emplace(config, start.model.vocab_size); });
-  world.require_equal("the tokens of data.train", data->tokens.outline());
+  world.require_equal(fmt::format("the tokens of {}", train_data_key(config)), data->outline());
   world.require_equal("the tokens of data.val", data->val_tokens ? data->val_tokens->outline() : "none");
   ContentsCache cache(contents_path(config.output));
   read_contents(world, *data, world.is_rank_0() ? &cache : nullptr, throw_if_stopped);

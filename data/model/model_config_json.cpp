@@ -1,66 +1,23 @@
-// config.json of a model folder: Qwen3's keys in both spellings of transformers (4.x: rope_theta,
-// torch_dtype; 5.x: rope_parameters, dtype), and those of Block AttnRes (train/model/SPEC.md §2). A key that
-// would change the model's numbers and is not supported is an error, never ignored.
+// config.json of a model folder: the keys of Qwen3 and Llama in both spellings of transformers (4.x:
+// rope_theta, torch_dtype; 5.x: rope_parameters, dtype), and those of Block AttnRes (train/model/SPEC.md §2). A
+// key that would change the model's numbers and is not supported is an error, never ignored.
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
 #include "configs/base/error.h"
 #include "data/json.h"
+#include "data/model/config_keys.h"
+#include "data/model/fla.h"
 #include "data/model/model_folder.h"
+#include "data/model/other_code.h"
 
 namespace depthroute {
 namespace {
 
 using nlohmann::json;
 
-/// config.json's keys with errors that name file and key.
-class Keys {
- public:
-  Keys(const json& root, const std::string& where) : root_(root), where_(where) {}
-
-  /// nullptr if the key is absent or null, which transformers takes as absent.
-  const json* find(const std::string& key) const {
-    const auto found = root_.find(key);
-    return found == root_.end() || found->is_null() ? nullptr : &*found;
-  }
-  const json& require(const std::string& key) const {
-    const json* value = find(key);
-    if (value == nullptr)
-      throw DataError("{}: the key \"{}\" is missing; add it (class defaults differ between versions)",
-                      where_, key);
-    return *value;
-  }
-  [[noreturn]] void fail(const std::string& key, const std::string& text) const {
-    throw DataError("{}: \"{}\" is {}: {}", where_, key, describe(root_.at(key)), text);
-  }
-  int64_t count(const std::string& key) const {
-    const json& value = require(key);
-    if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t{INT32_MAX})
-      fail(key, "must be a whole number from 0 to 2147483647");
-    return value.get<int64_t>();
-  }
-  double number(const std::string& key) const {
-    const json& value = require(key);
-    if (!value.is_number()) fail(key, "must be a number");
-    return value.get<double>();
-  }
-  bool truth(const std::string& key) const {
-    const json& value = require(key);
-    if (!value.is_boolean()) fail(key, "must be true or false");
-    return value.get<bool>();
-  }
-  std::string text(const std::string& key) const {
-    const json& value = require(key);
-    if (!value.is_string()) fail(key, "must be a string");
-    return value.get<std::string>();
-  }
-  const json& root() const { return root_; }
-  const std::string& where() const { return where_; }
-
- private:
-  const json& root_;
-  const std::string& where_;
-};
+using Keys = ConfigKeys;
 
 /// Accepts only plain RoPE. Returns the theta it states, if it does.
 std::optional<double> theta_of_rope_object(const Keys& keys, const std::string& key) {
@@ -96,10 +53,36 @@ double read_rope_theta(const Keys& keys) {
   return stated;
 }
 
+bool is_llama(const Keys& keys) { return keys.text("model_type") == "llama"; }
+
+bool has_attnres_keys(const Keys& keys) {
+  if (keys.text("model_type") == "qwen3_attnres") return true;
+  for (const auto& [key, value] : keys.root().items())
+    if (key.rfind("attnres_", 0) == 0 && !value.is_null()) return true;
+  return false;
+}
+
+/// What Llama's class has beyond Qwen3's, and what other models derived from it say under its name.
+void refuse_unsupported_llama(const Keys& keys) {
+  if (keys.find("mlp_bias") != nullptr && keys.truth("mlp_bias"))
+    keys.fail("mlp_bias", "projections with biases are not supported");
+  if (keys.find("pretraining_tp") != nullptr && keys.count("pretraining_tp") != 1)
+    keys.fail("pretraining_tp", "only 1 is supported: it changes how products are rounded");
+  const bool unused = keys.find("use_sliding_window") != nullptr && !keys.truth("use_sliding_window");
+  if (keys.find("sliding_window") != nullptr && !unused)
+    keys.fail("sliding_window", "sliding-window attention is not supported");
+  if (has_attnres_keys(keys))
+    keys.fail("model_type", "with keys of AttnRes it must be qwen3_attnres, with \"attnres_qk_norm\": false");
+}
+
 void refuse_unsupported(const Keys& keys) {
   const std::string type = keys.text("model_type");
-  if (type != "qwen3" && type != "qwen3_attnres")
-    keys.fail("model_type", "only qwen3 and qwen3_attnres are supported");
+  if (type == kFlaType)
+    keys.fail("model_type", "a model of flash-linear-attention: use depthroute-convert import first");
+  if (type != "qwen3" && type != "qwen3_attnres" && type != "llama" && type != kDepthrouteType)
+    keys.fail("model_type", "only qwen3, qwen3_attnres and llama are supported");
+  if (type == kDepthrouteType) (void)keys.text("attnres_variant");
+  if (is_llama(keys)) refuse_unsupported_llama(keys);
   if (keys.find("hidden_act") != nullptr && keys.text("hidden_act") != "silu")
     keys.fail("hidden_act", "only silu is supported");
   if (keys.find("attention_bias") != nullptr && keys.truth("attention_bias"))
@@ -124,21 +107,15 @@ void refuse_unsupported(const Keys& keys) {
 /// by nothing.
 void refuse_unknown_attnres(const Keys& keys) {
   static const char* const kKnown[] = {
-      "attnres_mode",    "attnres_num_blocks",          "attnres_recency_bias_init", "attnres_gate_type",
-      "attnres_variant", "attnres_sublayers_per_block", "attnres_init_bias",         "attnres_gate_init"};
+      "attnres_mode",      "attnres_num_blocks", "attnres_recency_bias_init",
+      "attnres_gate_type", "attnres_variant",    "attnres_sublayers_per_block",
+      "attnres_init_bias", "attnres_gate_init",  "attnres_qk_norm"};
   for (const auto& [key, value] : keys.root().items()) {
     if (key.rfind("attnres_", 0) != 0 || value.is_null() || value == false) continue;
     bool known = false;
     for (const char* name : kKnown) known = known || key == name;
     if (!known) keys.fail(key, "this key may change what the model computes and is not supported");
   }
-}
-
-bool has_attnres_keys(const Keys& keys) {
-  if (keys.text("model_type") == "qwen3_attnres") return true;
-  for (const auto& [key, value] : keys.root().items())
-    if (key.rfind("attnres_", 0) == 0 && !value.is_null()) return true;
-  return false;
 }
 
 /// Returns whether the variant is stated.
@@ -174,29 +151,21 @@ bool read_residual(const Keys& keys, ResidualConfig& residual) {
   return stated;
 }
 
+bool read_qk_norm(const Keys& keys) {
+  if (is_llama(keys)) return false;
+  return keys.find("attnres_qk_norm") == nullptr || keys.truth("attnres_qk_norm");
+}
+
 int64_t read_head_dim(const Keys& keys, const ModelConfig& config) {
   if (keys.find("head_dim") != nullptr) return keys.count("head_dim");
-  // Qwen3's class default is 128 whatever the shape; the open AttnRes code always means hidden / heads.
-  if (!has_attnres_keys(keys)) return keys.count("head_dim");
+  // Qwen3's class default is 128 whatever the shape; Llama and the open AttnRes code mean hidden / heads.
+  if (!has_attnres_keys(keys) && !is_llama(keys)) return keys.count("head_dim");
   if (config.num_heads < 1 || config.hidden_size % config.num_heads != 0)
     throw DataError(
         "{}: the key \"head_dim\" is missing and hidden_size = {} is not a multiple of "
         "num_attention_heads = {}; add it",
         keys.where(), config.hidden_size, config.num_heads);
   return config.hidden_size / config.num_heads;
-}
-
-/// The open code knows blocks only by their number: the one that gives the same blocks there, where there is
-/// one.
-int64_t num_blocks_for_others(const ModelConfig& config) {
-  const int64_t stated = std::max<int64_t>(1, config.residual.num_blocks);
-  const int64_t sublayers = config.sublayers_per_block();
-  const auto gives_same = [&](int64_t blocks) {
-    return 2 * ((config.num_layers + blocks - 1) / blocks) == sublayers;
-  };
-  if (config.residual.sublayers_per_block == 0 || gives_same(stated) || sublayers < 2) return stated;
-  const int64_t blocks = (2 * config.num_layers + sublayers - 1) / sublayers;
-  return gives_same(blocks) ? blocks : stated;
 }
 
 }  // namespace
@@ -217,50 +186,84 @@ ParsedModelConfig model_config_from_json(const std::string& text, const std::str
   config.rope_theta = read_rope_theta(keys);
   config.rms_norm_eps = keys.number("rms_norm_eps");
   config.tie_embeddings = keys.truth("tie_word_embeddings");
+  config.qk_norm = read_qk_norm(keys);
   parsed.variant_stated = read_residual(keys, config.residual);
   if (const std::string problem = config.problem(); !problem.empty())
     throw DataError("{}: impossible model: {}", where, problem);
   return parsed;
 }
 
-std::string model_config_to_json(const ModelConfig& config, bool bf16) {
-  const bool additive = config.residual.variant == Variant::additive;
-  nlohmann::ordered_json root = {
-      {"architectures",
-       nlohmann::ordered_json::array({additive ? "Qwen3ForCausalLM" : "Qwen3AttnResForCausalLM"})},
-      {"model_type", additive ? "qwen3" : "qwen3_attnres"},
-      {"vocab_size", config.vocab_size},
-      {"hidden_size", config.hidden_size},
-      {"num_hidden_layers", config.num_layers},
-      {"num_attention_heads", config.num_heads},
-      {"num_key_value_heads", config.num_kv_heads},
-      {"head_dim", config.head_dim},
-      {"intermediate_size", config.intermediate_size},
-      {"rope_theta", config.rope_theta},
-      {"rope_scaling", nullptr},
-      {"rms_norm_eps", config.rms_norm_eps},
-      {"tie_word_embeddings", config.tie_embeddings},
-      {"hidden_act", "silu"},
-      {"attention_bias", false},
-      {"attention_dropout", 0.0},
-      {"initializer_range", 0.02},
-      {"max_position_embeddings", 40960},
-      {"max_window_layers", config.num_layers},
-      {"sliding_window", nullptr},
-      {"use_sliding_window", false},
-      {"use_cache", true},
-      {"torch_dtype", bf16 ? "bfloat16" : "float32"}};
-  if (!additive) {
-    // The open code's "full" is `cumulative` with a block per sublayer; it has no such mode for the others.
-    const bool full = config.residual.variant == Variant::cumulative && config.sublayers_per_block() == 1;
-    root["attnres_mode"] = full ? "full" : "block";
-    root["attnres_num_blocks"] = num_blocks_for_others(config);
-    root["attnres_recency_bias_init"] = config.residual.recency_bias;
-    root["attnres_gate_type"] = "bias";
-    root["attnres_variant"] = to_string(config.residual.variant);
-    if (config.residual.sublayers_per_block > 0)
-      root["attnres_sublayers_per_block"] = config.residual.sublayers_per_block;
+namespace {
+
+/// The class of transformers, or of the open code, that computes the model.
+struct ModelClass {
+  const char *architecture, *model_type;
+};
+
+ModelClass class_of(const ModelConfig& config) {
+  if (config.residual.variant != Variant::additive) return {"Qwen3AttnResForCausalLM", "qwen3_attnres"};
+  if (config.qk_norm) return {"Qwen3ForCausalLM", "qwen3"};
+  return {"LlamaForCausalLM", "llama"};
+}
+
+/// Keys that one class has and the others have not.
+void write_class_keys(const ModelConfig& config, nlohmann::ordered_json& root) {
+  if (root.at("model_type") == "llama") {
+    root["mlp_bias"] = false;
+    root["pretraining_tp"] = 1;
+    return;
   }
+  root["max_window_layers"] = config.num_layers;
+  root["sliding_window"] = nullptr;
+  root["use_sliding_window"] = false;
+}
+
+void write_residual(const ModelConfig& config, nlohmann::ordered_json& root) {
+  // The open code's "full" is `cumulative` with a block per sublayer; it has no such mode for the others.
+  const bool representable = why_not(Form::open_attnres, config).empty();
+  const bool full = representable && config.sublayers_per_block() == 1;
+  root["attnres_mode"] = full ? "full" : "block";
+  root["attnres_num_blocks"] =
+      full ? std::max<int64_t>(1, config.residual.num_blocks) : open_code_blocks(config);
+  root["attnres_recency_bias_init"] = config.residual.recency_bias;
+  root["attnres_gate_type"] = "bias";
+  root["attnres_variant"] = to_string(config.residual.variant);
+  if (config.residual.sublayers_per_block > 0)
+    root["attnres_sublayers_per_block"] = config.residual.sublayers_per_block;
+  if (!config.qk_norm) root["attnres_qk_norm"] = false;
+  if (representable) return;
+  // It ignores keys that it does not know, and would load the tensors and compute another model: without a
+  // number of blocks it refuses.
+  root["attnres_num_blocks"] = nullptr;
+  root["attnres_sublayers_per_block"] = config.sublayers_per_block();
+}
+
+}  // namespace
+
+std::string model_config_to_json(const ModelConfig& config, bool bf16, const KeptKeys& keys) {
+  const ModelClass model = class_of(config);
+  nlohmann::ordered_json root = {{"architectures", nlohmann::ordered_json::array({model.architecture})},
+                                 {"model_type", model.model_type},
+                                 {"vocab_size", config.vocab_size},
+                                 {"hidden_size", config.hidden_size},
+                                 {"num_hidden_layers", config.num_layers},
+                                 {"num_attention_heads", config.num_heads},
+                                 {"num_key_value_heads", config.num_kv_heads},
+                                 {"head_dim", config.head_dim},
+                                 {"intermediate_size", config.intermediate_size},
+                                 {"rope_theta", config.rope_theta},
+                                 {"rope_scaling", nullptr},
+                                 {"rms_norm_eps", config.rms_norm_eps},
+                                 {"tie_word_embeddings", config.tie_embeddings},
+                                 {"hidden_act", "silu"},
+                                 {"attention_bias", false},
+                                 {"attention_dropout", 0.0},
+                                 {"initializer_range", 0.02},
+                                 {"use_cache", true},
+                                 {"torch_dtype", bf16 ? "bfloat16" : "float32"}};
+  for (const auto& [key, value] : keys) root[key] = nlohmann::ordered_json::parse(value);
+  write_class_keys(config, root);
+  if (config.residual.variant != Variant::additive) write_residual(config, root);
   return root.dump(2) + "\n";
 }
 

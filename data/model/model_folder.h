@@ -1,6 +1,6 @@
 // Model folders: config.json + model.safetensors, or model.safetensors.index.json + parts
-// (train/model/SPEC.md §4). Hugging Face reads what is written here for `additive`, the open AttnRes code for
-// `cumulative` and `reset`.
+// (train/model/SPEC.md §4). Hugging Face reads what is written here for `additive` (as Qwen3, or as Llama without
+// qk_norm), the open AttnRes code for `cumulative` and `reset`.
 #pragma once
 
 #include <map>
@@ -12,7 +12,9 @@
 
 #include "configs/model_config.h"
 #include "data/manifest.h"
+#include "data/model/companions.h"
 #include "data/model/safetensors.h"
+#include "data/model/tensor_files.h"
 
 namespace depthroute {
 
@@ -25,14 +27,16 @@ class ModelFolder {
 
   const std::string& path() const { return path_; }
   const ModelConfig& config() const { return config_; }
-  /// No attnres_* in config.json: plain Qwen3, which may be wrapped.
+  /// No attnres_* in config.json: a plain Qwen3 or Llama, which may be wrapped.
   bool is_plain() const { return config_.residual.variant == Variant::additive; }
   bool contains(const std::string& name) const;
-  std::vector<std::string> names() const;
+  std::vector<std::string> names() const { return tensors_.names(); }
   /// The stored shape must equal `shape` ([1,D] and [D], [] and [1] are taken as equal) and the values must
   /// be readable as float32. DataError naming folder, tensor and both shapes otherwise. A tied model's
   /// redundant lm_head.weight is accepted if it equals the embedding (checked by check_names).
   void check(const std::string& name, const std::vector<int64_t>& shape) const;
+  /// The tensor in its file, checked as by check(); the file stays this object's.
+  StoredTensor stored(const std::string& name, const std::vector<int64_t>& shape) const;
   /// As float32. DataError as check().
   void read(const std::string& name, const std::vector<int64_t>& shape, std::span<float> out) const;
   /// Every expected tensor is there and nothing unexpected is; otherwise DataError naming the first few.
@@ -43,13 +47,10 @@ class ModelFolder {
   std::vector<ManifestFile> files() const;
 
  private:
-  /// What check() has checked.
-  std::pair<const SafetensorsFile*, const TensorEntry*> checked(const std::string& name,
-                                                                const std::vector<int64_t>& shape) const;
   std::string path_;
   ModelConfig config_;
   std::vector<ManifestFile> texts_;  // config.json and the index
-  std::vector<SafetensorsFile> files_;
+  TensorFiles tensors_;
 };
 
 /// One checksum over the configuration and the tensors a model folder holds, whatever it is called.
@@ -69,7 +70,8 @@ std::map<std::string, std::string> model_metadata();
 std::string model_index_json(const std::map<std::string, std::string>& file_by_tensor, int64_t total_bytes);
 
 /// config.json's text for a configuration and back (exposed for tests). `where` is named in errors.
-std::string model_config_to_json(const ModelConfig& config, bool bf16 = false);
+/// A model that the open AttnRes code cannot compute is written so that it refuses to load there (other_code.h).
+std::string model_config_to_json(const ModelConfig& config, bool bf16 = false, const KeptKeys& keys = {});
 struct ParsedModelConfig {
   ModelConfig config;
   bool variant_stated = true;  // false: attnres keys without attnres_variant

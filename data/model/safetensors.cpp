@@ -98,10 +98,10 @@ void SafetensorsFile::check_float(const TensorEntry& entry) const {
                   path(), quote(entry.name), entry.dtype);
 }
 
-void SafetensorsFile::read_float(const TensorEntry& entry, std::span<float> out) const {
-  DR_CHECK(static_cast<int64_t>(out.size()) == entry.numel());
+void SafetensorsFile::read_float(const TensorEntry& entry, std::span<float> out, int64_t first) const {
+  DR_CHECK(first >= 0 && first + static_cast<int64_t>(out.size()) <= entry.numel());
   check_float(entry);
-  const std::byte* from = bytes(entry).data();
+  const std::byte* from = bytes(entry).data() + first * (entry.dtype == "F32" ? 4 : 2);
   if (entry.dtype == "F32") {
     if (!out.empty()) std::memcpy(out.data(), from, out.size_bytes());
   } else if (entry.dtype == "BF16") {

@@ -35,21 +35,27 @@ class SafetensorsFile {
   std::span<const std::byte> file_bytes() const;
   /// Throws DataError for a dtype that read_float() cannot read.
   void check_float(const TensorEntry& entry) const;
-  /// F32, BF16 or F16 as float32; out.size() == numel. Throws DataError for any other dtype.
-  void read_float(const TensorEntry& entry, std::span<float> out) const;
+  /// F32, BF16 or F16 as float32: out.size() elements from element `first` on. Throws DataError for any other
+  /// dtype.
+  void read_float(const TensorEntry& entry, std::span<float> out, int64_t first = 0) const;
 
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 
-/// One tensor to be written; the values stay the caller's. Written as F32, or rounded to nearest-even BF16.
+/// One tensor to be written; the values stay the caller's, in memory or in an open file. Written as F32, or
+/// rounded to nearest-even BF16; a stored tensor of that dtype already is copied byte for byte.
 struct TensorToWrite {
   std::string name;
   std::vector<int64_t> shape;
   std::span<const float> values;
   bool as_bf16 = false;
+  const SafetensorsFile* file = nullptr;  // not null: `entry`, of this file, instead of `values`
+  const TensorEntry* entry = nullptr;     // F32, BF16 or F16 (check_float())
 };
+/// Bytes that its values take in a file.
+int64_t written_bytes(const TensorToWrite& tensor);
 /// What was written: size, and hash_file() as it should be, taken of the bytes before they left memory.
 struct WrittenFile {
   int64_t size = 0;

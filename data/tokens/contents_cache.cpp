@@ -11,8 +11,12 @@ namespace {
 constexpr int64_t kVersion = 1;
 constexpr int64_t kQuietNs = 2'000'000'000;  // the resolution of the coarsest file system clock
 
-std::string key_of(const FileIdentity& file) {
-  return fmt::format("{}:{}:{}:{}:{}", file.device, file.inode, file.size, file.modified_ns, file.changed_ns);
+std::string key_of(std::span<const ShardFile> files) {
+  std::string key;
+  for (const auto& [path, file] : files)
+    key += fmt::format("{}{}:{}:{}:{}:{}", key.empty() ? "" : " ", file.device, file.inode, file.size,
+                       file.modified_ns, file.changed_ns);
+  return key;
 }
 
 }  // namespace
@@ -31,16 +35,17 @@ ContentsCache::ContentsCache(const std::string& path) : path_(path) {
   }
 }
 
-std::optional<ShardContents> ContentsCache::find(const FileIdentity& file) const {
-  const auto entry = entries_.find(key_of(file));
+std::optional<ShardContents> ContentsCache::find(std::span<const ShardFile> files) const {
+  const auto entry = entries_.find(key_of(files));
   if (entry == entries_.end()) return std::nullopt;
   used_.insert(*entry);
   return entry->second;
 }
 
-void ContentsCache::add(const FileIdentity& file, const ShardContents& contents, int64_t now_ns) {
-  if (now_ns - std::max(file.modified_ns, file.changed_ns) < kQuietNs) return;
-  used_[key_of(file)] = contents;
+void ContentsCache::add(std::span<const ShardFile> files, const ShardContents& contents, int64_t now_ns) {
+  for (const auto& [path, file] : files)
+    if (now_ns - std::max(file.modified_ns, file.changed_ns) < kQuietNs) return;
+  used_[key_of(files)] = contents;
   added_ = true;
 }
 

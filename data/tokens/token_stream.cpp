@@ -2,105 +2,53 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <limits>
+#include <type_traits>
 
 #include "configs/base/check.h"
 #include "configs/base/error.h"
 #include "data/files.h"
+#include "data/tokens/shard_format.h"
 
 namespace depthroute {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "shards are little-endian and read in place");
 
-constexpr int kHeaderWords = static_cast<int>(kShardHeaderBytes / 4);
 constexpr size_t kEdgeBytes = 64 * 1024;
 constexpr size_t kScanChunkBytes = size_t{4} << 20;  // a multiple of every token's size
 
 struct Shard {
-  MappedFile file;
+  OpenShard open;
   ShardInfo info;
   int64_t begin;  // of its first token in the stream
+
+  std::span<const std::byte> tokens() const {
+    return open.file.bytes().subspan(static_cast<size_t>(open.tokens_at));
+  }
 };
 
-/// What a file is that is not a token shard, if its first word tells; llm.c's other magics.
-const char* known_format(int32_t magic) {
-  switch (magic) {
-    case 20240326:
-      return "an llm.c model";
-    case 20240327:
-      return "an llm.c debug state";
-    case 20240328:
-      return "an llm.c tokenizer";
-    case 20240522:
-      return "an llm.c evaluation file";
-    case 0x2e4e4942:
-      return "an llmq token file";  // "BIN."
-    case 0x44494d4d:
-      return "a Megatron-LM index file";  // "MMID"
-    default:
-      return nullptr;
-  }
-}
-
-[[noreturn]] void fail_magic(const std::string& path, int32_t magic) {
-  const char* format = known_format(magic);
-  throw DataError(
-      "{}: {}{}, not a token shard (magic {} or {}); convert it, or make it again with depthroute-tokenize",
-      path, format != nullptr ? "is " : "starts with the word ",
-      format != nullptr ? std::string(format) : std::to_string(magic), kShardMagic16, kShardMagic32);
-}
-
-/// Checks everything the header claims against the file.
-ShardInfo check_shard(const std::string& path, const MappedFile& file) {
-  if (file.size() < kShardHeaderBytes)
-    throw DataError(
-        "{}: {} bytes are too few for a token shard's header of {}; it is truncated or not a shard: "
-        "make it again",
-        path, file.size(), kShardHeaderBytes);
-  int32_t header[kHeaderWords];
-  std::memcpy(header, file.bytes().data(), sizeof(header));
-  const int32_t magic = header[0], version = header[1], count = header[2];
-  if (magic != kShardMagic16 && magic != kShardMagic32) fail_magic(path, magic);
-  const int32_t expected = magic == kShardMagic16 ? kShardVersion16 : kShardVersion32;
-  if (version != expected)
-    throw DataError("{}: version {} of a token shard with magic {}; only version {} is known: make it again",
-                    path, version, magic, expected);
-  if (count < 0)
-    throw DataError("{}: header says {} tokens; the header is damaged: make it again", path, count);
-  for (int word = 3; word < kHeaderWords; ++word)
-    if (header[word] != 0)
-      throw DataError(
-          "{}: header word {} is {}, where llm.c's format has 0; the header is damaged: make it again", path,
-          word, header[word]);
-  const int bytes = magic == kShardMagic16 ? 2 : 4;
-  const int64_t held = file.size() - kShardHeaderBytes;
-  if (held < int64_t{count} * bytes)
-    throw DataError(
-        "{}: header says {} tokens of {} bytes, but the file holds {} after its header; it is truncated or "
-        "still being written: make it again",
-        path, count, bytes, held / bytes);
-  if (held > int64_t{count} * bytes)
-    throw DataError(
-        "{}: header says {} tokens of {} bytes, but {} bytes follow its header; count and contents "
-        "disagree: make it again",
-        path, count, bytes, held);
-  return {path, count, bytes};
+/// The largest of some tokens, given the largest of their bits. A negative token is larger than any
+/// vocabulary.
+template <typename Token>
+int64_t largest_token(std::make_unsigned_t<Token> largest_bits) {
+  constexpr auto kMost = static_cast<std::make_unsigned_t<Token>>(std::numeric_limits<Token>::max());
+  return largest_bits > kMost ? std::numeric_limits<int64_t>::max() : static_cast<int64_t>(largest_bits);
 }
 
 template <typename Token>
 void copy_tokens(const Shard& shard, int64_t offset, std::span<int32_t> out, int64_t vocab_size) {
-  // The header is a multiple of the token's size and maps start on a page: aligned.
-  const auto* tokens = reinterpret_cast<const Token*>(shard.file.bytes().data() + kShardHeaderBytes) + offset;
-  uint32_t largest = 0;
+  using Bits = std::make_unsigned_t<Token>;
+  // Where tokens begin is a multiple of their size, and maps start on a page: aligned.
+  const auto* tokens = reinterpret_cast<const Token*>(shard.tokens().data()) + offset;
+  Bits largest = 0;
   for (size_t i = 0; i < out.size(); ++i) {
-    const uint32_t token = tokens[i];
-    largest = std::max(largest, token);
-    out[i] = static_cast<int32_t>(token);
+    largest = std::max(largest, static_cast<Bits>(tokens[i]));
+    out[i] = static_cast<int32_t>(tokens[i]);
   }
-  if (int64_t{largest} < vocab_size) return;
+  if (largest_token<Token>(largest) < vocab_size) return;
   size_t bad = 0;
-  while (int64_t{tokens[bad]} < vocab_size) ++bad;
+  while (largest_token<Token>(static_cast<Bits>(tokens[bad])) < vocab_size) ++bad;
   throw DataError(
       "{}: token {} (of {}) is {}, outside the vocabulary of {}; tokenise with this model's tokenizer or "
       "set model.vocab_size",
@@ -108,11 +56,11 @@ void copy_tokens(const Shard& shard, int64_t offset, std::span<int32_t> out, int
 }
 
 template <typename Token>
-uint32_t largest_of(std::span<const std::byte> bytes) {
+int64_t largest_of(std::span<const std::byte> bytes) {
   const std::span tokens(reinterpret_cast<const Token*>(bytes.data()), bytes.size() / sizeof(Token));
-  Token largest = 0;
-  for (const Token token : tokens) largest = std::max(largest, token);
-  return largest;
+  std::make_unsigned_t<Token> largest = 0;
+  for (const Token token : tokens) largest = std::max(largest, static_cast<decltype(largest)>(token));
+  return largest_token<Token>(largest);
 }
 
 std::span<const std::byte> bytes_of(const std::string& text) {
@@ -126,6 +74,14 @@ struct TokenStream::Impl {
   std::vector<ShardInfo> infos;
   int64_t num_tokens = 0;
   int64_t vocab_size = 0;
+  bool knows_documents = true;
+
+  /// The shard that holds the token at `position`; the last one for the end of the stream.
+  std::vector<Shard>::const_iterator shard_of(int64_t position) const {
+    const auto next = std::upper_bound(shards.begin(), shards.end(), position,
+                                       [](int64_t at, const Shard& shard) { return at < shard.begin; });
+    return next == shards.begin() ? next : next - 1;
+  }
 };
 
 TokenStream::TokenStream(const std::vector<std::string>& patterns, int64_t vocab_size)
@@ -133,9 +89,10 @@ TokenStream::TokenStream(const std::vector<std::string>& patterns, int64_t vocab
   DR_CHECK(vocab_size >= 1 && vocab_size <= int64_t{1} << 31);
   impl_->vocab_size = vocab_size;
   for (const std::string& path : expand_patterns(patterns)) {
-    MappedFile file(path);
-    const ShardInfo info = check_shard(path, file);
-    impl_->shards.push_back({std::move(file), info, impl_->num_tokens});
+    OpenShard open = open_shard(path);
+    const ShardInfo info = {path, open.num_tokens, depthroute::bytes_of(open.type)};
+    impl_->knows_documents = impl_->knows_documents && open.index.has_value();
+    impl_->shards.push_back({std::move(open), info, impl_->num_tokens});
     impl_->infos.push_back(info);
     impl_->num_tokens += info.num_tokens;
   }
@@ -149,18 +106,13 @@ const std::vector<ShardInfo>& TokenStream::shards() const { return impl_->infos;
 
 void TokenStream::read(int64_t begin, std::span<int32_t> out) const {
   DR_CHECK(begin >= 0 && static_cast<int64_t>(out.size()) <= impl_->num_tokens - begin);
-  const auto& shards = impl_->shards;
-  auto shard = std::upper_bound(shards.begin(), shards.end(), begin,
-                                [](int64_t position, const Shard& next) { return position < next.begin; });
-  if (shard != shards.begin()) --shard;
-  for (; !out.empty(); ++shard) {
+  for (auto shard = impl_->shard_of(begin); !out.empty(); ++shard) {
     const int64_t offset = begin - shard->begin;
     const int64_t count = std::min(static_cast<int64_t>(out.size()), shard->info.num_tokens - offset);
     const std::span<int32_t> part = out.first(static_cast<size_t>(count));
-    if (shard->info.token_bytes == 2)
-      copy_tokens<uint16_t>(*shard, offset, part, impl_->vocab_size);
-    else
-      copy_tokens<uint32_t>(*shard, offset, part, impl_->vocab_size);
+    with_token_type(shard->open.type, [&](auto token) {
+      copy_tokens<decltype(token)>(*shard, offset, part, impl_->vocab_size);
+    });
     out = out.subspan(static_cast<size_t>(count));
     begin += count;
   }
@@ -171,33 +123,54 @@ int64_t TokenStream::num_samples(int64_t seq_len) const {
   return impl_->num_tokens < 1 ? 0 : (impl_->num_tokens - 1) / seq_len;
 }
 
+bool TokenStream::knows_documents() const { return impl_->knows_documents; }
+
+int64_t TokenStream::next_document(int64_t position) const {
+  DR_CHECK(impl_->knows_documents && position >= 0 && position <= impl_->num_tokens);
+  for (auto shard = impl_->shard_of(position); shard != impl_->shards.end(); ++shard) {
+    const int64_t start = shard->open.index->next_document(std::max<int64_t>(0, position - shard->begin));
+    if (start < shard->info.num_tokens) return shard->begin + start;
+  }
+  return impl_->num_tokens;
+}
+
+int64_t TokenStream::document_of(int64_t position) const {
+  DR_CHECK(impl_->knows_documents && position >= 0 && position < impl_->num_tokens);
+  const auto shard = impl_->shard_of(position);
+  return shard->begin + shard->open.index->document_of(position - shard->begin);
+}
+
 std::string TokenStream::outline() const {
   std::string text;
-  for (const Shard& shard : impl_->shards) {
-    const std::span<const std::byte> bytes = shard.file.bytes();
+  const auto ends = [](std::span<const std::byte> bytes) {
     const size_t edge = std::min(bytes.size(), kEdgeBytes);
-    text += fmt::format("{} x {} {} {}\n", shard.info.num_tokens, shard.info.token_bytes,
-                        hash_bytes(bytes.first(edge)), hash_bytes(bytes.last(edge)));
+    return fmt::format("{} {}", hash_bytes(bytes.first(edge)), hash_bytes(bytes.last(edge)));
+  };
+  for (const Shard& shard : impl_->shards) {
+    text += fmt::format("{} x {} {}", shard.info.num_tokens, shard.info.token_bytes,
+                        ends(shard.open.file.bytes()));
+    if (shard.open.index) text += " " + ends(shard.open.index->file().bytes());
+    text += "\n";
   }
   return hash_bytes(bytes_of(text));
 }
 
 ShardContents TokenStream::read_contents(size_t index, const std::function<void()>& between_chunks) const {
   const Shard& shard = impl_->shards.at(index);
-  ShardContents contents;
   Hasher hasher;
-  const std::span<const std::byte> bytes = shard.file.bytes();
-  hasher.update(bytes.first(static_cast<size_t>(kShardHeaderBytes)));
-  uint32_t largest = 0;
-  for (auto rest = bytes.subspan(static_cast<size_t>(kShardHeaderBytes)); !rest.empty();) {
+  if (shard.open.index) hasher.update(shard.open.index->file().bytes());
+  hasher.update(shard.open.file.bytes().first(static_cast<size_t>(shard.open.tokens_at)));
+  int64_t largest = 0;
+  for (std::span<const std::byte> rest = shard.tokens(); !rest.empty();) {
     const auto chunk = rest.first(std::min(rest.size(), kScanChunkBytes));
     hasher.update(chunk);
-    largest = std::max(
-        largest, shard.info.token_bytes == 2 ? largest_of<uint16_t>(chunk) : largest_of<uint32_t>(chunk));
+    largest = std::max(largest, with_token_type(shard.open.type, [&](auto token) {
+                         return largest_of<decltype(token)>(chunk);
+                       }));
     if (between_chunks) between_chunks();
     rest = rest.subspan(chunk.size());
   }
-  return {hasher.hex(), int64_t{largest}};
+  return {hasher.hex(), largest};
 }
 
 void TokenStream::check_vocabulary(size_t index, const ShardContents& contents) const {
@@ -212,8 +185,12 @@ void TokenStream::check_vocabulary(size_t index, const ShardContents& contents) 
   }
 }
 
-const FileIdentity& TokenStream::identity(size_t index) const {
-  return impl_->shards.at(index).file.identity();
+std::vector<ShardFile> TokenStream::files(size_t index) const {
+  const OpenShard& open = impl_->shards.at(index).open;
+  std::vector<ShardFile> files;
+  if (open.index) files.push_back({impl_->infos[index].path, open.index->file().identity()});
+  files.push_back({open.file_path, open.file.identity()});
+  return files;
 }
 
 std::string TokenStream::fingerprint(std::span<const ShardContents> contents) const {

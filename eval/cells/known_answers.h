@@ -33,7 +33,7 @@ struct KnownAnswerOptions {
 /// the middle), all sources times two, `uniform` everywhere, the clean run's own weights everywhere
 /// (hold_everywhere), the same sources in another order (permuted_sources, where a site has three or more) and,
 /// for a wrapped model, `schedule` with the wrapper's own recency bias and `freeze`. `recency_bias`: one value
-/// or one per site; empty if the model is not wrapped. A plain Qwen3 has the identity alone.
+/// or one per site; empty if the model is not wrapped. A plain model has the identity alone.
 std::vector<KnownAnswer> make_known_answers(const DepthPlan& plan, std::span<const double> recency_bias,
                                             const KnownAnswerOptions& options = {});
 

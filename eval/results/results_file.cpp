@@ -191,6 +191,7 @@ void ResultsFile::write_root(const Results& results, const EvalConfig& config) {
   text("choose", sequences_.requests() ? "requests" : to_string(config.data.choose));
   text("split", to_string(config.data.split));
   file_.attribute("/", "separator", std::span<const int64_t>(config.data.separator));
+  text("documents_from", to_string(sequences_.documents_from()));
   number("documents", sequences_.documents());
   number("sequences", sequences_.size());
   int64_t tokens = 0;

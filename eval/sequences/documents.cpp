@@ -13,9 +13,11 @@ constexpr int64_t kFirstStepBack = 1024;
 }  // namespace
 
 Documents::Documents(const TokenStream& stream, const std::vector<int64_t>& separator)
-    : stream_(stream), separator_(separator.begin(), separator.end()) {
-  DR_CHECK(!separator_.empty());
-}
+    : stream_(stream),
+      separator_(separator.begin(), separator.end()),
+      from_(!separator.empty()         ? DocumentsFrom::separator
+            : stream.knows_documents() ? DocumentsFrom::shards
+                                       : DocumentsFrom::none) {}
 
 std::vector<int32_t> Documents::read(int64_t begin, int64_t end) const {
   std::vector<int32_t> tokens(static_cast<size_t>(end - begin));
@@ -39,7 +41,16 @@ int64_t Documents::synchronised(int64_t known, int64_t position) const {
 
 void Documents::for_each_start(int64_t known, int64_t begin, int64_t end,
                                const std::function<bool(int64_t)>& visit) const {
-  DR_CHECK(known <= begin && end <= stream_.num_tokens());
+  DR_CHECK(this->known() && known <= begin && end <= stream_.num_tokens());
+  if (from_ == DocumentsFrom::separator) return for_each_separated(known, begin, end, visit);
+  for (int64_t start = std::max<int64_t>(1, begin);; ++start) {
+    if (start < end) start = stream_.next_document(start);
+    if (start >= end || !visit(start)) return;
+  }
+}
+
+void Documents::for_each_separated(int64_t known, int64_t begin, int64_t end,
+                                   const std::function<bool(int64_t)>& visit) const {
   const int64_t length = static_cast<int64_t>(separator_.size());
   int64_t at = synchronised(known, std::max(known, begin - length));
   while (at + length < end) {
@@ -67,7 +78,8 @@ int64_t Documents::first_start(int64_t known, int64_t begin, int64_t end) const 
 }
 
 int64_t Documents::start_of(int64_t position, int64_t known, int64_t floor) const {
-  DR_CHECK(known <= floor && floor <= position);
+  DR_CHECK(this->known() && known <= floor && floor <= position);
+  if (from_ == DocumentsFrom::shards) return stream_.document_of(position);
   int64_t end = position + 1, step = kFirstStepBack;
   while (end > floor + 1) {
     const int64_t begin = std::max(floor + 1, end - step);

@@ -68,6 +68,11 @@ Sequences::Sequences(const TokenStream& stream, const EvalDataConfig& data, cons
       read_([&stream](int64_t begin, std::span<int32_t> out) { stream.read(begin, out); }),
       seq_len_(data.seq_len) {
   DR_CHECK(count >= 1);
+  documents_from_ = Documents(stream, data.separator).from();
+  if (data.choose == Choose::documents && documents_from_ == DocumentsFrom::none)
+    throw ConfigError(
+        "data.choose: documents needs data.separator, which says where they end: data.shards are not all Megatron-LM "
+        "datasets, which say so themselves");
   const std::vector<Block> blocks = blocks_of(stream, data, splits, split);
   if (data.choose == Choose::documents)
     choose_documents(blocks, data, split, count);
@@ -80,7 +85,8 @@ Sequences::Sequences(const RequestFile& requests, const EvalDataConfig& data, co
                      Split split, std::optional<int64_t> limit)
     : requests_(&requests),
       read_([&requests](int64_t begin, std::span<int32_t> out) { requests.read(begin, out); }),
-      seq_len_(requests.longest()) {
+      seq_len_(requests.longest()),
+      documents_from_(DocumentsFrom::requests) {
   const std::vector<RequestDocument>& documents = requests.documents();
   std::vector<int64_t> numbers =
       task_documents_of(static_cast<int64_t>(documents.size()), data.seed, splits, split);
@@ -131,7 +137,8 @@ void Sequences::choose_windows(const std::vector<Block>& blocks, const EvalDataC
 }
 
 void Sequences::find_segments(const std::vector<Block>& blocks, const EvalDataConfig& data) {
-  if (data.separator.empty()) {
+  const Documents documents(*stream_, data.separator);
+  if (!documents.known()) {
     for (int64_t i = 0; i < size(); ++i) {
       first_segments_.push_back(i);
       segments_.push_back({first_token(i), i, 0, seq_len_});
@@ -139,7 +146,6 @@ void Sequences::find_segments(const std::vector<Block>& blocks, const EvalDataCo
     }
     return;
   }
-  const Documents documents(*stream_, data.separator);
   auto block = blocks.begin();
   int64_t document = block->begin, floor = document;  // the document of the position `floor`
   for (int64_t i = 0; i < size(); ++i) {

@@ -28,9 +28,10 @@ struct Segment {
 
 class Sequences {
  public:
-  /// Chooses `count` sequences of `split`, as data.choose says, in stream order. data.split and data.sequences
-  /// are not read but for messages. Reads the stream around the chosen windows, and for `documents` all of the
-  /// split. The stream must outlive this object and stay where it is. ConfigError if the split holds fewer.
+  /// Chooses `count` sequences of `split`, as data.choose says, in stream order. data.split and
+  /// data.sequences are not read but for messages. Reads the stream around the chosen windows, and for
+  /// `documents` all of the split. The stream must outlive this object and stay where it is. ConfigError if
+  /// the split holds fewer, or if `documents` are asked for and nothing says where they begin.
   Sequences(const TokenStream& stream, const EvalDataConfig& data, const SplitsConfig& splits, Split split,
             int64_t count);
   /// The requests of the documents of `split`, one sequence each, in the order of the file; the first `limit` of a
@@ -51,8 +52,8 @@ class Sequences {
   int64_t tokens(int64_t sequence) const;
   /// Inputs that are real; the rest is padding.
   int64_t length(int64_t sequence) const { return lengths_[static_cast<size_t>(sequence)]; }
-  /// Fills `tokens` and `targets`, of seq_len each; padding is token 0, target -1. DataError for tokens outside
-  /// the vocabulary.
+  /// Fills `tokens` and `targets`, of seq_len each; padding is token 0, target -1. DataError for tokens
+  /// outside the vocabulary.
   void read(int64_t sequence, std::span<int32_t> tokens, std::span<int32_t> targets) const;
   /// Positions of inputs that are the first token of a document, ascending.
   std::vector<int64_t> document_starts(int64_t sequence) const;
@@ -60,11 +61,14 @@ class Sequences {
   const RequestFile* requests() const { return requests_; }
   /// The request that a sequence is. Only if there are requests().
   const Request& request(int64_t sequence) const;
+  /// What says where documents begin. If nothing does, each sequence is taken as a document.
+  DocumentsFrom documents_from() const { return documents_from_; }
   /// Different documents among the segments.
   int64_t documents() const { return documents_; }
   /// With data.choose: documents, those longer than seq_len + 1 tokens, of which the rest is not measured.
   int64_t documents_cut() const { return documents_cut_; }
-  /// Hash of all of the above: the same for the same choice from the same stream. Says nothing about the tokens.
+  /// Hash of all of the above: the same for the same choice from the same stream. Says nothing about the
+  /// tokens.
   std::string fingerprint() const;
 
  private:
@@ -82,6 +86,7 @@ class Sequences {
   const RequestFile* requests_ = nullptr;
   std::function<void(int64_t, std::span<int32_t>)> read_;  // tokens from a place on
   int64_t seq_len_;
+  DocumentsFrom documents_from_ = DocumentsFrom::none;
   std::vector<int64_t> first_tokens_, lengths_;  // of each sequence
   std::vector<int64_t> request_indices_;         // of each sequence, if there are requests
   std::vector<bool> begins_document_;            // with its first input

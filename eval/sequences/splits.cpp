@@ -21,13 +21,13 @@ std::vector<Block> cut(const TokenStream& stream, const EvalDataConfig& data) {
   const int64_t tokens = stream.num_tokens(), windows = stream.num_samples(data.seq_len);
   int64_t count = std::clamp<int64_t>(windows / kWindowsPerBlock, 1, kMostBlocks);
   count = std::max(count, std::min<int64_t>(windows, std::size(kSplits)));
+  const Documents documents(stream, data.separator);
   std::vector<Block> blocks;
   int64_t begin = 0;
   for (int64_t i = 1; i <= count; ++i) {
     int64_t end = tokens / count * i + tokens % count * i / count;
     if (end <= begin) continue;  // the cut before it was moved beyond it
-    if (!data.separator.empty() && end < tokens)
-      end = Documents(stream, data.separator).first_start(begin, end, tokens);
+    if (documents.known() && end < tokens) end = documents.first_start(begin, end, tokens);
     blocks.push_back({begin, end});
     begin = end;
   }
@@ -71,6 +71,19 @@ int64_t splits_with_a_share(const SplitsConfig& shares) {
   return (shares.calibration > 0) + (shares.exploration > 0) + (shares.confirmation > 0);
 }
 
+const char* too_few_documents(DocumentsFrom from) {
+  switch (from) {
+    case DocumentsFrom::separator:
+      return " and too few documents that end with data.separator";
+    case DocumentsFrom::shards:
+      return " in too few documents";
+    case DocumentsFrom::none:
+    case DocumentsFrom::requests:
+      break;
+  }
+  return "";
+}
+
 }  // namespace
 
 std::vector<Block> blocks_of(const TokenStream& stream, const EvalDataConfig& data,
@@ -83,7 +96,7 @@ std::vector<Block> blocks_of(const TokenStream& stream, const EvalDataConfig& da
         "data.split is {}, but data.shards can be cut into {} {} for {} splits: they hold {} windows of seq_len "
         "{}{}; give more data, or set data.split: all",
         to_string(split), count, count == 1 ? "block" : "blocks", wanted, stream.num_samples(data.seq_len),
-        data.seq_len, data.separator.empty() ? "" : " and too few documents that end with data.separator");
+        data.seq_len, too_few_documents(Documents(stream, data.separator).from()));
   std::vector<Block> blocks;
   for (const int64_t number : dealt_to(count, data.seed, shares, split))
     blocks.push_back(all[static_cast<size_t>(number)]);

@@ -50,7 +50,7 @@ void rope_table(Stream, double, const Tensor& table) {
 }
 
 namespace {
-/// What q/k norm and RoPE read of weights and of the table of angles.
+/// What q/k norm and RoPE read of weights, if there are any, and of the table of angles.
 Traffic& read_norms(Traffic& traffic, const AttentionShape& shape, const Tensor& q_weight,
                     const Tensor& k_weight) {
   return traffic.read(q_weight).read(k_weight).read(4 * std::min(shape.seq_len, shape.tokens()) *
@@ -65,7 +65,7 @@ int64_t qk_bytes(const AttentionShape& shape, const Tensor& qkv) {
 void qk_norm_rope_forward(Stream, const AttentionShape& shape, const Tensor& qkv, const Tensor& q_weight,
                           const Tensor& k_weight, float, const Tensor&, const Tensor& q, const Tensor& k) {
   if (shape.tokens() == 0) return;
-  Traffic traffic("q/k norm forward");
+  Traffic traffic(q_weight.defined() ? "q/k norm forward" : "RoPE forward");
   read_norms(traffic, shape, q_weight, k_weight).read(qk_bytes(shape, qkv)).write(q).write(k).add();
 }
 
@@ -74,6 +74,10 @@ void qk_norm_rope_backward(Stream stream, const AttentionShape& shape, const Ten
                            const Tensor&, const Tensor& dqkv, const Tensor& dq_weight,
                            const Tensor& dk_weight, const Tensor& workspace) {
   if (shape.tokens() == 0) return;
+  if (!q_weight.defined()) {
+    Traffic traffic("RoPE backward");
+    return read_norms(traffic, shape, {}, {}).read(dq).read(dk).write(qk_bytes(shape, dqkv)).add();
+  }
   const int64_t chunks = cuda::reduction_chunks(shape.tokens());
   Traffic traffic("q/k norm backward");
   read_norms(traffic, shape, q_weight, k_weight).read(dq).read(dk).read(qk_bytes(shape, qkv));

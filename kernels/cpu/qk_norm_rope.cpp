@@ -1,6 +1,7 @@
 // RMSNorm over each head of q and k, then the rotation of rotate-half RoPE: with K = head_dim and i < K/2,
 //   out[i]       = y[i] cos_i - y[i + K/2] sin_i
 //   out[i + K/2] = y[i + K/2] cos_i + y[i] sin_i,   y = x * r * weight, r = 1 / sqrt(mean(x^2) + eps)
+// Without weights, y = x.
 #include <cmath>
 
 #include "kernels/cpu/reduce.h"
@@ -66,11 +67,43 @@ void backward_heads(int64_t heads, int64_t k, const float* d_out, const float* x
   }
 }
 
+void rotate_heads(int64_t heads, int64_t k, const float* x, const float* cosines, float direction,
+                  float* out) {
+  const int64_t half = k / 2;
+  const float* sines = cosines + half;
+  for (int64_t head = 0; head < heads; ++head, x += k, out += k) {
+#pragma omp simd
+    for (int64_t i = 0; i < half; ++i) {
+      const float low = x[i], high = x[i + half], sine = direction * sines[i];
+      out[i] = low * cosines[i] - high * sine;
+      out[i + half] = high * cosines[i] + low * sine;
+    }
+  }
+}
+
+/// RoPE alone, from q and k to q_out and k_out. `direction`: 1, or -1 to turn back.
+void rotate(const AttentionShape& shape, const Tensor& q, const Tensor& k, const Tensor& rope,
+            float direction, const Tensor& q_out, const Tensor& k_out) {
+  const int64_t dim = shape.head_dim;
+  const float *const q_rows = q.data<float>(), *const k_rows = k.data<float>();
+  const float* const rope_rows = rope.data<float>();
+  float *const q_out_rows = q_out.data<float>(), *const k_out_rows = k_out.data<float>();
+#pragma omp parallel for schedule(static)
+  for (int64_t token = 0; token < shape.tokens(); ++token) {
+    const float* cosines = rope_rows + token % shape.seq_len * dim;
+    rotate_heads(shape.num_heads, dim, q_rows + token * q.row_stride(), cosines, direction,
+                 q_out_rows + token * q_out.row_stride());
+    rotate_heads(shape.num_kv_heads, dim, k_rows + token * k.row_stride(), cosines, direction,
+                 k_out_rows + token * k_out.row_stride());
+  }
+}
+
 }  // namespace
 
 void qk_norm_rope_forward(Stream, const AttentionShape& shape, const Tensor& qkv, const Tensor& q_weight,
                           const Tensor& k_weight, float eps, const Tensor& rope, const Tensor& q,
                           const Tensor& k) {
+  if (!q_weight.defined()) return rotate(shape, shape.q_columns(qkv), shape.k_columns(qkv), rope, 1, q, k);
   const int64_t dim = shape.head_dim;
   const float *const qkv_rows = qkv.data<float>(), *const rope_rows = rope.data<float>();
   const float *const q_norm = q_weight.data<float>(), *const k_norm = k_weight.data<float>();
@@ -89,6 +122,8 @@ void qk_norm_rope_backward(Stream, const AttentionShape& shape, const Tensor& dq
                            const Tensor& qkv, const Tensor& q_weight, const Tensor& k_weight, float eps,
                            const Tensor& rope, const Tensor& dqkv, const Tensor& dq_weight,
                            const Tensor& dk_weight, const Tensor& workspace) {
+  if (!q_weight.defined())
+    return rotate(shape, dq, dk, rope, -1, shape.q_columns(dqkv), shape.k_columns(dqkv));
   const int64_t dim = shape.head_dim, n = shape.tokens();
   const float *const dq_rows = dq.data<float>(), *const dk_rows = dk.data<float>();
   const float *const qkv_rows = qkv.data<float>(), *const rope_rows = rope.data<float>();

@@ -1,6 +1,7 @@
 // RMSNorm over each head of q and k, then the rotation of rotate-half RoPE: with K = head_dim and i < K/2,
 //   out[i]       = y[i] cos_i - y[i + K/2] sin_i
 //   out[i + K/2] = y[i + K/2] cos_i + y[i] sin_i,   y = x * r * weight, r = 1 / sqrt(mean(x^2) + eps)
+// Without weights, y = x.
 // A warp takes a token; a group of its lanes (16 for K = 128) takes a head. Each lane holds 4 elements of the
 // head's first half and the 4 they are rotated with (4, because half a head is only a multiple of 4). So
 // cosines, sines and weights are loaded once for all heads of a token, and sums over a head are shuffles
@@ -212,6 +213,41 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// One token's heads of q or k, turned. `rope`: cosines in the low half, sines in the high one.
+template <typename T>
+__device__ __forceinline__ void rotate_heads(const Place& place, int heads, const T* x /*[heads,K]*/,
+                                             const Halves& rope, T* out /*[heads,K]*/) {
+#pragma unroll 2
+  for (int first = 0; first < heads; first += place.heads_at_once()) {
+    const int head = first + place.head;
+    const bool real = head < heads;
+    const Halves in = place.load(x + head * place.dim, real);
+    Halves turned;
+#pragma unroll
+    for (int k = 0; k < kQuad; ++k) {
+      turned.low.x[k] = in.low.x[k] * rope.low.x[k] - in.high.x[k] * rope.high.x[k];
+      turned.high.x[k] = in.high.x[k] * rope.low.x[k] + in.low.x[k] * rope.high.x[k];
+    }
+    if (place.inside && real) place.store(out + head * place.dim, turned);
+  }
+}
+
+// RoPE alone. `direction`: 1, or -1 to turn back.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    rotate_kernel(int64_t n, Heads heads, const T* q /*[N,H*K]*/, int64_t q_stride, const T* k /*[N,G*K]*/,
+                  int64_t k_stride, const float* rope /*[T,K]*/, float direction, T* q_out /*[N,H*K]*/,
+                  int64_t q_out_stride, T* k_out /*[N,G*K]*/, int64_t k_out_stride) {
+  const int64_t token = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
+  if (token >= n) return;
+  const Place place(heads);
+  Halves angles = place.load(rope + heads.position(token) * heads.head_dim);
+#pragma unroll
+  for (int i = 0; i < kQuad; ++i) angles.high.x[i] *= direction;
+  rotate_heads(place, heads.num_heads, q + token * q_stride, angles, q_out + token * q_out_stride);
+  rotate_heads(place, heads.num_kv_heads, k + token * k_stride, angles, k_out + token * k_out_stride);
+}
+
 // In float64: angles grow with the position, and in float32 late positions would lose many bits.
 __global__ void rope_table_kernel(int64_t seq_len, int64_t dim, double theta, float* table /*[T,K]*/) {
   const int64_t half = dim / 2;
@@ -236,6 +272,19 @@ Heads heads_of(const AttentionShape& shape) {
           narrow<int>(shape.seq_len)};
 }
 
+/// RoPE alone, from q and k to q_out and k_out.
+void rotate(Stream stream, const AttentionShape& shape, const Tensor& q, const Tensor& k, const Tensor& rope,
+            float direction, const Tensor& q_out, const Tensor& k_out) {
+  const int64_t n = shape.tokens();
+  const Heads heads = heads_of(shape);
+  if (n == 0) return;
+  with_activation_type(q.dtype, [&]<typename T>() {
+    launch(rotate_kernel<T>, dim3(narrow<int>(div_ceil(n, kWarps))), dim3(kThreads), 0, handle(stream), n,
+           heads, pointer<T>(q), q.row_stride(), pointer<T>(k), k.row_stride(), pointer<float>(rope),
+           direction, pointer<T>(q_out), q_out.row_stride(), pointer<T>(k_out), k_out.row_stride());
+  });
+}
+
 }  // namespace
 
 void rope_table(Stream stream, double theta, const Tensor& table) {
@@ -248,6 +297,8 @@ void rope_table(Stream stream, double theta, const Tensor& table) {
 void qk_norm_rope_forward(Stream stream, const AttentionShape& shape, const Tensor& qkv,
                           const Tensor& q_weight, const Tensor& k_weight, float eps, const Tensor& rope,
                           const Tensor& q, const Tensor& k) {
+  if (!q_weight.defined())
+    return rotate(stream, shape, shape.q_columns(qkv), shape.k_columns(qkv), rope, 1, q, k);
   const int64_t n = shape.tokens();
   const Heads heads = heads_of(shape);
   if (n == 0) return;
@@ -262,6 +313,8 @@ void qk_norm_rope_backward(Stream stream, const AttentionShape& shape, const Ten
                            const Tensor& qkv, const Tensor& q_weight, const Tensor& k_weight, float eps,
                            const Tensor& rope, const Tensor& dqkv, const Tensor& dq_weight,
                            const Tensor& dk_weight, const Tensor& workspace) {
+  if (!q_weight.defined())
+    return rotate(stream, shape, dq, dk, rope, -1, shape.q_columns(dqkv), shape.k_columns(dqkv));
   const int64_t n = shape.tokens();
   const int64_t dim = shape.head_dim;
   const Heads heads = heads_of(shape);

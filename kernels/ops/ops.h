@@ -78,15 +78,17 @@ void rms_norm_backward(Stream, const Tensor& dy, const Tensor& x, const Tensor& 
                        const Tensor& dx /*+=*/, const Tensor& dweight /*+=*/,
                        const Tensor& workspace /*[reduction_workspace(device, D)]*/);
 
-// ---- q/k RMSNorm over head_dim, then RoPE (rotate-half), on the fused projection
+// ---- q/k RMSNorm over head_dim, then RoPE (rotate-half), on the fused projection; RoPE alone if both weights are
+// undefined
 /// table [T, K]: cos(t * theta^(-2i/K)) for i < K/2, then the sines; angles in float64.
 void rope_table(Stream, double theta, const Tensor& table);
 void qk_norm_rope_forward(Stream, const AttentionShape&, const Tensor& qkv /*[N, q|k|v]*/,
-                          const Tensor& q_weight /*[K]*/, const Tensor& k_weight /*[K]*/, float eps,
-                          const Tensor& rope /*[T,K]*/, const Tensor& q /*[N,H*K] =*/,
+                          const Tensor& q_weight /*[K] or undefined*/, const Tensor& k_weight /*likewise*/,
+                          float eps, const Tensor& rope /*[T,K]*/, const Tensor& q /*[N,H*K] =*/,
                           const Tensor& k /*[N,G*K] =*/);
 /// Writes the q and k columns of dqkv (=); attention_backward writes the v columns. Recomputes the inverse
-/// RMS. If dq_weight and dk_weight are undefined, their sums, K columns each, stay in the workspace.
+/// RMS. If dq_weight and dk_weight are undefined, their sums, K columns each, stay in the workspace. RoPE alone reads
+/// neither qkv nor the workspace, which may be undefined.
 void qk_norm_rope_backward(Stream, const AttentionShape&, const Tensor& dq, const Tensor& dk,
                            const Tensor& qkv, const Tensor& q_weight, const Tensor& k_weight, float eps,
                            const Tensor& rope, const Tensor& dqkv,

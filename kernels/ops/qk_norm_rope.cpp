@@ -19,8 +19,11 @@ DType require_norm_rope(const char* op, Stream stream, const AttentionShape& sha
   DR_CHECK_MSG(shape.head_dim % 2 == 0, "q/k norm and RoPE: head_dim must be even");
   const DType act = activation_type(op, "qkv", stream, qkv);
   require(op, "qkv", stream, qkv, {shape.tokens(), shape.qkv_cols()}, act);
-  require(op, "q_weight", stream, q_weight, {shape.head_dim});
-  require(op, "k_weight", stream, k_weight, {shape.head_dim});
+  DR_CHECK_MSG(q_weight.defined() == k_weight.defined(), "q/k norm and RoPE: both weights, or neither");
+  if (q_weight.defined()) {
+    require(op, "q_weight", stream, q_weight, {shape.head_dim});
+    require(op, "k_weight", stream, k_weight, {shape.head_dim});
+  }
   require(op, "rope", stream, rope, {shape.seq_len, shape.head_dim});
   return act;
 }
@@ -54,7 +57,10 @@ void qk_norm_rope_backward(Stream stream, const AttentionShape& shape, const Ten
     require(kOp, "dq_weight", stream, dq_weight, {shape.head_dim});
     require(kOp, "dk_weight", stream, dk_weight, {shape.head_dim});
   }
-  require_workspace(kOp, stream, workspace, reduction_workspace(stream.device, 2 * shape.head_dim));
+  if (q_weight.defined())
+    require_workspace(kOp, stream, workspace, reduction_workspace(stream.device, 2 * shape.head_dim));
+  else
+    DR_CHECK_MSG(!dq_weight.defined(), "qk_norm_rope: weights that are undefined have no gradients");
   op_table(stream.device)
       .qk_norm_rope_backward(stream, shape, dq, dk, qkv, q_weight, k_weight, eps, rope, dqkv, dq_weight,
                              dk_weight, workspace);

@@ -77,7 +77,8 @@ def root_attributes(file):
                 num_blocks=file.blocks, sublayers_per_block=file.plan.per_block,
                 wrapped=int(file.wrapped is not None), data=["shards/val.bin"
                                                              ], data_checksums=["00" * 16], choose="shuffled",
-                split=file.split, separator=np.array([0] if file.separated else [], np.int64), documents=len(
+                split=file.split, separator=np.array([0] if file.separated else [], np.int64),
+                documents_from="separator" if file.separated else "none", documents=len(
                     np.unique(file.segment["document"])), sequences=int(file.segment["sequence"].max() + 1),
                 tokens_evaluated=int(file.tokens.sum()), seq_len=file.seq_len, seed=file.data_seed,
                 device="cpu", precision="fp32", unigram_entropy=file.unigram_entropy, confidence_level=0.95,

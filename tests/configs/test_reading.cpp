@@ -44,7 +44,8 @@ TEST(Reading, MessagesInFull) {
             "run.yaml: required key 'output' is missing (folder for metrics.jsonl and checkpoints/)");
   EXPECT_EQ(
       train_error("output: a\n\ndata: {val: [a]}"),
-      "run.yaml:3: required key 'data.train' is missing (token shards to train on; paths may hold * and ?)");
+      "run.yaml:3: required key 'data.train' is missing (token shards to train on: llm.c's .bin or Megatron-LM's "
+      ".idx; paths may hold * and ?)");
 }
 
 TEST(Reading, YamlItself) {

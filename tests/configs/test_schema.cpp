@@ -140,7 +140,7 @@ TEST(Schema, FlattenHasEveryKeyWhateverTheValues) {
   const auto a = flatten(plain), b = flatten(other);
   ASSERT_EQ(a.size(), b.size());
   const Schema schema = describe(plain);
-  ASSERT_EQ(a.size(), schema.keys().size());
+  ASSERT_EQ(a.size(), schema.keys().size() - 1) << "all but data.mix, which stands for data.train";
   for (size_t i = 0; i < a.size(); ++i) EXPECT_EQ(a[i].first, b[i].first);
   const auto value = [&](const std::string& key) {
     for (const auto& [name, text] : b)

@@ -9,9 +9,10 @@ namespace {
 
 template <typename Enum>
 class Terms : public testing::Test {};
-using AllTerms = testing::Types<Variant, Sublayer, Family, Band, Intervention, Replace, Average, TokenFilter,
-                                Choose, Split, TaskType, ClaimMeasure, EdgeChoice, RoutingWeights, Recompute, DataOrder,
-                                LearningRateDecay, DeviceChoice, Precision, CollectiveBackend>;
+using AllTerms =
+    testing::Types<Variant, Sublayer, Family, Band, Intervention, Replace, Average, TokenFilter, Choose,
+                   DocumentsFrom, Split, TaskType, ClaimMeasure, EdgeChoice, RoutingWeights, Recompute,
+                   DataOrder, LearningRateDecay, DeviceChoice, Precision, CollectiveBackend>;
 TYPED_TEST_SUITE(Terms, AllTerms);
 
 TYPED_TEST(Terms, NamesAndValuesAreOneToOne) {

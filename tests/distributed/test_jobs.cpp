@@ -78,6 +78,21 @@ TEST_F(Jobs, TheSameBitsOnOneTwoFourAndEightProcesses) {
   expect_same_result("one", "hand", 22);
 }
 
+TEST_F(Jobs, AMixOfSourcesGoesOnWithAnotherNumberOfProcesses) {
+  const std::vector<std::string> mix = {"data.train=null", "data.mix=[{shards: [" + path("a.bin") +
+                                                               "], weight: 0.35}, "
+                                                               "{shards: [" +
+                                                               path("c.bin") + "], weight: 0.65}]"};
+  ASSERT_EQ(job(1, "straight", 22, mix).status, 0);
+  MpiJob running = start(4, "broken", 22, mix);
+  ASSERT_TRUE(running.wait_for_output("step 9/")) << running.wait().err;
+  running.send(2, SIGKILL);
+  EXPECT_NE(running.wait().status, 0);
+  const Result last = job(2, "broken", 22, mix);
+  ASSERT_EQ(last.status, 0) << last.err;
+  expect_same_result("straight", "broken", 22);
+}
+
 #ifdef HAVE_TRAIN_ON_HOST
 // The same code with tensors on a device, executed on the CPU: exchanged through the host, as processes that
 // share a GPU do, and by NCCL's calls; streams run in several orders (CUDA_ON_HOST_STREAMS).
@@ -121,8 +136,8 @@ TEST_F(Jobs, TheSameBitsOnADeviceByWayOfTheHostAndOfNccl) {
 #endif
 
 #if defined(HAVE_TRAIN_ON_HOST) && defined(HAVE_FAKE_NCCL)
-// The emulated device shows it if the training stream does not wait for what NCCL brings: sums of gradients, and
-// parameters that other ranks have updated.
+// The emulated device shows it if the training stream does not wait for what NCCL brings: sums of gradients,
+// and parameters that other ranks have updated.
 TEST_F(Jobs, AForgottenWaitBetweenStreamsChangesTheNumbers) {
   const auto losses = [&](const std::string& name, const std::vector<std::string>& environment) {
     std::vector<std::string> all = {"CUDA_ON_HOST_DEVICES=2",

@@ -116,7 +116,7 @@ TEST_F(EvalProgram, RefusalsAreOneLineAndWriteNothing) {
   expect_refused(config_text("cumulative",
                              "cells:\n  - {name: c, sources: [0], sublayers: [final], intervention: mask}\n"),
                  "final");
-  expect_refused(config_text("reset", kGrid), "not a plain Qwen3", "--set model.wrap.recency_bias=30");
+  expect_refused(config_text("reset", kGrid), "not a plain model", "--set model.wrap.recency_bias=30");
   expect_refused(config_text("additive", kGrid), "set model.wrap");
   expect_refused(config_text("additive", kGrid), "recency_bias has 2 values",
                  "--set model.wrap.recency_bias=[1,2]");

@@ -12,6 +12,7 @@
 #include "eval/results/hdf5.h"
 #include "eval/results/unit_store.h"
 #include "tests/eval/eval_program.h"
+#include "tests/support/megatron_dataset.h"
 #include "tests/support/paths.h"
 
 namespace depthroute {
@@ -104,6 +105,40 @@ TEST_F(EvalSamples, EverythingOfTheFileFitsTogether) {
   const auto known = file.strings("/known_answer/known_answer");
   const auto passed = file.integers("/known_answer/passed");
   for (size_t i = 0; i < known.size(); ++i) EXPECT_NE(passed[i], 0) << known[i];
+}
+
+// The same tokens as a Megatron-LM dataset, whose index ends documents where the separator does.
+TEST_F(EvalSamples, DocumentsOfAnIndexGiveTheNumbersOfASeparator) {
+  MegatronDataset dataset(8);
+  std::vector<int64_t> document;
+  const std::vector<int32_t> tokens = random_tokens(3000, 20);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    document.push_back(tokens[i]);
+    if (tokens[i] != 5 && i + 1 < tokens.size()) continue;
+    dataset.document({document});
+    document.clear();
+  }
+  const std::string index = dataset.write(folder_ / "indexed");
+  const std::string grid =
+      "grids:\n  - {families: [current], sublayers: [mlp], bands: [late], interventions: [mask, mean, resample]}\n";
+  for (const char* choose : {"shuffled", "documents"}) {
+    const std::string chosen = std::string("--replace --set data.choose=") + choose;
+    const auto read = [&](const std::string& arguments, const std::string& from) {
+      const Ran ran = run(text(grid), chosen + arguments);
+      EXPECT_EQ(ran.status, 0) << ran.err;
+      const Hdf5Reader file(results());
+      EXPECT_EQ(file.string_attribute("/", "documents_from"), from);
+      return std::pair(file.integers("/segment/document"), file.doubles("/cell/delta_nll"));
+    };
+    const auto [documents, effects] = read("", "separator");
+    const std::string as_index = " --set data.separator=null --set 'data.shards=[" + index + "]'";
+    const auto [indexed_documents, indexed_effects] = read(as_index, "shards");
+    EXPECT_EQ(indexed_documents, documents) << choose;
+    EXPECT_EQ(indexed_effects, effects) << choose;
+  }
+  const Ran refused = run(text(grid, ", choose: documents"), "--replace --set data.separator=null");
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_TRUE(has(refused.err, "data.choose: documents needs data.separator")) << refused.err;
 }
 
 TEST_F(EvalSamples, XarrayReadsItAsTheReadmeSays) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "data/model/fla.h"
 #include "data/model/model_folder.h"
 #include "data/model/safetensors.h"
 #include "tests/fuzz/scratch_folder.h"
@@ -53,6 +54,20 @@ void try_config(const std::string& text) {
   }
 }
 
+/// The same of flash-linear-attention's, and of the keys that travel along.
+void try_foreign(const std::string& text) {
+  try {
+    const ModelConfig config = depthroute::fla_config_from_json(text, "config.json");
+    const depthroute::KeptKeys keys = depthroute::kept_keys_from_json(text, "config.json");
+    const std::string written = depthroute::fla_config_to_json(config, false, keys);
+    DR_CHECK(depthroute::fla_config_from_json(written, "again") == config);
+    DR_CHECK(depthroute::kept_keys_from_json(written, "again") == keys);
+  } catch (const depthroute::InputError& error) {
+    check_message(error);
+    DR_CHECK(std::string(error.what()).rfind("again", 0) != 0);
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
@@ -62,6 +77,8 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  try_config(std::string(reinterpret_cast<const char*>(data), size));
+  const std::string text(reinterpret_cast<const char*>(data), size);
+  try_config(text);
+  try_foreign(text);
   return 0;
 }

@@ -11,22 +11,26 @@ using test::stream;
 constexpr double kTheta = 10'000.0;
 constexpr float kEps = 1e-6f;
 
-// One head of one token: RMSNorm, then each pair (i, i +
-// K/2) rotated by t * theta^(-2i/K), as a complex number.
-std::vector<double> oracle_head(const std::vector<double>& x, const std::vector<double>& weight, int64_t t) {
+// One head of one token: each pair (i, i + K/2) rotated by t * theta^(-2i/K), as a complex number.
+std::vector<double> rotated(const std::vector<double>& x, int64_t t) {
   const size_t k = x.size();
-  double squares = 0;
-  for (double value : x) squares += value * value;
-  const double r = 1 / std::sqrt(squares / static_cast<double>(k) + static_cast<double>(kEps));
   std::vector<double> out(k);
   for (size_t i = 0; i < k / 2; ++i) {
     const double angle =
         static_cast<double>(t) / std::pow(kTheta, 2 * static_cast<double>(i) / static_cast<double>(k));
-    const double low = x[i] * r * weight[i], high = x[i + k / 2] * r * weight[i + k / 2];
-    out[i] = low * std::cos(angle) - high * std::sin(angle);
-    out[i + k / 2] = high * std::cos(angle) + low * std::sin(angle);
+    out[i] = x[i] * std::cos(angle) - x[i + k / 2] * std::sin(angle);
+    out[i + k / 2] = x[i + k / 2] * std::cos(angle) + x[i] * std::sin(angle);
   }
   return out;
+}
+
+// The same after RMSNorm.
+std::vector<double> oracle_head(std::vector<double> x, const std::vector<double>& weight, int64_t t) {
+  double squares = 0;
+  for (double value : x) squares += value * value;
+  const double r = 1 / std::sqrt(squares / static_cast<double>(x.size()) + static_cast<double>(kEps));
+  for (size_t i = 0; i < x.size(); ++i) x[i] *= r * weight[i];
+  return rotated(x, t);
 }
 
 AttentionShape on_device(AttentionShape shape) {
@@ -133,6 +137,35 @@ TEST_P(QkNormRope, BackwardIsTheGradientAndLeavesTheValueColumnsAlone) {
   test::for_each_activation_type(
       [shape = on_device(GetParam())]<typename Act>() { backward_is_the_gradient<Act>(shape); });
 }
+// Without weights: RoPE alone, and backward its inverse. Neither qkv nor a workspace is needed for that.
+template <typename Act>
+void rope_alone_matches_float64(const AttentionShape& s) {
+  const Case<Act> c(s);
+  Act q({s.tokens(), s.q_cols()}), k({s.tokens(), s.kv_cols()}), back({s.tokens(), s.qkv_cols()}, 42.0f);
+  ops::qk_norm_rope_forward(stream(), s, c.qkv, {}, {}, kEps, c.rope, q, k);
+  ops::qk_norm_rope_backward(stream(), s, q, k, c.qkv, {}, {}, kEps, c.rope, back, {}, {}, {});
+  std::vector<double> want_q, want_k, want_back, got_back;
+  for (int64_t token = 0; token < s.tokens(); ++token) {
+    for (int64_t head = 0; head < s.num_heads + s.num_kv_heads; ++head) {
+      const std::vector<double> x = c.head(token, head * s.head_dim), out = rotated(x, token % s.seq_len);
+      std::vector<double>& want = head < s.num_heads ? want_q : want_k;
+      want.insert(want.end(), out.begin(), out.end());
+      want_back.insert(want_back.end(), x.begin(), x.end());
+    }
+    const auto* row = back.data() + token * s.qkv_cols();
+    got_back.insert(got_back.end(), row, row + s.q_cols() + s.kv_cols());
+    for (int64_t i = s.q_cols() + s.kv_cols(); i < s.qkv_cols(); ++i) ASSERT_EQ(row[i], 42.0f);
+  }
+  EXPECT_LE(relative_l2(q, want_q), test::activation_tolerance<Act>(tolerance::kF32Forward));
+  EXPECT_LE(relative_l2(k, want_k), test::activation_tolerance<Act>(tolerance::kF32Forward));
+  EXPECT_LE(test::relative_l2(got_back, want_back), test::activation_tolerance<Act>(tolerance::kF32Backward));
+}
+
+TEST_P(QkNormRope, WithoutWeightsItIsRopeAloneAndBackwardTurnsBack) {
+  test::for_each_activation_type(
+      [shape = on_device(GetParam())]<typename Act>() { rope_alone_matches_float64<Act>(shape); });
+}
+
 // Heads whose eighth is not a power of two (24, 40), that fill a warp (256), or share it (the others).
 INSTANTIATE_TEST_SUITE_P(Shapes, QkNormRope,
                          testing::Values(AttentionShape{1, 1, 1, 1, 2}, AttentionShape{3, 3, 4, 2, 6},

@@ -225,7 +225,7 @@ TEST_F(PublishTest, WhatHappensInTheFolderMeanwhileIsNotLost) {
   expect_one_line(disturb([&] {
                     const Result second = run(line());
                     EXPECT_EQ(second.status, 2);
-                    expect_one_line(second, "shards.lock: another tokenizer is writing this folder");
+                    expect_one_line(second, "shards.lock: another program is writing this folder");
                     fs::create_directory(out_ + "/raw");
                   }),
                   "/raw: appeared while");

@@ -147,9 +147,10 @@ TEST_F(Resume, ChangedSettingsAndDataAreRefusedUnlessAccepted) {
                                          "checkpoint.accept_changes=true"});
   EXPECT_EQ(accepted.status, 0) << accepted.err;
   EXPECT_EQ(metrics("run").back()["step"], 20);
-  const Result shape =
-      train(config, {"--set", "model.intermediate_size=64", "--set", "checkpoint.accept_changes=true"});
-  EXPECT_EQ(shape.status, kExitBadInput) << "a checkpoint cannot become another model";
+  for (const char* key : {"model.intermediate_size=64", "model.qk_norm=false"}) {
+    const Result shape = train(config, {"--set", key, "--set", "checkpoint.accept_changes=true"});
+    EXPECT_EQ(shape.status, kExitBadInput) << key << ": a checkpoint cannot become another model";
+  }
 }
 
 TEST_F(Resume, NeverAndExplicitFoldersAreTakenLiterally) {

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "configs/base/error.h"
 #include "data/atomic_path.h"
@@ -14,6 +15,7 @@
 #include "data/files.h"
 #include "data/tokens/token_stream.h"
 #include "tests/support/paths.h"
+#include "tests/support/temp_folder.h"
 #include "tests/train/tiny_run.h"
 #include "train/checkpoint/run_folder.h"
 
@@ -60,6 +62,38 @@ TEST_F(StartProgram, CheckpointsThatCannotBeListedAreNotTakenForNone) {
   fs::remove(checkpoints);
   fs::rename(path("aside"), checkpoints);
   EXPECT_NE(train(config).out.find("resuming after step 14"), std::string::npos);
+}
+
+// Tokenizer, ids and length of model.from are in every checkpoint, and survive without the folder they came from.
+TEST_F(StartProgram, CompanionsOfTheModelTravelIntoEveryCheckpoint) {
+  ASSERT_EQ(train(write_config("first", 7)).status, 0);
+  const std::string source = path("source"), first = checkpoint_model_path(checkpoint("first", 7));
+  const auto config_json = [](const std::string& folder) {
+    return nlohmann::json::parse(read_file(folder + "/config.json"));
+  };
+  EXPECT_EQ(config_json(first).at("max_position_embeddings"), 32);
+  fs::copy(first, source);
+  nlohmann::json root = config_json(first);
+  root["eos_token_id"] = {3, 4};
+  root["max_position_embeddings"] = 1000;
+  write_raw(source + "/config.json", root.dump());
+  write_raw(source + "/tokenizer.json", "{\"model\": 1}");
+  write_raw(source + "/notes.txt", "not a model's");
+  const std::string config = write_config("second", 14), from = "model.from=" + source;
+  ASSERT_EQ(train(config, {"--set", from, "--set", "train.steps=7"}).status, 0);
+  ASSERT_EQ(fs::remove_all(source), 5u);
+  const Result resumed =
+      train(write_config("second", 14), {"--set", from, "--set", "checkpoint.accept_changes=true"});
+  ASSERT_EQ(resumed.status, 0) << resumed.err;
+  for (const int64_t step : {7, 14}) {
+    const std::string model = checkpoint_model_path(checkpoint("second", step));
+    EXPECT_EQ(read_file(model + "/tokenizer.json"), "{\"model\": 1}") << step;
+    EXPECT_FALSE(exists(model + "/notes.txt"));
+    EXPECT_EQ(config_json(model).at("eos_token_id"), nlohmann::json::array({3, 4}));
+    EXPECT_EQ(config_json(model).at("max_position_embeddings"), 1000);
+  }
+  write_raw(checkpoint_model_path(checkpoint("second", 14)) + "/tokenizer.json", "{\"model\": 2}");
+  EXPECT_TRUE(has(message_of([&] { verify_checkpoint_folder(checkpoint("second", 14)); }), "tokenizer.json"));
 }
 
 TEST_F(StartProgram, ACheckpointThatCannotBeReadStopsTheRunInsteadOfBeingTrainedOver) {

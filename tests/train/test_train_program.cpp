@@ -84,6 +84,27 @@ TEST_F(TrainProgram, ModelFromGoesOnFromItsWeightsAndShape) {
   EXPECT_NE(contradiction.err.find("model.hidden_size is 48"), std::string::npos) << contradiction.err;
 }
 
+// Saved before the first step, the weights are those a run starts from; nothing else changes, and the run can go on from there.
+TEST_F(TrainProgram, TheInitialCheckpointIsTheUntrainedModelAndIsKept) {
+  const std::vector<std::string> initial = {"--set", "checkpoint.initial=true", "--set", "checkpoint.keep=1"};
+  ASSERT_EQ(train(write_config("without", 21)).status, 0);
+  ASSERT_EQ(train(write_config("with", 21), initial).status, 0);
+  expect_same_run("without", "with", 21);
+  const std::string weights = "/model/model.safetensors";
+  ASSERT_EQ(
+      train(write_config("untouched", 1), {"--set", "optimizer.lr=1e-30", "--set", "optimizer.lr_min=0"})
+          .status,
+      0);
+  EXPECT_TRUE(read_file(checkpoint("untouched", 1) + weights) == read_file(checkpoint("with", 0) + weights));
+  EXPECT_FALSE(exists(checkpoint("with", 14))) << "keep: 1";
+
+  std::filesystem::remove_all(checkpoint("with", 21));
+  const Result resumed = train(path("with.yaml"), initial);
+  ASSERT_EQ(resumed.status, 0) << resumed.err;
+  EXPECT_NE(resumed.out.find("resuming after step 0"), std::string::npos) << resumed.out;
+  expect_same_run("without", "with", 21);
+}
+
 // A key counts as given even with its default value: what it asks for must not be ignored silently.
 TEST_F(TrainProgram, KeysGivenBesideModelFromMustAgreeWithIt) {
   ASSERT_EQ(train(write_config("plain", 7), {"--set", "model.residual.variant=additive"}).status, 0);
@@ -106,14 +127,15 @@ TEST_F(TrainProgram, KeysGivenBesideModelFromMustAgreeWithIt) {
     EXPECT_NE(result.err.find("remove the key"), std::string::npos) << result.err;
     EXPECT_FALSE(exists(path("refused")));
   };
-  refused("plain", "residual.variant", "cumulative", "a plain Qwen3 (additive)");  // the default
-  refused("plain", "residual.num_blocks", "8", "a plain Qwen3 (additive)");        // the default
-  refused("plain", "residual.recency_bias", "0", "a plain Qwen3 (additive)");      // the default
+  refused("plain", "residual.variant", "cumulative", "a plain model (additive)");  // the default
+  refused("plain", "residual.num_blocks", "8", "a plain model (additive)");        // the default
+  refused("plain", "residual.recency_bias", "0", "a plain model (additive)");      // the default
   refused("routed", "residual.variant", "cumulative", "has kimi");                 // the default
   refused("routed", "residual.num_blocks", "1", "has 2 sublayers per block");
   refused("routed", "hidden_size", "1024", "has 32");  // the default
   refused("routed", "rope_theta", "10000", "has 1000000");
   refused("routed", "tie_embeddings", "false", "has true");
+  refused("routed", "qk_norm", "false", "has true");
 
   const std::string in_file =
       config("in_file", "from: " + path("plain") + ", residual: {variant: cumulative}");

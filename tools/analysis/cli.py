@@ -58,9 +58,10 @@ class FileAnalysis:
             found.append(
                 f"documents: {len(self.documents)}; intervals keep their promise from {FEWEST_DOCUMENTS} on,"
                 " measure more")
-        if np.size(self.results.attributes["separator"]) == 0 and not self.results.attributes["of_task"]:
-            found.append("no separator was configured, so every sequence counts as one of the documents: if"
-                         " real documents span several sequences, intervals are too narrow")
+        if self.results.attributes["documents_from"] == "none":
+            found.append("no separator was configured and the shards know no documents, so every sequence"
+                         " counts as a document: if real documents span several sequences, intervals are too"
+                         " narrow")
         if self.not_judged:
             found.append(f"no verdicts: {self.not_judged}")
         if options.bootstrap < FEWEST_DRAWS:

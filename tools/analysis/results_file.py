@@ -119,9 +119,10 @@ def _read(reader, sha256):
              "variant", "num_layers", "sublayers_per_block", "wrapped", "seed", "split", "device",
              "precision", "sequences", "tokens_evaluated", "unigram_entropy", "separator")
     attributes = {name: reader.attribute(name) for name in names}
+    told = "separator" if np.size(attributes["separator"]) else "none"  # what files without the attribute mean
+    attributes["documents_from"] = reader.file.attrs.get("documents_from", told)
     for name in ("bootstrap", "alpha", "margin", "statistics_seed"):
         attributes[name] = reader.attribute(name)
-    attributes["of_task"] = "task" in reader.file  # documents are the task's own
     tokens = reader.array("segment/tokens")
     per_segment = (len(tokens), )
     result = Results(reader.path, sha256, attributes, reader.array("segment/document", per_segment),

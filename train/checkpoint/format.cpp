@@ -1,5 +1,6 @@
 #include "train/checkpoint/format.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <vector>
@@ -78,7 +79,7 @@ RunState verify_checkpoint(const std::string& folder) {
   const Manifest manifest = verify_checkpoint_folder(folder);
   const std::string path = folder + "/" + kStateName;
   const RunState state = state_from_json(read_file(path), path);
-  if (state.step < 1 || state.tokens < 0 || state.position < 0)
+  if (state.step < 0 || state.tokens < 0 || state.position < 0)
     throw DataError("{}: step, tokens or sampler position is out of range: take another checkpoint", path);
   if (state.step != manifest.step)
     throw DataError("{}: {} says step {}, {} step {}: take another checkpoint", folder, kManifestName,
@@ -122,7 +123,7 @@ void refuse_changes(const std::string& folder, const TrainConfig& now, const Run
   const auto is_free = [&](const std::string& key) {
     for (const std::string& prefix : free)
       if (key == prefix || key.starts_with(prefix + ".") || key.starts_with(prefix + "[")) return true;
-    return false;
+    return key.starts_with("data.mix[") && key.ends_with("].shards");
   };
 
   // A checkpoint cannot become another model, so model.* is refused even under accept_changes.
@@ -130,12 +131,19 @@ void refuse_changes(const std::string& folder, const TrainConfig& now, const Run
   std::string changes;
   const auto before = flatten(read_train_config(folder + "/" + kConfigName));
   const auto after = flatten(now);
-  DR_CHECK(before.size() == after.size());
-  for (size_t i = 0; i < after.size(); ++i)
-    if (before[i].second != after[i].second && !is_free(after[i].first) &&
-        (!accepting || after[i].first.starts_with("model.")))
-      changes += fmt::format("{}{} was {}, is {}", changes.empty() ? "" : "; ", after[i].first,
-                             before[i].second, after[i].second);
+  const auto note = [&](const std::string& key, const std::string& then, const std::string& is) {
+    if (then != is && !is_free(key) && (!accepting || key.starts_with("model.")))
+      changes += fmt::format("{}{} was {}, is {}", changes.empty() ? "" : "; ", key, then, is);
+  };
+  // Entries of data.mix come and go, other keys are always there.
+  const auto value_in = [](const auto& flat, const std::string& key) {
+    const auto found =
+        std::find_if(flat.begin(), flat.end(), [&](const auto& entry) { return entry.first == key; });
+    return found == flat.end() ? std::string("not there") : found->second;
+  };
+  for (const auto& [key, is] : after) note(key, value_in(before, key), is);
+  for (const auto& [key, then] : before)
+    if (const std::string is = value_in(after, key); is == "not there") note(key, then, is);
   const auto compare = [&](const char* key, const std::string& then, const std::string& now_there) {
     if (accepting || then == now_there) return;
     const char* what =
@@ -144,7 +152,7 @@ void refuse_changes(const std::string& folder, const TrainConfig& now, const Run
             : "the tokens of {} cannot be compared (an earlier version looked at the shards' ends only)";
     changes += (changes.empty() ? "" : "; ") + fmt::format(fmt::runtime(what), key);
   };
-  compare("data.train", stored.data_fingerprint, data_fingerprint);
+  compare(now.data.mix.empty() ? "data.train" : "data.mix", stored.data_fingerprint, data_fingerprint);
   if (!stored.val_fingerprint.empty() && !val_fingerprint.empty())
     compare("data.val", stored.val_fingerprint, val_fingerprint);
   if (changes.empty()) return;

@@ -98,15 +98,16 @@ void let_training_go_first() {
 /// Thrown by the writer to itself.
 struct GivenUp {};
 
-/// Deletes the oldest checkpoints beyond `keep`, but never `written` nor what `latest` points at. Not being
-/// able to is no reason to end a run.
+/// Deletes the oldest checkpoints beyond `keep`, but never `written`, what `latest` points at, or the one before
+/// the first step, which is there because it was asked for. Not being able to is no reason to end a run.
 void prune(const std::string& output, int64_t written, int64_t keep) try {
   if (keep == 0) return;
   std::error_code none;
   const std::string latest = fs::read_symlink(latest_path(output), none).filename().string();
   std::vector<CheckpointFolder> folders = list_checkpoints(output);
   // A folder with a later step can only be one that did not verify: it is replaced when the run gets there.
-  std::erase_if(folders, [&](const CheckpointFolder& folder) { return folder.step > written; });
+  std::erase_if(folders,
+                [&](const CheckpointFolder& folder) { return folder.step == 0 || folder.step > written; });
   for (int64_t i = 0; i + keep < static_cast<int64_t>(folders.size()); ++i) {
     const CheckpointFolder& folder = folders[static_cast<size_t>(i)];
     if (folder.step != written && fs::path(folder.path).filename() != latest) remove_folder(folder.path);
@@ -118,8 +119,8 @@ void prune(const std::string& output, int64_t written, int64_t keep) try {
 }  // namespace
 
 struct CheckpointSaver::Impl {
-  Impl(World& world_, const TrainConfig& config_, const CheckpointTensors& tensors_)
-      : world(world_), config(config_), tensors(tensors_) {
+  Impl(World& world_, const TrainConfig& config_, const CheckpointTensors& tensors_, Companions companions_)
+      : world(world_), config(config_), tensors(tensors_), companions(std::move(companions_)) {
     const std::vector<ParameterRun> runs = parameter_runs(tensors.layout, world.size());
     if (world.rank() < static_cast<int>(runs.size())) run = runs[world.rank()].elements;
     DR_CHECK(tensors.partition.options().rank == world.rank());
@@ -211,7 +212,8 @@ struct CheckpointSaver::Impl {
     let_training_go_first();
     files = write_checkpoint_tensors(folder, tensors, snapshot, give_up_if_asked);
     if (world.is_rank_0()) {
-      for (ManifestFile& file : write_model_description(folder, tensors)) files.push_back(std::move(file));
+      for (ManifestFile& file : write_model_description(folder, tensors, companions))
+        files.push_back(std::move(file));
       for (const auto& [name, text] :
            {std::pair{kStateName, &state_json}, std::pair{kConfigName, &config_yaml}}) {
         write_file_atomically(folder + "/" + name, *text);
@@ -238,7 +240,8 @@ struct CheckpointSaver::Impl {
   World& world;
   const TrainConfig& config;
   const CheckpointTensors tensors;
-  Range run;  // of the block: what this rank's model file holds
+  const Companions companions;  // rank 0's
+  Range run;                    // of the block: what this rank's model file holds
   HostMemory memory;
   CheckpointSnapshot snapshot;
   SharedCopy copy;                          // of what is in host memory
@@ -257,8 +260,9 @@ struct CheckpointSaver::Impl {
   std::thread pruner;  // rank 0
 };
 
-CheckpointSaver::CheckpointSaver(World& world, const TrainConfig& config, const CheckpointTensors& tensors)
-    : impl_(std::make_unique<Impl>(world, config, tensors)) {}
+CheckpointSaver::CheckpointSaver(World& world, const TrainConfig& config, const CheckpointTensors& tensors,
+                                 Companions companions)
+    : impl_(std::make_unique<Impl>(world, config, tensors, std::move(companions))) {}
 CheckpointSaver::~CheckpointSaver() = default;
 
 void CheckpointSaver::start(const RunState& state) {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "configs/train_config.h"
 #include "kernels/collectives/world.h"
@@ -20,12 +21,15 @@ namespace depthroute {
 
 class CheckpointSaver {
  public:
-  /// All must outlive this object, and the tensors must have their memory. Takes the host memory of the copy,
+  /// All but the companions, which rank 0 puts beside the model, must outlive this object, and the tensors must
+  /// have their memory. Takes the host memory of the copy,
   /// snapshot_bytes(), and touches it: a run that has no room for its checkpoints does not begin. On a GPU also
   /// two page-locked buffers (DeviceCopy). SystemError.
-  CheckpointSaver(World& world, const TrainConfig& config, const CheckpointTensors& tensors);
-  CheckpointSaver(World& world, const TrainConfig& config, const TrainingStep& step)
-      : CheckpointSaver(world, config, checkpoint_tensors(step)) {}
+  CheckpointSaver(World& world, const TrainConfig& config, const CheckpointTensors& tensors,
+                  Companions companions = {});
+  CheckpointSaver(World& world, const TrainConfig& config, const TrainingStep& step,
+                  Companions companions = {})
+      : CheckpointSaver(world, config, checkpoint_tensors(step), std::move(companions)) {}
   /// Gives up what is not committed, within a MiB's writing and flushing; waits until old checkpoints are
   /// deleted.
   ~CheckpointSaver();

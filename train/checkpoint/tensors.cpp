@@ -107,10 +107,11 @@ std::vector<ManifestFile> write_checkpoint_tensors(const std::string& folder, co
   return files;
 }
 
-std::vector<ManifestFile> write_model_description(const std::string& folder, const CheckpointTensors& from) {
-  std::vector<ManifestFile> files;
-  files.push_back(
-      write_text(folder, fmt::format("{}/config.json", kModelName), model_config_to_json(from.config)));
+std::vector<ManifestFile> write_model_description(const std::string& folder, const CheckpointTensors& from,
+                                                  const Companions& companions) {
+  std::vector<ManifestFile> files = write_companions(folder, kModelName, companions.files);
+  files.push_back(write_text(folder, fmt::format("{}/config.json", kModelName),
+                             model_config_to_json(from.config, false, companions.keys)));
   const std::vector<ParameterRun> runs = parameter_runs(from.layout, from.partition.options().size);
   const int parts = static_cast<int>(runs.size());
   if (parts == 1) return files;

@@ -14,6 +14,7 @@
 
 #include "configs/model_config.h"
 #include "data/manifest.h"
+#include "data/model/companions.h"
 #include "kernels/device.h"
 #include "train/model/parameters.h"
 #include "train/sharding/partition.h"
@@ -57,8 +58,9 @@ struct CheckpointSnapshot {
 std::vector<ManifestFile> write_checkpoint_tensors(const std::string& folder, const CheckpointTensors& from,
                                                    const CheckpointSnapshot& snapshot,
                                                    const std::function<void()>& between_chunks = {});
-/// What rank 0 writes beside them: config.json and, for several ranks, the index.
-std::vector<ManifestFile> write_model_description(const std::string& folder, const CheckpointTensors& from);
+/// What rank 0 writes beside them: config.json, the model's companions and, for several ranks, the index.
+std::vector<ManifestFile> write_model_description(const std::string& folder, const CheckpointTensors& from,
+                                                  const Companions& companions);
 
 /// Fills m and v (padding with zeros) from whatever files of moments are in `folder`. Between them they must
 /// hold every element of every parameter exactly once; otherwise DataError naming file and tensor.

@@ -18,7 +18,7 @@ struct Site {
   Sublayer sublayer = Sublayer::attn;
   std::vector<int> sources;       // state indices 0 ... 2L in source order; the last is the current state
   std::vector<int> duplicate_of;  // per source: the first earlier source that is the same state, or -1
-  bool routed = true;             // has query, key norm and bias (false only for plain Qwen3)
+  bool routed = true;             // has query, key norm and bias (false only for plain models)
   bool restart = false;  // the sublayer's output starts a new state instead of being added (never: final)
 
   int num_sources() const { return static_cast<int>(sources.size()); }

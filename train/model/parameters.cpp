@@ -28,6 +28,10 @@ struct Builder {
     add(std::move(name), {rows, cols}, Init::normal, true, fused);
   }
   void norm(std::string name, int64_t size) { add(std::move(name), {size}, Init::ones, false); }
+  void qk_norms(const std::string& attn, int64_t head_dim) {
+    norm(attn + "q_norm.weight", head_dim);
+    norm(attn + "k_norm.weight", head_dim);
+  }
   void routing(const std::string& prefix, int64_t hidden_size) {
     add(prefix + "_proj.weight", {1, hidden_size}, Init::zeros, false);
     norm(prefix + "_norm.weight", hidden_size);
@@ -59,8 +63,7 @@ ParameterLayout::ParameterLayout(const ModelConfig& config, const DepthPlan& pla
     const std::string layer = fmt::format("model.layers.{}.", i);
     build.norm(layer + "input_layernorm.weight", d);
     build.norm(layer + "post_attention_layernorm.weight", d);
-    build.norm(layer + "self_attn.q_norm.weight", config.head_dim);
-    build.norm(layer + "self_attn.k_norm.weight", config.head_dim);
+    if (config.qk_norm) build.qk_norms(layer + "self_attn.", config.head_dim);
     if (plan.sites[2 * i].routed) build.routing(layer + "attn_res", d);
     if (plan.sites[2 * i + 1].routed) build.routing(layer + "mlp_res", d);
   }

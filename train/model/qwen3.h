@@ -129,7 +129,8 @@ class Qwen3 {
  private:
   /// Parameters (or their gradients) of one layer; q|k|v and gate|up as the fused matrices they are.
   struct LayerWeights {
-    Tensor input_norm, qkv, q_norm, k_norm, o, post_norm, gate_up, down;
+    Tensor input_norm, qkv, q_norm, k_norm, o, post_norm, gate_up,
+        down;  // q_norm, k_norm: if config_.qk_norm
   };
   /// A site's routing parameters (or gradients); undefined where it is not routed.
   struct ReadWeights {
@@ -240,7 +241,8 @@ class Qwen3 {
   // tokens, left unfinished until there are those of kMaxGroupSites sites: one launch instead of two or three a
   // layer.
   std::vector<bool> written_;
-  std::array<Tensor, kMaxGroupSites> norm_partials_, qk_partials_;  // [reduction_workspace(D)], (2K)
+  std::array<Tensor, kMaxGroupSites> norm_partials_,
+      qk_partials_;  // [reduction_workspace(D)], (2K) if qk_norm
   std::vector<ops::PartialSums> unfinished_;
   int unfinished_sites_ = 0;
 

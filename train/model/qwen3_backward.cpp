@@ -95,8 +95,10 @@ void Qwen3::attention_backward(Stream stream, int layer, const Tensor& doutput, 
   const Tensor& partials = qk_partials_[unfinished_sites_];
   ops::qk_norm_rope_backward(stream, shape, dq, dk, qkv, w.q_norm, w.k_norm, eps, rope_, dqkv, {}, {},
                              partials);
-  unfinished_.push_back({partials, 2 * config_.head_dim, 0, g.q_norm});
-  unfinished_.push_back({partials, 2 * config_.head_dim, config_.head_dim, g.k_norm});
+  if (config_.qk_norm) {
+    unfinished_.push_back({partials, 2 * config_.head_dim, 0, g.q_norm});
+    unfinished_.push_back({partials, 2 * config_.head_dim, config_.head_dim, g.k_norm});
+  }
   ops::gemm(stream, ops::Transpose::yes, ops::Transpose::no, dqkv, rows(a.attn_in), 1, g.qkv);
   ops::gemm(stream, ops::Transpose::no, ops::Transpose::no, dqkv, w.qkv, 0, dinput);
 }

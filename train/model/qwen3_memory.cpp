@@ -115,8 +115,9 @@ void Qwen3::plan_backward(Arena& arena) {
 
   for (int i = 0; i < kMaxGroupSites; ++i) {
     arena.plan(Purpose::workspace, &norm_partials_[i], {ops::reduction_workspace(arena.device(), d)});
-    arena.plan(Purpose::workspace, &qk_partials_[i],
-               {ops::reduction_workspace(arena.device(), 2 * config_.head_dim)});
+    if (config_.qk_norm)
+      arena.plan(Purpose::workspace, &qk_partials_[i],
+                 {ops::reduction_workspace(arena.device(), 2 * config_.head_dim)});
   }
   unfinished_.reserve(3 * kMaxGroupSites);
 
@@ -172,6 +173,9 @@ void Qwen3::bind_weights(const Tensor& matrices, const Tensor& others, std::vect
                          std::vector<ReadWeights>& reads) const {
   const auto matrix = [&](const std::string& name) { return layout_.view(matrices, name); };
   const auto view = [&](const std::string& name) { return layout_.view(others, name); };
+  const auto view_if_any = [&](const std::string& name) {
+    return layout_.contains(name) ? view(name) : Tensor{};
+  };
   // Consecutive parameters without padding between them, read as one matrix of more rows.
   const auto fused = [&](const std::string& first, const std::string& last) {
     const Parameter &begin = layout_.find(first), &end = layout_.find(last);
@@ -183,8 +187,8 @@ void Qwen3::bind_weights(const Tensor& matrices, const Tensor& others, std::vect
                       mlp = layer + "mlp.";
     layers.push_back(
         {view(layer + "input_layernorm.weight"), fused(attn + "q_proj.weight", attn + "v_proj.weight"),
-         view(attn + "q_norm.weight"), view(attn + "k_norm.weight"), matrix(attn + "o_proj.weight"),
-         view(layer + "post_attention_layernorm.weight"),
+         view_if_any(attn + "q_norm.weight"), view_if_any(attn + "k_norm.weight"),
+         matrix(attn + "o_proj.weight"), view(layer + "post_attention_layernorm.weight"),
          fused(mlp + "gate_proj.weight", mlp + "up_proj.weight"), matrix(mlp + "down_proj.weight")});
   }
   for (const Site& site : reads_) {

@@ -13,7 +13,7 @@ namespace depthroute {
 /// Compares names, shapes and dtypes of a folder's tensors with the layout; reads no values. DataError if
 /// they differ.
 void check_parameters(const ModelFolder& folder, const ParameterLayout& layout);
-/// The same for a plain Qwen3 that is to be wrapped: `layout` is that of the cumulative configuration.
+/// The same for a plain model that is to be wrapped: `layout` is that of the cumulative configuration.
 void check_wrapped_parameters(const ModelFolder& plain, const ParameterLayout& layout);
 
 /// Reads every parameter of the layout from the folder. DataError as check_parameters(), and for values that
@@ -21,7 +21,7 @@ void check_wrapped_parameters(const ModelFolder& plain, const ParameterLayout& l
 void load_parameters(Stream stream, const ModelFolder& folder, const ParameterLayout& layout,
                      const Tensor& block);
 
-/// Reads a plain Qwen3 as `cumulative` under a recency schedule (train/model/SPEC.md §1): pseudo-queries 0,
+/// Reads a plain model as `cumulative` under a recency schedule (train/model/SPEC.md §1): pseudo-queries 0,
 /// key norms 1, biases `recency_bias` (one value, or one per site in plan order). `layout` is that of the
 /// cumulative configuration.
 void load_wrapped_parameters(Stream stream, const ModelFolder& plain, const ParameterLayout& layout,

@@ -73,6 +73,7 @@ struct Case {
   Recompute recompute = Recompute::none;
   int64_t hidden_size = 40, num_layers = 8;
   bool deterministic = false;
+  bool qk_norm = true;
 };
 
 TrainConfig config_of(const Case& c) {
@@ -87,6 +88,7 @@ TrainConfig config_of(const Case& c) {
                   .head_dim = 24,
                   .intermediate_size = 56,
                   .tie_embeddings = c.variant != Variant::reset,
+                  .qk_norm = c.qk_norm,
                   .residual = {.variant = c.variant, .num_blocks = 4}};
   config.data.seq_len = 19;
   config.train = {.steps = 3, .global_batch = 4, .micro_batch = 2, .recompute = c.recompute};
@@ -129,18 +131,19 @@ TEST_P(TrainingCosts, AreWhatTheKernelsTouch) {
 
 INSTANTIATE_TEST_SUITE_P(
     Cases, TrainingCosts,
-    testing::Values(Case{"additive", Variant::additive, Precision::bf16},
-                    Case{"additive_f32", Variant::additive, Precision::fp32},
-                    Case{"cumulative", Variant::cumulative, Precision::bf16},
-                    Case{"cumulative_f32", Variant::cumulative, Precision::fp32},
-                    Case{"cumulative_act", Variant::cumulative, Precision::bf16, Recompute::act},
-                    Case{"cumulative_norms", Variant::cumulative, Precision::bf16, Recompute::norms},
-                    Case{"cumulative_layer", Variant::cumulative, Precision::bf16, Recompute::layer},
-                    Case{"cumulative_slices", Variant::cumulative, Precision::bf16, Recompute::none, 40, 8,
-                         true},
-                    Case{"reset", Variant::reset, Precision::bf16},
-                    Case{"kimi", Variant::kimi, Precision::bf16},
-                    Case{"wide", Variant::cumulative, Precision::bf16, Recompute::none, 1032, 3}),
+    testing::Values(
+        Case{"additive", Variant::additive, Precision::bf16},
+        Case{"additive_f32", Variant::additive, Precision::fp32},
+        Case{"cumulative", Variant::cumulative, Precision::bf16},
+        Case{"cumulative_f32", Variant::cumulative, Precision::fp32},
+        Case{"cumulative_act", Variant::cumulative, Precision::bf16, Recompute::act},
+        Case{"cumulative_norms", Variant::cumulative, Precision::bf16, Recompute::norms},
+        Case{"cumulative_layer", Variant::cumulative, Precision::bf16, Recompute::layer},
+        Case{"cumulative_slices", Variant::cumulative, Precision::bf16, Recompute::none, 40, 8, true},
+        Case{"without_qk_norm", Variant::cumulative, Precision::bf16, Recompute::norms, 40, 8, false, false},
+        Case{"llama_f32", Variant::additive, Precision::fp32, Recompute::none, 40, 3, false, false},
+        Case{"reset", Variant::reset, Precision::bf16}, Case{"kimi", Variant::kimi, Precision::bf16},
+        Case{"wide", Variant::cumulative, Precision::bf16, Recompute::none, 1032, 3}),
     [](const auto& test) { return std::string(test.param.name); });
 
 // ---- ops that training does not call

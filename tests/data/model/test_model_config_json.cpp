@@ -4,6 +4,7 @@
 
 #include "data/files.h"
 #include "data/model/model_folder.h"
+#include "data/model/other_code.h"
 #include "tests/support/paths.h"
 #include "tests/support/temp_folder.h"
 
@@ -43,6 +44,16 @@ json routed() {
   root["attnres_gate_type"] = "bias";
   return root;
 }
+/// A Llama, likewise.
+json llama() {
+  json root = plain();
+  for (const char* key : {"head_dim", "sliding_window", "use_sliding_window"}) root.erase(key);
+  root["architectures"] = {"LlamaForCausalLM"};
+  root["model_type"] = "llama";
+  root["mlp_bias"] = false;
+  root["pretraining_tp"] = 1;
+  return root;
+}
 json with(json root, const std::string& key, const json& value) {
   root[key] = value;
   return root;
@@ -56,7 +67,7 @@ ParsedModelConfig parse(const json& root) { return model_config_from_json(root.d
 TEST(ModelConfigJson, PlainQwen3IsRead) {
   const ParsedModelConfig parsed = parse(plain());
   EXPECT_TRUE(parsed.variant_stated);
-  ModelConfig expected{97, 32, 6, 4, 2, 10, 48, 1e6, 1e-6, true, {}};
+  ModelConfig expected{97, 32, 6, 4, 2, 10, 48, 1e6, 1e-6, true, true, {}};
   expected.residual.variant = Variant::additive;
   EXPECT_EQ(parsed.config, expected);
 }
@@ -69,6 +80,40 @@ TEST(ModelConfigJson, SpellingOfTransformers5MeansTheSame) {
   EXPECT_EQ(parse(root).config, parse(plain()).config);
   root["rope_theta"] = 1e6;  // both, agreeing
   EXPECT_EQ(parse(root).config, parse(plain()).config);
+}
+
+TEST(ModelConfigJson, LlamaIsReadInBothSpellings) {
+  ModelConfig expected{97, 32, 6, 4, 2, 8 /*hidden / heads*/, 48, 1e6, 1e-6, true, false, {}};
+  expected.residual.variant = Variant::additive;
+  EXPECT_EQ(parse(llama()).config, expected);
+  json root = without(without(without(llama(), "rope_theta"), "torch_dtype"), "rope_scaling");
+  root["rope_parameters"] = {{"rope_theta", 1000000.0}, {"rope_type", "default"}};
+  root["dtype"] = "bfloat16";
+  EXPECT_EQ(parse(root).config, expected);
+  expected.head_dim = 10;
+  EXPECT_EQ(parse(with(root, "head_dim", 10)).config, expected);
+}
+
+TEST(ModelConfigJson, UnsupportedLlamasAreRefusedNamingTheKey) {
+  const std::tuple<const char*, json, const char*> cases[] = {
+      {"attention_bias", true, "biases are not supported"},
+      {"mlp_bias", true, "biases are not supported"},
+      {"mlp_bias", 0, "must be true or false"},
+      {"pretraining_tp", 2, "only 1 is supported"},
+      {"hidden_act", "gelu", "only silu"},
+      {"sliding_window", 4096, "sliding-window"},
+      {"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}, "only plain RoPE"},
+      {"rope_parameters", {{"rope_type", "llama3"}, {"rope_theta", 1e6}}, "only plain RoPE"},
+      {"layer_types", {"sliding_attention"}, "only full_attention"},
+      {"quantization_config", {{"bits", 4}}, "quantised"},
+      {"attnres_num_blocks", 3, "must be qwen3_attnres"},
+  };
+  for (const auto& [key, value, part] : cases) {
+    const std::string text = message_of([&, k = key, v = value] { parse(with(llama(), k, v)); });
+    EXPECT_TRUE(has(text, part)) << text;
+    EXPECT_EQ(text.rfind("m/config.json: ", 0), 0u) << text;
+  }
+  EXPECT_TRUE(has(message_of([&] { parse(with(llama(), "hidden_size", 33)); }), "\"head_dim\" is missing"));
 }
 
 TEST(ModelConfigJson, OpenAttnResKeysAreRead) {
@@ -135,7 +180,9 @@ TEST(ModelConfigJson, WrongTypesAndImpossibleShapesAreErrors) {
 // Whatever changes the numbers and cannot be computed here must not be ignored.
 TEST(ModelConfigJson, UnsupportedModelsAreRefusedNamingTheKey) {
   const std::tuple<const char*, json, const char*> cases[] = {
-      {"model_type", "llama", "only qwen3"},
+      {"model_type", "mistral", "only qwen3, qwen3_attnres and llama"},
+      {"model_type", "llama", "must be qwen3_attnres"},
+      {"attnres_qk_norm", "no", "must be true or false"},
       {"hidden_act", "gelu", "only silu"},
       {"attention_bias", true, "biases are not supported"},
       {"attention_dropout", 0.1, "dropout"},
@@ -186,19 +233,45 @@ TEST(ModelConfigJson, WrittenConfigurationsReadBack) {
   for (const Variant variant : {Variant::additive, Variant::cumulative, Variant::reset, Variant::kimi})
     for (const int64_t blocks : {1, 3, 4, 8})
       for (const int64_t sublayers : {0, 1, 2, 3, 4, 12}) {
-        ModelConfig config{
-            97, 32, 6, 4, 2, 10, 48, 1234567.891, 1e-5, false, {variant, blocks, sublayers, 0.1}};
+        ModelConfig config{97, 32,          6,    4,     2,    10,
+                           48, 1234567.891, 1e-5, false, true, {variant, blocks, sublayers, 0.1}};
         if (variant == Variant::additive) config.residual = {variant};
         const ParsedModelConfig parsed = model_config_from_json(model_config_to_json(config), "written");
         EXPECT_TRUE(parsed.variant_stated);
         EXPECT_EQ(parsed.config.sublayers_per_block(), config.sublayers_per_block());
         ModelConfig same = parsed.config;
         same.residual.num_blocks = config.residual.num_blocks;  // may be rewritten for the open code
+        if (!why_not(Form::open_attnres, config).empty())       // written by sublayers alone
+          same.residual.sublayers_per_block = config.residual.sublayers_per_block;
         EXPECT_EQ(same, config);
-        if (sublayers == 0) {
+        if (sublayers == 0 && variant != Variant::kimi) {
           EXPECT_EQ(parsed.config, config);
         }
       }
+}
+
+// transformers computes the plain one as Llama. The open code would build q and k norms, so it must not find what
+// it needs: it raises without a number of blocks.
+TEST(ModelConfigJson, ModelsWithoutQkNormReadBackAndTheOpenCodeRefusesThem) {
+  ModelConfig config{97, 32, 6, 4, 2, 10, 48, 1e6, 1e-5, false, false, {Variant::additive}};
+  const json plain = json::parse(model_config_to_json(config));
+  EXPECT_EQ(plain.at("architectures"), json::array({"LlamaForCausalLM"}));
+  EXPECT_EQ(plain.at("model_type"), "llama");
+  EXPECT_EQ(parse(plain).config, config);
+  for (const Variant variant : {Variant::cumulative, Variant::reset, Variant::kimi})
+    for (const int64_t sublayers : {0, 1, 2, 3, 12}) {
+      config.residual = {variant, 3, sublayers, 0.1};
+      const json written = json::parse(model_config_to_json(config));
+      EXPECT_TRUE(written.at("attnres_num_blocks").is_null());
+      EXPECT_EQ(written.at("attnres_mode"), "block");
+      const ParsedModelConfig parsed = parse(written);
+      EXPECT_TRUE(parsed.variant_stated);
+      EXPECT_EQ(parsed.config.sublayers_per_block(), config.sublayers_per_block());
+      ModelConfig same = parsed.config;
+      same.residual = config.residual;
+      EXPECT_EQ(same, config);
+      EXPECT_EQ(parsed.config.residual.variant, variant);
+    }
 }
 
 // The open code counts layers per block as ceil(L / num_blocks) and knows no other key.
@@ -223,12 +296,59 @@ TEST(ModelConfigJson, OpenCodeFindsTheSameBlocks) {
   EXPECT_EQ(json::parse(model_config_to_json(full)).at("attnres_mode"), "full");
 }
 
+// The open code divides by the number of blocks and raises without one. It knows no key of ours, so whatever it
+// would compute otherwise must have none: kimi, odd blocks, a block per sublayer with a final site, and sizes that no
+// number of blocks gives (10 sublayers of 12).
+TEST(ModelConfigJson, OpenCodeRefusesWhatItCannotCompute) {
+  for (const Variant variant : {Variant::cumulative, Variant::reset, Variant::kimi})
+    for (const int64_t sublayers : {0, 1, 2, 3, 5, 6, 10, 12}) {
+      ModelConfig config{97, 32, 6, 4, 2, 10, 48, 1e6, 1e-6, true, true, {variant, 3, sublayers, 0}};
+      const bool full = variant == Variant::cumulative && sublayers == 1;
+      const bool possible =
+          full || (variant != Variant::kimi && config.sublayers_per_block() % 2 == 0 && sublayers != 10);
+      const json written = json::parse(model_config_to_json(config));
+      const std::string where = fmt::format("{} S = {}", to_string(variant), sublayers);
+      EXPECT_EQ(written.at("attnres_num_blocks").is_null(), !possible) << where;
+      EXPECT_EQ(why_not(Form::open_attnres, config).empty(), possible) << where;
+      EXPECT_EQ(parse(written).config.sublayers_per_block(), config.sublayers_per_block()) << where;
+      if (possible) {
+        EXPECT_EQ(written.at("attnres_mode"), full ? "full" : "block") << where;
+      }
+    }
+}
+
+TEST(ModelConfigJson, KeptKeysAreWritten) {
+  json root = plain();
+  root["max_position_embeddings"] = 2048;
+  root["bos_token_id"] = nullptr;
+  root["eos_token_id"] = {151645, 151643};
+  root["pad_token_id"] = 151643;
+  const KeptKeys keys = kept_keys_from_json(root.dump(), "m/config.json");
+  const json written = json::parse(model_config_to_json(parse(root).config, false, keys));
+  EXPECT_EQ(kept_keys_from_json(written.dump(), "written"), keys);
+  EXPECT_EQ(written.at("eos_token_id"), root.at("eos_token_id"));
+  EXPECT_FALSE(json::parse(model_config_to_json(parse(plain()).config)).contains("max_position_embeddings"));
+  for (const auto& [key, value] : {std::pair<const char*, json>{"max_position_embeddings", 0},
+                                   {"max_position_embeddings", "long"},
+                                   {"bos_token_id", json::array({1})},
+                                   {"eos_token_id", json::array({"</s>"})},
+                                   {"pad_token_id", 1.5}})
+    EXPECT_TRUE(has(message_of([&, k = key, v = value] {
+                      kept_keys_from_json(with(root, k, v).dump(), "m/config.json");
+                    }),
+                    fmt::format("m/config.json: \"{}\" is ", key)));
+}
+
 TEST(ModelConfigJson, GoldenConfigurationsKeepTheirKeysWhenWritten) {
-  for (const char* name : {"additive", "cumulative", "cumulative_full", "kimi", "kimi_full", "reset"}) {
+  for (const char* name : {"additive", "cumulative", "cumulative_full", "kimi", "kimi_full", "reset",
+                           "cumulative_no_qk_norm", "llama"}) {
     const std::string text = read_file(test_paths::golden() + "/" + name + "/config.json");
     const json golden = json::parse(text);
-    const json written = json::parse(model_config_to_json(model_config_from_json(text, name).config));
+    const json written = json::parse(model_config_to_json(model_config_from_json(text, name).config, false,
+                                                          kept_keys_from_json(text, name)));
     for (const auto& [key, value] : golden.items()) {
+      // The open code has no kimi.
+      if (std::string(name).starts_with("kimi") && key == "attnres_num_blocks") continue;
       // With one sublayer per block the open code's mode is "full", and no number of blocks means the same.
       if (std::string(name) == "cumulative_full" && key == "attnres_mode") continue;
       EXPECT_EQ(written.at(key), value) << name << " " << key;

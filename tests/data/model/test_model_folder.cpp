@@ -13,7 +13,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 ModelConfig tiny(Variant variant, bool tied = true) {
-  ModelConfig config{5, 4, 2, 2, 1, 2, 6, 1e4, 1e-6, tied, {}};
+  ModelConfig config{5, 4, 2, 2, 1, 2, 6, 1e4, 1e-6, tied, true, {}};
   config.residual = {variant, 2, 0, 0.0};
   return config;
 }
@@ -85,7 +85,8 @@ TEST_F(ModelFolderTest, FinalSiteTellsResetFromCumulative) {
   for (const bool final_site : {false, true}) {
     std::vector<TensorToWrite> tensors = {{"model.layers.0.attn_res_bias", {}, one_}};
     if (final_site) tensors.push_back({"model.final_res_bias", {}, one_});
-    const std::string path = add("m", tensors, tiny(Variant::kimi));
+    const std::string path = add("m", tensors, tiny(Variant::reset));
+    set_key(path, "attnres_variant", "kimi");
     EXPECT_EQ(ModelFolder(path).config().residual.variant, Variant::kimi);  // stated
     set_key(path, "attnres_variant", nullptr);
     EXPECT_EQ(ModelFolder(path).config().residual.variant, final_site ? Variant::reset : Variant::cumulative);

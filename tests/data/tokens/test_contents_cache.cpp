@@ -7,28 +7,37 @@ namespace {
 
 constexpr int64_t kLater = int64_t{1} << 62;  // long after any file was written
 
-TEST(ContentsCache, RemembersOneFileInOneState) {
+std::vector<ShardFile> shard_files(const std::vector<std::string>& paths) {
+  std::vector<ShardFile> files;
+  for (const std::string& path : paths) files.push_back({path, identify(path).value()});
+  return files;
+}
+
+TEST(ContentsCache, RemembersTheFilesOfAShardInOneState) {
   const TempFolder folder;
-  write_raw(folder / "shard", "tokens");
-  const FileIdentity file = identify(folder / "shard").value();
+  write_raw(folder / "shard.idx", "index");
+  write_raw(folder / "shard.bin", "tokens");
+  const std::vector<ShardFile> files = shard_files({folder / "shard.idx", folder / "shard.bin"});
   const ShardContents contents = {"0123", 255};
   {
     ContentsCache cache(folder / "cache.json");
-    EXPECT_FALSE(cache.find(file));
-    cache.add(file, contents, kLater);
+    EXPECT_FALSE(cache.find(files));
+    cache.add(files, contents, kLater);
     cache.save();
   }
   ContentsCache cache(folder / "cache.json");
-  EXPECT_EQ(cache.find(file), contents);
-  for (const auto& change : {&FileIdentity::size, &FileIdentity::modified_ns, &FileIdentity::changed_ns}) {
-    FileIdentity other = file;
-    other.*change += 1;
-    EXPECT_FALSE(cache.find(other));
-  }
-  for (const auto& change : {&FileIdentity::inode, &FileIdentity::device}) {
-    FileIdentity other = file;
-    other.*change += 1;
-    EXPECT_FALSE(cache.find(other));
+  EXPECT_EQ(cache.find(files), contents);
+  EXPECT_FALSE(cache.find(std::span(files).first(1)));
+  EXPECT_FALSE(cache.find(std::span(files).last(1)));
+  for (size_t i = 0; i < files.size(); ++i) {
+    const auto changed = [&](auto change) {
+      std::vector<ShardFile> other = files;
+      other[i].identity.*change += 1;
+      return cache.find(other);
+    };
+    for (const auto& change : {&FileIdentity::size, &FileIdentity::modified_ns, &FileIdentity::changed_ns})
+      EXPECT_FALSE(changed(change));
+    for (const auto& change : {&FileIdentity::inode, &FileIdentity::device}) EXPECT_FALSE(changed(change));
   }
 }
 
@@ -36,9 +45,9 @@ TEST(ContentsCache, RemembersOneFileInOneState) {
 TEST(ContentsCache, DoesNotTrustFilesWrittenJustBeforeTheyWereRead) {
   const TempFolder folder;
   write_raw(folder / "shard", "tokens");
-  const FileIdentity file = identify(folder / "shard").value();
+  const std::vector<ShardFile> files = shard_files({folder / "shard"});
   ContentsCache cache(folder / "cache.json");
-  cache.add(file, {"0123", 255}, file.modified_ns + 1'000'000'000);
+  cache.add(files, {"0123", 255}, files[0].identity.modified_ns + 1'000'000'000);
   cache.save();
   EXPECT_FALSE(exists(folder / "cache.json"));
 }
@@ -46,17 +55,17 @@ TEST(ContentsCache, DoesNotTrustFilesWrittenJustBeforeTheyWereRead) {
 TEST(ContentsCache, DamageCostsReadingAndNoMore) {
   const TempFolder folder;
   write_raw(folder / "shard", "tokens");
-  const FileIdentity file = identify(folder / "shard").value();
+  const std::vector<ShardFile> files = shard_files({folder / "shard"});
   for (const std::string& text :
        {std::string("not json"), std::string("{}"), std::string(R"({"version": 2, "files": {}})"),
         std::string(R"({"version": 1, "files": {"x": {"checksum": 3}}})"),
         std::string(R"({"version": 1, "files": 3})")}) {
     write_raw(folder / "cache.json", text);
     ContentsCache cache(folder / "cache.json");
-    EXPECT_FALSE(cache.find(file)) << text;
-    cache.add(file, {"0123", 255}, kLater);
+    EXPECT_FALSE(cache.find(files)) << text;
+    cache.add(files, {"0123", 255}, kLater);
     cache.save();
-    EXPECT_TRUE(ContentsCache(folder / "cache.json").find(file)) << text;
+    EXPECT_TRUE(ContentsCache(folder / "cache.json").find(files)) << text;
   }
 }
 

@@ -99,7 +99,7 @@ TEST(TokenStream, MalformedShardsNameFileFaultAndRemedy) {
       {shard_bytes({20240326, 3, 2}, four), "is an llm.c model, not a token shard"},
       {shard_bytes({20240522, 1, 2}, four), "is an llm.c evaluation file"},
       {"BIN.TOK\n" + std::string(1020, 0), "is an llmq token file"},
-      {std::string("MMIDIDX\0\0", 9) + std::string(1020, 0), "is a Megatron-LM index file"},
+      {std::string("MMIDIDX\0\0", 9) + std::string(1020, 0), "its name does not end in .idx"},
       {shard_bytes({20240520, 7, 2}, four), "version 7 of a token shard with magic 20240520"},
       {shard_bytes({20240801, 1, 1}, four), "version 1 of a token shard with magic 20240801"},
       {shard_bytes({20240520, 1, -1}, four), "header says -1 tokens"},

@@ -60,7 +60,8 @@ TEST_P(GoldenAblation, EveryCell) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, GoldenAblation,
-                         testing::Values("cumulative", "cumulative_full", "reset", "kimi", "kimi_full"),
+                         testing::Values("cumulative", "cumulative_full", "reset", "kimi", "kimi_full",
+                                         "cumulative_no_qk_norm"),
                          [](const auto& test) { return std::string(test.param); });
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A plain Qwen3 wrapped into `cumulative` under a recency schedule is the plain model, and its weights are a
+// A plain Qwen3 or Llama wrapped into `cumulative` under a recency schedule is the plain model, and its weights are a
 // formula.
 #include <gtest/gtest.h>
 
@@ -16,8 +16,9 @@
 namespace depthroute {
 namespace {
 
-EvalConfig wrapped_config(std::vector<double> recency_bias, int64_t sublayers_per_block = 4) {
-  EvalConfig config = session_config("additive");
+EvalConfig wrapped_config(std::vector<double> recency_bias, int64_t sublayers_per_block = 4,
+                          const char* name = "additive") {
+  EvalConfig config = session_config(name);
   config.model.wrap = WrapConfig{std::move(recency_bias), 3, sublayers_per_block};
   return config;
 }
@@ -25,21 +26,25 @@ EvalConfig wrapped_config(std::vector<double> recency_bias, int64_t sublayers_pe
 struct Tokens {
   TempFolder folder;
   std::unique_ptr<TokenStream> stream;
-  Tokens() {
-    write_shard(folder / "tokens.bin", random_tokens(60));
-    stream = std::make_unique<TokenStream>(std::vector<std::string>{(folder / "tokens.bin")}, 97);
+  explicit Tokens(int32_t vocab_size = 97) {
+    write_shard(folder / "tokens.bin", random_tokens(60, vocab_size));
+    stream = std::make_unique<TokenStream>(std::vector<std::string>{(folder / "tokens.bin")}, vocab_size);
   }
 };
 
-TEST(Wrapper, EqualsThePlainModel) {
-  const Tokens tokens;
-  EvalSession plain(session_config("additive")), wrapped(wrapped_config({60.0}));
+void expect_wrapped_equals_plain(const char* name, const Tokens& tokens) {
+  EvalSession plain(session_config(name)), wrapped(wrapped_config({60.0}, 4, name));
   const Evaluation a = plain.run(*tokens.stream, 6, {}), b = wrapped.run(*tokens.stream, 6, {});
   for (size_t i = 0; i < a.clean[CleanColumn::nll].size(); ++i)
     EXPECT_NEAR(a.clean[CleanColumn::nll][i], b.clean[CleanColumn::nll][i], tolerance::kGoldenLoss);
   const std::vector<float> hidden = test::host_values(plain.model->final_hidden()),
                            other = test::host_values(wrapped.model->final_hidden());
   for (size_t i = 0; i < hidden.size(); ++i) EXPECT_NEAR(hidden[i], other[i], 1e-5);
+}
+
+TEST(Wrapper, EqualsThePlainModel) {
+  expect_wrapped_equals_plain("additive", Tokens());
+  expect_wrapped_equals_plain("llama", Tokens(61));
 }
 
 TEST(Wrapper, WeightsAreTheScheduleAndDoNotVary) {

@@ -56,11 +56,10 @@ void expect_sequence(const Sequences& chosen, int64_t sequence, const Data& data
 
 TEST(Sequences, EveryTargetBelongsToItsDocument) {
   std::mt19937_64 random(1);
-  int measured = 0, many_documents = 0;
+  int measured = 0, many_documents = 0, told_by_shards = 0;
   for (int i = 0; i < 150; ++i) {
     const Case one(random);
-    const Data data(one.tokens);
-    std::vector<int64_t> documents = document_of_each(one.tokens, one.config.separator);
+    const Data data = one.data();
     for (const Split split : values<Split>()) {
       std::vector<Block> blocks;
       try {
@@ -69,18 +68,20 @@ TEST(Sequences, EveryTargetBelongsToItsDocument) {
         continue;
       }
       const int64_t available = one.config.choose == Choose::documents
-                                    ? documents_in(blocks, documents)
+                                    ? documents_in(blocks, one.documents)
                                     : windows_in(blocks, one.config.seq_len);
       EXPECT_THROW(data.choose(one.config, split, available + 1), ConfigError);
       if (available == 0) continue;
       const int64_t count = 1 + static_cast<int64_t>(random() % static_cast<uint64_t>(available));
       const Sequences chosen = data.choose(one.config, split, count);
       ASSERT_EQ(chosen.size(), count);
+      ASSERT_EQ(chosen.documents_from(), one.from);
       std::set<int64_t> seen;
       for (const Segment& segment : chosen.segments()) seen.insert(segment.document);
       ASSERT_EQ(chosen.documents(), static_cast<int64_t>(seen.size()));
       for (int64_t k = 0; k < count; ++k) {
-        expect_sequence(chosen, k, data, one.config.separator.empty() ? std::vector<int64_t>() : documents);
+        expect_sequence(chosen, k, data,
+                        one.from == DocumentsFrom::none ? std::vector<int64_t>() : one.documents);
         if (k > 0) {
           ASSERT_LT(chosen.first_token(k - 1), chosen.first_token(k));
         }
@@ -91,10 +92,12 @@ TEST(Sequences, EveryTargetBelongsToItsDocument) {
       ASSERT_EQ(again.fingerprint(), chosen.fingerprint());
       ++measured;
       many_documents += chosen.documents() > 3;
+      told_by_shards += chosen.documents() > 3 && one.from == DocumentsFrom::shards;
     }
   }
   EXPECT_GT(measured, 250);
   EXPECT_GT(many_documents, 120);
+  EXPECT_GT(told_by_shards, 30);
 }
 
 TEST(Sequences, TheFirstOfAllAreTheWindowsOfTheStream) {
@@ -197,6 +200,20 @@ TEST(Sequences, SeparatorsAcrossPiecesOfReadingAreFound) {
   }
 }
 
+// Where shards and separator disagree, the separator, which was asked for, decides.
+TEST(Sequences, ASeparatorOutweighsTheDocumentsOfTheShards) {
+  const std::vector<int32_t> tokens = even_documents(4, 5);
+  std::vector<int64_t> halves(20, 0);
+  std::fill(halves.begin() + 10, halves.end(), 10);
+  const Data data(tokens, halves);
+  EvalDataConfig config;
+  config.seq_len = 10;
+  config.choose = Choose::documents;
+  EXPECT_EQ(data.choose(config, Split::all, 2).documents_from(), DocumentsFrom::shards);
+  config.separator = {9};
+  EXPECT_EQ(data.choose(config, Split::all, 4).documents_from(), DocumentsFrom::separator);
+}
+
 TEST(Sequences, TooFewAreRefusedByName) {
   const Data data(even_documents(100, 10));
   EvalDataConfig config;
@@ -215,6 +232,10 @@ TEST(Sequences, TooFewAreRefusedByName) {
   config.split = Split::all;
   EXPECT_EQ(message_of<ConfigError>([&] { data.choose(config, Split::all, 101); }),
             "data.sequences is 101, but data.shards hold 100 documents of at least 2 tokens");
+  config.separator.clear();
+  EXPECT_EQ(message_of<ConfigError>([&] { data.choose(config, Split::all, 1); }),
+            "data.choose: documents needs data.separator, which says where they end: data.shards are not all "
+            "Megatron-LM datasets, which say so themselves");
 }
 
 }  // namespace

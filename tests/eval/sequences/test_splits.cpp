@@ -15,8 +15,7 @@ TEST(Splits, AreDisjointByDocumentAndCoverTheStream) {
   int split_streams = 0;
   for (int i = 0; i < 100; ++i) {
     const Case one(random);
-    const Data data(one.tokens);
-    const std::vector<int64_t> documents = document_of_each(one.tokens, one.config.separator);
+    const Data data = one.data();
     std::vector<Block> all;
     std::map<int64_t, Split> split_of;  // by document
     try {
@@ -49,8 +48,8 @@ TEST(Splits, AreDisjointByDocumentAndCoverTheStream) {
     for (const Block& block : all) {
       ASSERT_EQ(block.begin, next);
       ASSERT_LT(block.begin, block.end);
-      if (!one.config.separator.empty()) {
-        ASSERT_EQ(documents[static_cast<size_t>(next)], next);
+      if (one.from != DocumentsFrom::none) {
+        ASSERT_EQ(one.documents[static_cast<size_t>(next)], next);
       }
       next = block.end;
     }
@@ -101,6 +100,11 @@ TEST(Splits, TooFewDocumentsAreRefused) {
       "all");
   config.separator.clear();
   EXPECT_EQ(one.choose(config, Split::confirmation, 1).size(), 1);
+  const Data told(one.tokens, std::vector<int64_t>(1000, 0));
+  EXPECT_EQ(
+      message_of<ConfigError>([&] { told.choose(config, Split::confirmation, 1); }),
+      "data.split is confirmation, but data.shards can be cut into 1 block for 3 splits: they hold 99 windows "
+      "of seq_len 10 in too few documents; give more data, or set data.split: all");
   const Data none(std::vector<int32_t>(4, 1));
   EXPECT_EQ(
       message_of<ConfigError>([&] { none.choose(config, Split::calibration, 1); }),

@@ -8,13 +8,23 @@
 
 #include "configs/base/error.h"
 #include "eval/sequences/sequences.h"
+#include "tests/support/megatron_dataset.h"
 #include "tests/support/temp_folder.h"
 
 namespace depthroute {
 
 /// Tokens in two shards of their own, read as one stream.
 struct Data {
-  explicit Data(std::vector<int32_t> all) : tokens(std::move(all)) {
+  /// `documents`: the start of every position's document, for shards that say so.
+  explicit Data(std::vector<int32_t> all, const std::vector<int64_t>& documents = {})
+      : tokens(std::move(all)) {
+    if (!documents.empty()) {
+      const auto half = static_cast<size_t>(documents[tokens.size() / 2]);
+      write_documents(folder / "a", documents, 0, half);
+      write_documents(folder / "b", documents, half, tokens.size());
+      stream.emplace(std::vector<std::string>{folder / "*.idx"}, 100);
+      return;
+    }
     const std::span<const int32_t> view(tokens);
     const size_t half = tokens.size() / 2;
     for (const auto& [name, part] : {std::pair("a.bin", view.first(half)), {"b.bin", view.subspan(half)}}) {
@@ -28,6 +38,22 @@ struct Data {
   Sequences choose(const EvalDataConfig& config, Split split, int64_t count,
                    const SplitsConfig& shares = {}) const {
     return Sequences(*stream, config, shares, split, count);
+  }
+
+  /// A Megatron-LM dataset of the tokens [begin, end), every document in sequences of at most three tokens.
+  void write_documents(const std::string& prefix, const std::vector<int64_t>& documents, size_t begin,
+                       size_t end) const {
+    MegatronDataset dataset(2);
+    for (size_t at = begin; at < end;) {
+      std::vector<std::vector<int64_t>> sequences(1);
+      const int64_t start = documents[at];
+      for (; at < end && documents[at] == start; ++at) {
+        if (sequences.back().size() == 3) sequences.emplace_back();
+        sequences.back().push_back(tokens[at]);
+      }
+      dataset.document(sequences);
+    }
+    dataset.write(prefix);
   }
 
   TempFolder folder;
@@ -75,9 +101,21 @@ struct Case {
     config.choose = static_cast<Choose>(below(config.separator.empty() ? 3 : 4));
     config.seq_len = 1 + below(24);
     config.seed = random();
+    documents = document_of_each(tokens, config.separator);
+    from = config.separator.empty() ? DocumentsFrom::none : DocumentsFrom::separator;
+    if (from == DocumentsFrom::separator && below(3) == 0) {
+      from = DocumentsFrom::shards;
+      config.separator.clear();
+    }
   }
+  Data data() const {
+    return Data(tokens, from == DocumentsFrom::shards ? documents : std::vector<int64_t>());
+  }
+
   std::vector<int32_t> tokens;
   EvalDataConfig config;
+  std::vector<int64_t> documents;  // the start of every position's document
+  DocumentsFrom from;              // what tells them
 };
 
 /// Documents of `length` tokens each, the last of which is the separator 9.

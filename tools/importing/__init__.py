@@ -1,0 +1,1 @@
+"""What import_gguf.py is made of."""

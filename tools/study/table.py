@@ -1,0 +1,112 @@
+#!/usr/bin/python3
+"""The study's result as Markdown, from verdicts.json and the seconds that tools/study.sh noted:
+
+    tools/study/table.py build/study/verdicts.json --seconds build/study/seconds.tsv --output table.md
+
+Under each table: which file and group of analysis.h5 its numbers come from.
+"""
+
+import argparse
+import collections
+import json
+import os
+import sys
+
+
+def number(value, digits=3):
+    return "–" if value != value else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def interval(claim):
+    return f"{number(claim['difference'])} [{number(claim['difference_low'])}, {number(claim['difference_high'])}]"
+
+
+def spread(values):
+    """Smallest and largest of several seeds."""
+    values = [value for value in values if value == value]
+    return "–" if not values else number(values[0]) if len(values) == 1 else f"{number(min(values))} … {number(max(values))}"
+
+
+def row(cells):
+    return "| " + " | ".join(cells) + " |"
+
+
+def claims_table(models, variant, seeds, verdicts):
+    trained = [models[f"{variant}-{seed}/claims"] for seed in seeds]
+    others = {arm: [models[f"{run}-{seed}/{name}"] for seed in seeds if f"{run}-{seed}/{name}" in models]
+              for arm, run, name in (("step 0", variant, "step-0"), ("wrapped, b = 3", "additive", "wrapped-3"),
+                                     ("wrapped, b = 30", "additive", "wrapped-30"))}
+    lines = [row(["claim", *(f"seed {seed}" for seed in seeds), "k of n", *others, "motif"]),
+             row(["---"] * (len(seeds) + len(others) + 3))]
+    for name in trained[0]["claims"]:
+        motif = name.split("/")[0]
+        held = verdicts["motifs"].get(motif, {}).get("k_of_n", {}).get(name, ["–", "–"])
+        lines.append(row([name, *(interval(model["claims"][name]) for model in trained), f"{held[0]} of {held[1]}",
+                          *(spread([model["claims"][name]["difference"] for model in several]) for several in others.values()),
+                          verdicts["motifs"].get(motif, {}).get("verdict", "–")]))
+    return lines
+
+
+def no_role_table(variant, verdicts):
+    lines = [row(["family and band", "mass by seed", "verdicts by seed", "k of n", "no role"]), row(["---"] * 5)]
+    for cell, one in verdicts["no_role"].items():
+        ways = [", ".join(f"{way} {seen[way]}" for way in seen if way not in ("mass", "holds")) for seen in one["seeds"]]
+        lines.append(row([cell, ", ".join(f"{seen['mass']:.2f}" for seen in one["seeds"]), "; ".join(ways),
+                          f"{one['k_of_n'][0]} of {one['k_of_n'][1]}", one["verdict"]]))
+    return lines
+
+
+def dissociation_table(verdicts):
+    lines = [row(["sublayer", "heaviest", "most causal", "share of draws in which they differ", "mass is not effect"]),
+             row(["---"] * 5)]
+    for sublayer, one in verdicts["dissociation"].items():
+        lines.append(row([sublayer, *("; ".join(seen[key] for seen in one["seeds"]) for key in ("heaviest", "most_causal")),
+                          "; ".join(f"{seen['probability']:.3f}" for seen in one["seeds"]), one["verdict"]]))
+    return lines
+
+
+def models_table(models):
+    lines = [row(["file", "step", "documents", "tokens", "clean NLL", "cells out of distribution", "group of analysis.h5", "sha256"]),
+             row(["---"] * 8)]
+    for name, model in sorted(models.items()):
+        broken = sum(cell["out_of_distribution"] == 1 for cell in model["cells"].values())
+        lines.append(row([name + ".h5", str(model["step"]), str(model["documents"]), str(model["tokens"]), f"{model['nll']:.4f}",
+                          f"{broken} of {len(model['cells'])}", model["group"], f"`{model['sha256'][:16]}`"]))
+    return lines
+
+
+def price_table(path):
+    spent = collections.Counter()
+    with open(path) as file:
+        for line in file:
+            name, seconds = line.rstrip("\n").split("\t")
+            spent[name] += int(seconds)
+    lines = [row(["part", "minutes"]), row(["---"] * 2)]
+    lines += [row([name, f"{seconds / 60:.1f}"]) for name, seconds in spent.items()]
+    return lines + [row(["all", f"{sum(spent.values()) / 60:.1f}"])]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verdicts")
+    parser.add_argument("--seconds", required=True, help="lines of NAME, tab, seconds")
+    parser.add_argument("--output", required=True, help="Markdown")
+    arguments = parser.parse_args()
+    with open(arguments.verdicts) as file:
+        result = json.load(file)
+    models, seeds = result["models"], result["seeds"]
+    lines = []
+    for variant, verdicts in result["verdicts"].items():
+        lines += [f"### {variant}", "", "Nats per target token; 95 % intervals, simultaneous over the claims of a model.", ""]
+        lines += claims_table(models, variant, seeds, verdicts) + [""]
+        lines += [f"- **{name}: {one['verdict']}.** {one['because']}" for name, one in verdicts["motifs"].items()] + [""]
+        lines += dissociation_table(verdicts) + [""] + no_role_table(variant, verdicts) + [""]
+    lines += ["### Files", ""] + models_table(models) + ["", "### Price", ""] + price_table(arguments.seconds)
+    temporary = f"{arguments.output}.tmp-{os.getpid()}"
+    with open(temporary, "w") as file:
+        file.write("\n".join(lines) + "\n")
+    os.replace(temporary, arguments.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
