@@ -58,6 +58,12 @@ void check_batches(const Sequences& sequences, const BatchRange& batches, int64_
   }
 }
 
+std::unique_ptr<TokenStream> open_tokens(EvalDataConfig& data, int64_t vocab_size) {
+  auto tokens = std::make_unique<TokenStream>(data.shards, vocab_size);
+  take_separator(tokens->manifest(), data);
+  return tokens;
+}
+
 /// A claim about a cell that is not there would be noticed when it is judged, after everything is measured.
 void check_claims(const std::vector<ClaimConfig>& claims, const std::vector<Cell>& cells) {
   const auto require = [&](const ClaimConfig& claim, const std::string& name) {
@@ -115,6 +121,20 @@ EvalModel open_eval_model(const EvalConfig& config, const std::string& from) {
   return model;
 }
 
+void take_separator(const StreamManifest& manifest, EvalDataConfig& data) {
+  if (manifest.separator) {
+    const std::vector<int64_t> named{*manifest.separator};
+    if (!data.separator.empty() && data.separator != named)
+      throw ConfigError(
+          "data.separator is {}, but {} names {} as the token that ends a document; leave the key out, or move "
+          "the manifest away",
+          data.separator.size() == 1 ? fmt::to_string(data.separator[0])
+                                     : fmt::format("[{}]", fmt::join(data.separator, ", ")),
+          manifest.shards.front().manifest, named[0]);
+    data.separator = named;
+  }
+}
+
 void load_eval_model(Stream stream, const EvalModel& source, Qwen3& model) {
   if (source.wrapped()) {
     load_wrapped_parameters(stream, source.folder, model.layout(), source.recency_bias, model.parameters());
@@ -168,7 +188,7 @@ Comparisons make_comparisons(const DepthPlan& plan, const std::vector<Cell>& cel
 EvalInput::EvalInput(const EvalConfig& eval_config, const std::string& folder)
     : config(eval_config),
       model(open_eval_model(config, folder.empty() ? config.model.from : folder)),
-      tokens(std::make_unique<TokenStream>(config.data.shards, model.config.vocab_size)),
+      tokens(open_tokens(config.data, model.config.vocab_size)),
       sequences(std::make_unique<Sequences>(*tokens, config.data, config.splits, config.data.split,
                                             config.data.sequences)),
       plan(make_depth_plan(model.config)),
@@ -226,9 +246,13 @@ Provenance EvalInput::provenance(const CommandLine& command) const {
   from.checkpoint_step = model.step();
   for (size_t i = 0; i < tokens->shards().size(); ++i) {
     const ShardContents contents = tokens->read_contents(i);
-    tokens->check_vocabulary(i, contents);
+    tokens->check_contents(i, contents);
     from.data_paths.push_back(tokens->shards()[i].path);
     from.data_checksums.push_back(contents.checksum);
+  }
+  if (tokens->manifest().tokenizer) {
+    from.tokenizer = tokens->manifest().tokenizer->name;
+    from.tokenizer_checksum = tokens->manifest().tokenizer->checksum;
   }
   from.wrapped = model.wrapped();
   from.measurement = measurement(from);

@@ -53,10 +53,10 @@ class Trainer {
         step_(step_config(config, start.model, data), device, *collectives_) {
     state_.data_fingerprint = data.fingerprint;
     state_.val_fingerprint = data.val_fingerprint;
+    state_.tokenizer = data.tokenizer;
     world.together([&] {
       step_.allocate();
-      saver_.emplace(world, config_, step_,
-                     world.is_rank_0() ? companions_of(start, config) : Companions());
+      saver_.emplace(world, config_, step_, world.is_rank_0() ? companions_of(start, config, data.tokenizer) : Companions());
       if (!start.checkpoint.empty())
         load_checkpoint(start.checkpoint, step_);
       else if (start.model_folder)

@@ -12,9 +12,15 @@ namespace depthroute {
 namespace {
 
 // Sorted. Tokenizers of transformers (fast and slow), and what generation reads.
-constexpr std::array kFiles = {"added_tokens.json",       "chat_template.jinja", "chat_template.json",
-                               "generation_config.json",  "merges.txt",          "special_tokens_map.json",
-                               "tokenizer.json",          "tokenizer.model",     "tokenizer_config.json",
+constexpr std::array kFiles = {"added_tokens.json",
+                               "chat_template.jinja",
+                               "chat_template.json",
+                               "generation_config.json",
+                               "merges.txt",
+                               "special_tokens_map.json",
+                               "tokenizer.json",
+                               "tokenizer.model",
+                               "tokenizer_config.json",
                                "vocab.json"};
 
 bool is_count(const nlohmann::json& value) {
@@ -66,6 +72,22 @@ Companions read_companions(const std::string& folder) {
   return companions;
 }
 
+void add_tokenizer(Companions& companions, const std::string& tokenizer_json, const std::string& checksum) {
+  if (companions.has_tokenizer() || !exists(tokenizer_json)) return;
+  if (const std::string found = hash_file(tokenizer_json); found != checksum)
+    throw DataError(
+        "{}: its checksum is {}, but the shards beside it are of {}; put that tokenizer there again",
+        tokenizer_json, found, checksum);
+  for (const char* name : kFiles) {
+    const bool there = std::any_of(companions.files.begin(), companions.files.end(),
+                                   [&](const CompanionFile& file) { return file.name == name; });
+    const std::string path = folder_of(tokenizer_json) + "/" + name;
+    if (!there && exists(path)) companions.files.push_back({name, read_file(path)});
+  }
+  std::sort(companions.files.begin(), companions.files.end(),
+            [](const CompanionFile& a, const CompanionFile& b) { return a.name < b.name; });
+}
+
 std::vector<ManifestFile> write_companions(const std::string& folder, const std::string& below,
                                            std::span<const CompanionFile> files) {
   std::vector<ManifestFile> written;
@@ -79,7 +101,8 @@ std::vector<ManifestFile> write_companions(const std::string& folder, const std:
 
 void note_trained_length(KeptKeys& keys, int64_t trained) {
   const auto known = keys.find(kMaxPositions);
-  if (known == keys.end() || std::stoll(known->second) < trained) keys[kMaxPositions] = std::to_string(trained);
+  if (known == keys.end() || std::stoll(known->second) < trained)
+    keys[kMaxPositions] = std::to_string(trained);
 }
 
 }  // namespace depthroute
