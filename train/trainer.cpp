@@ -57,7 +57,8 @@ class Trainer {
     state_.tokenizer = data.tokenizer;
     world.together([&] {
       step_.allocate();
-      saver_.emplace(world, config_, step_, world.is_rank_0() ? companions_of(start, config, data.tokenizer) : Companions());
+      saver_.emplace(world, config_, step_,
+                     world.is_rank_0() ? companions_of(start, config, data.tokenizer) : Companions());
       if (!start.checkpoint.empty())
         load_checkpoint(start.checkpoint, step_);
       else if (start.model_folder)

@@ -24,7 +24,7 @@ struct Provenance {
   std::string parameters_before, parameters_after;  // parameters_checksum() around the evaluation
   std::vector<std::string> data_paths, data_checksums;
   std::string tokenizer, tokenizer_checksum;  // of the data, by their manifests; "": unknown, none
-  std::vector<std::string> devices;  // of all ranks, each once
+  std::vector<std::string> devices;           // of all ranks, each once
   std::string precision;
   bool wrapped = false;
 
