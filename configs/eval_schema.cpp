@@ -113,8 +113,8 @@ void describe_sample(Schema& s, EvalConfig& c) {
   s.key("data.seed", &c.data.seed, "seed of `shuffled`, of `documents` and of the splits").at_least(0);
   s.key(
        "data.separator", TokenOrList{&c.data.separator},
-       "token, or sequence of tokens, that ends a document; none: Megatron-LM datasets say where their documents "
-       "begin, and of other shards every sequence is taken as a document")
+       "token, or sequence of tokens, that ends a document; none: the one that manifests beside the shards "
+       "name, or else Megatron-LM datasets say where their documents begin, and of other shards every sequence is taken as a document")
       .at_least(0)
       .at_most(2147483647)
       .nullable(false)

@@ -58,6 +58,7 @@ struct DistributedConfig {
 };
 struct LogConfig {
   int64_t every = 10;
+  bool tensorboard = false;
 };
 
 struct TrainConfig {

@@ -180,6 +180,8 @@ Schema describe(TrainConfig& c) {
         "resume even if keys that decide the result differ from the checkpoint's");
   describe_distributed(s, c.distributed);
   s.key("log.every", &c.log.every, "steps between lines of metrics.jsonl").at_least(1);
+  s.key("log.tensorboard", &c.log.tensorboard,
+        "also write what metrics.jsonl gets to TensorBoard event files in output/tensorboard");
   return s;
 }
 

@@ -13,6 +13,7 @@ constexpr std::string_view kStep = "step_", kMoments = "optimizer", kTensors = "
 
 std::string lock_path(const std::string& output) { return output + "/lock"; }
 std::string metrics_path(const std::string& output) { return fmt::format("{}/{}", output, kMetrics); }
+std::string tensorboard_path(const std::string& output) { return output + "/tensorboard"; }
 std::string contents_path(const std::string& output) { return fmt::format("{}/{}", output, kContents); }
 std::string gemm_choices_path(const std::string& output) {
   return fmt::format("{}/{}", output, kGemmChoices);

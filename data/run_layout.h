@@ -2,6 +2,7 @@
 //
 //   <output>/lock                          held while a run writes here (file_lock.h)
 //   <output>/metrics.jsonl                 one JSON object a line
+//   <output>/tensorboard/events.out.tfevents.0000000001.depthroute, of the run's first start (train/tensorboard.h)
 //   <output>/data_checksums.json           what reading the token shards told (contents_cache.h)
 //   <output>/gemm_choices.json             which algorithms compute its matrix products (train/checkpoint/gemm_choices_file.h)
 //   <output>/checkpoints/latest            link to the newest checkpoint
@@ -22,6 +23,7 @@ namespace depthroute {
 
 std::string lock_path(const std::string& output);
 std::string metrics_path(const std::string& output);
+std::string tensorboard_path(const std::string& output);
 std::string contents_path(const std::string& output);
 std::string gemm_choices_path(const std::string& output);
 std::string checkpoints_path(const std::string& output);

@@ -78,6 +78,12 @@ void check_batches(const Sequences& sequences, const BatchRange& batches, int64_
   }
 }
 
+std::unique_ptr<TokenStream> open_tokens(EvalDataConfig& data, int64_t vocab_size) {
+  auto tokens = std::make_unique<TokenStream>(data.shards, vocab_size);
+  take_separator(tokens->manifest(), data);
+  return tokens;
+}
+
 /// A claim about a cell that is not there would be noticed when it is judged, after everything is measured.
 void check_claims(const std::vector<ClaimConfig>& claims, const std::vector<Cell>& cells) {
   const auto require = [&](const ClaimConfig& claim, const std::string& name) {
@@ -133,6 +139,20 @@ EvalModel open_eval_model(const EvalConfig& config, const std::string& from) {
         model.folder.path());
   }
   return model;
+}
+
+void take_separator(const StreamManifest& manifest, EvalDataConfig& data) {
+  if (manifest.separator) {
+    const std::vector<int64_t> named{*manifest.separator};
+    if (!data.separator.empty() && data.separator != named)
+      throw ConfigError(
+          "data.separator is {}, but {} names {} as the token that ends a document; leave the key out, or move "
+          "the manifest away",
+          data.separator.size() == 1 ? fmt::to_string(data.separator[0])
+                                     : fmt::format("[{}]", fmt::join(data.separator, ", ")),
+          manifest.shards.front().manifest, named[0]);
+    data.separator = named;
+  }
 }
 
 void load_eval_model(Stream stream, const EvalModel& source, Qwen3& model) {
@@ -212,7 +232,7 @@ EvalInput::EvalInput(const EvalConfig& eval_config, const std::string& folder)
 void EvalInput::open_data() {
   const EvalDataConfig& data = config.data;
   if (data.requests.empty()) {
-    tokens = std::make_unique<TokenStream>(data.shards, model.config.vocab_size);
+    tokens = open_tokens(config.data, model.config.vocab_size);
     sequences = std::make_unique<Sequences>(*tokens, data, config.splits, data.split, data.sequences);
     return;
   }
@@ -266,9 +286,14 @@ Provenance EvalInput::provenance(const CommandLine& command) const {
   }
   for (size_t i = 0; tokens && i < tokens->shards().size(); ++i) {
     const ShardContents contents = tokens->read_contents(i);
-    tokens->check_vocabulary(i, contents);
+    tokens->check_contents(i, contents);
     from.data_paths.push_back(tokens->shards()[i].path);
     from.data_checksums.push_back(contents.checksum);
+  }
+  if (requests) from.tokenizer_checksum = requests->tokenizer();
+  if (tokens && tokens->manifest().tokenizer) {
+    from.tokenizer = tokens->manifest().tokenizer->name;
+    from.tokenizer_checksum = tokens->manifest().tokenizer->checksum;
   }
   from.wrapped = model.wrapped();
   from.measurement = measurement(from);

@@ -42,6 +42,9 @@ EvalModel open_eval_model(const EvalConfig& config, const std::string& from);
 /// Fills the parameters of `model`, which must be allocated.
 void load_eval_model(Stream stream, const EvalModel& source, Qwen3& model);
 
+/// Sets data.separator to the one that the shards' manifests name. ConfigError if it was given and is another.
+void take_separator(const StreamManifest& manifest, EvalDataConfig& data);
+
 /// Hashes the text of a configuration without `output`, which does not change the results.
 std::string config_hash(const EvalConfig& config);
 
@@ -63,7 +66,7 @@ class EvalInput {
   /// found for model.from; "": find it.
   explicit EvalInput(const EvalConfig& eval_config, const std::string& folder = "");
 
-  EvalConfig config;
+  EvalConfig config;  // data.separator as take_separator() leaves it
   EvalModel model;
   std::unique_ptr<TokenStream> tokens;    // of data.shards; null with data.requests
   std::unique_ptr<RequestFile> requests;  // the other way round

@@ -46,7 +46,7 @@ Plan plan_shards(const CutOptions& options, const std::vector<Input>& inputs) {
     plan.shards.push_back(
         {options.name + number + ".bin", std::min(options.shard_tokens, train - i * options.shard_tokens)});
   }
-  if (plan.val > 0) plan.shards.push_back({kValidationShard, plan.val});
+  if (plan.val > 0) plan.shards.push_back({std::string(kValidationName) + ".bin", plan.val});
   return plan;
 }
 

@@ -51,7 +51,7 @@ class Cutter {
 
   /// SystemError when writing fails or a stop signal has arrived.
   void append(std::span<const int32_t> tokens);
-  /// Returns the complete shards, as a record lists them.
+  /// Returns the complete shards, as a manifest lists them.
   const std::vector<TokenFile>& done() const { return done_; }
   /// Returns the entropy of the tokens' frequencies in nats: the loss of a model that knows nothing else.
   double unigram_entropy() const;

@@ -18,7 +18,8 @@ packages=(
   python3 python3-h5py strace                              # results are read back, programs killed, in tests
   python3-numpy python3-scipy python3-matplotlib           # analysis and reports
   python3-xarray python3-h5netcdf python3-netcdf4          # results are opened by other programs, in tests
-  python3-pip python3-yaml python3-tqdm python3-xxhash     # tools/requirements.txt: its installer, what it depends on; checksums of shards
+  python3-pip python3-yaml python3-tqdm                    # tools/requirements.txt: its installer, what it depends on
+  python3-xxhash                                           # checksums of token shards
 )
 # The tests of the job scripts start a Slurm on this machine; without these packages they are skipped.
 slurm_packages=(slurm-wlm slurm-client slurmd slurmctld munge libpmix2)

@@ -1,5 +1,5 @@
-// A set of token shards: which files of a folder belong to it, and NAME.shards.json, the record that lists
-// them.
+// Which files of a folder belong to a set of token shards, by the manifests in it
+// (data/tokens/shard_manifest.h), and whether a new set would mix with them.
 #pragma once
 
 #include <cstdint>
@@ -7,32 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "data/tokens/shard_manifest.h"
 #include "tools/output_folder.h"
 
 namespace depthroute {
 
-inline constexpr const char* kValidationShard = "val.bin";
-
-struct TokenFile {
-  std::string path;  // plain name
-  int64_t tokens = 0;
-  std::string checksum;  // hash_file(): XXH3-128, hex
-};
-
-struct TokenSet {
-  std::string name;
-  int64_t vocab_size = 0;
-  int token_bytes = 0;
-  std::vector<TokenFile> files;  // in the order of the text
-};
-
 /// ConfigError unless NAME can begin file names: UTF-8, no '/', not "val", nothing that patterns skip.
 void check_set_name(const std::string& name);
-std::string record_name(const std::string& name);  // NAME.shards.json
-
-void write_record(const std::string& folder, const TokenSet& set);
-/// DataError if it is damaged, or lists a file that no set of its name can have.
-TokenSet read_record(const std::string& path);
 
 /// Checks the new set NAME against what its folder holds; ConfigError if it would mix with other files.
 class EarlierSets {
@@ -40,18 +21,18 @@ class EarlierSets {
   /// Refuses what another set owns and this one needs: val.bin if `validation`, names that read as its own.
   EarlierSets(const OutputFolder& folder, const std::string& name, bool validation);
 
-  /// Without --overwrite: refuses an earlier set NAME, recorded or not.
+  /// Without --overwrite: refuses an earlier set NAME, listed or not.
   void refuse_any() const;
-  /// Refuses shards that no record lists and that are not among `new_names`: a pattern would read them, too.
-  void refuse_unrecorded(const std::vector<std::string>& new_names) const;
-  /// Files of the set NAME that its record lists, and the record.
-  const std::set<std::string>& recorded() const { return recorded_; }
+  /// Refuses shards that no manifest lists and that are not among `new_names`: a pattern would read them, too.
+  void refuse_unlisted(const std::vector<std::string>& new_names) const;
+  /// Files of the set NAME that its manifest lists, and the manifest.
+  const std::set<std::string>& listed() const { return listed_; }
 
  private:
   const OutputFolder& folder_;
   std::string name_;
   bool validation_;
-  std::set<std::string> recorded_;
+  std::set<std::string> listed_;
 };
 
 }  // namespace depthroute

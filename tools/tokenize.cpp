@@ -15,6 +15,7 @@
 #include "configs/cli.h"
 #include "configs/standard_streams.h"
 #include "data/atomic_path.h"
+#include "data/files.h"
 #include "tools/cutter.h"
 #include "tools/output_folder.h"
 #include "tools/token_set.h"
@@ -43,14 +44,16 @@ int fail(std::string reason, int status) {
   return status;
 }
 
-void tokenize_input(const Input& input, Cutter& cutter, int64_t& done, int64_t total) {
+TokenSource tokenize_input(const Input& input, Cutter& cutter, int64_t& done, int64_t total) {
   const bool show = ::isatty(STDERR_FILENO) != 0;
   std::vector<char> buffer(kChunkBytes);
   std::vector<int32_t> tokens;
+  Hasher hasher;
   for (int64_t left = input.size(); left > 0;) {
     const size_t count = input.read(buffer);
     if (count == 0 || static_cast<int64_t>(count) > left)
       throw DataError("{}: changed while it was read; run again when it is complete", input.path());
+    hasher.update(std::as_bytes(std::span(buffer).first(count)));
     tokens.resize(count);
     for (size_t i = 0; i < count; ++i) tokens[i] = static_cast<unsigned char>(buffer[i]);
     cutter.append(tokens);
@@ -58,6 +61,7 @@ void tokenize_input(const Input& input, Cutter& cutter, int64_t& done, int64_t t
     done += static_cast<int64_t>(count);
     if (show) note(fmt::format("\r{:5.1f} % of {} tokens", 100.0 * done / total, total));
   }
+  return {input.path(), input.size(), hasher.hex()};
 }
 
 /// Runs once the set is in place: a failure here does not harm it.
@@ -78,25 +82,35 @@ int tokenize(const Options& options) {
   const EarlierSets earlier(output, options.cut.name, options.cut.val_fraction > 0);
   if (!options.overwrite) earlier.refuse_any();
   AtomicFolder unfinished(output.path());
-  output.carry_over(unfinished.path(), earlier.recorded());
+  output.carry_over(unfinished.path(), earlier.listed());
 
   std::vector<Input> inputs;
   for (const std::string& path : options.inputs) inputs.emplace_back(path, unfinished.path());
   const Plan plan = plan_shards(options.cut, inputs);
-  earlier.refuse_unrecorded(plan.names());
+  earlier.refuse_unlisted(plan.names());
   Cutter cutter(unfinished.path(), plan);
+  std::vector<TokenSource> sources;
   int64_t done = 0;
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (i > 0 && options.cut.end_of_text) {
       cutter.append(std::span(&kEndOfText, 1));
       ++done;
     }
-    tokenize_input(inputs[i], cutter, done, plan.total);
+    sources.push_back(tokenize_input(inputs[i], cutter, done, plan.total));
   }
   if (::isatty(STDERR_FILENO) != 0) note(fmt::format("\r{:60}\r", ""));
-  write_record(unfinished.path(), {options.cut.name, plan.vocab_size, 2, cutter.done()});
+  write_shard_manifest(
+      unfinished.path(),
+      {.name = options.cut.name,
+       .vocab_size = plan.vocab_size,
+       .token_bytes = 2,
+       .tokenizer = TokenizerIdentity{"bytes", "", ""},
+       .separator = options.cut.end_of_text ? std::optional<int64_t>(kEndOfText) : std::nullopt,
+       .documents = static_cast<int64_t>(inputs.size()),
+       .sources = std::move(sources),
+       .files = cutter.done()});
 
-  std::set<std::string> dropped = earlier.recorded();
+  std::set<std::string> dropped = earlier.listed();
   for (const std::string& name : plan.names()) dropped.insert(name);
   output.pass_on_mode(unfinished.path());
   throw_if_stopped();
@@ -122,9 +136,8 @@ int run(int argc, char** argv) {
                  "part of the text, from its end, that goes to val.bin (0 to 0.5)")
       ->capture_default_str();
   app.add_flag("--end-of-text", options.cut.end_of_text, "token 256 between input files (vocab_size 257)");
-  app.add_flag(
-      "--overwrite", options.overwrite,
-      "replace the set that NAME.shards.json in the folder records, and files of the new one's names");
+  app.add_flag("--overwrite", options.overwrite,
+               "replace the set that NAME.shards.json in the folder lists, and files of the new one's names");
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& help) {

@@ -6,7 +6,7 @@
 
 Reads text, JSONL (--key) and parquet (--column), text and JSONL also as .gz and .zst; * and ? in paths are expanded. A text file is
 one document, or several with a line of --document-separator between them. After each document comes one separator token. Writes
-shards in llm.c's format, their record NAME.shards.json and the tokenizer, into --output, which appears when everything is there.
+shards in llm.c's format, their manifest NAME.shards.json and the tokenizer, into --output, which appears when everything is there.
 Killed or interrupted, the same command continues, and ends with the same bytes.
 
 Exit status: 0; 2 bad input, one line says what; 3 interrupted, run it again to continue; 1 anything else.

@@ -66,7 +66,7 @@ Known read_share(const World& world, const std::vector<Shard>& shards, const std
     try {
       const Shard& shard = shards[places[static_cast<size_t>(i)]];
       const ShardContents contents = shard.stream->read_contents(shard.index, between_chunks);
-      shard.stream->check_vocabulary(shard.index, contents);
+      shard.stream->check_contents(shard.index, contents);
       read[places[static_cast<size_t>(i)]] = contents;
     } catch (...) {
 #pragma omp critical
@@ -125,6 +125,17 @@ std::vector<TokenStream> open_sources(const TrainConfig& config, int64_t vocab_s
   return sources;
 }
 
+/// DataError if a stream is of another tokenizer than `known`, that of the key `known_by`; none known yet: this is it.
+void note_tokenizer(const StreamManifest& manifest, const std::string& key,
+                    std::optional<TokenizerIdentity>& known, std::string& known_by) {
+  if (!manifest.tokenizer) return;
+  if (known && !known->same_as(*manifest.tokenizer))
+    throw DataError("{} is of the tokenizer {}, {} of {}; make them with one tokenizer", known_by,
+                    known->describe(), key, manifest.tokenizer->describe());
+  if (!known) known_by = key;
+  if (!known) known = manifest.tokenizer;
+}
+
 /// One text of several sources; of one, its own.
 std::string joined(const std::vector<std::string>& texts, const std::string& kind) {
   if (texts.size() == 1) return texts.front();
@@ -162,8 +173,14 @@ std::string RunData::outline() const {
 RunData::RunData(const TrainConfig& config, int64_t vocab_size)
     : sources(open_sources(config, vocab_size)),
       train(sources, mix_parts(config), config.data.seq_len, config.data.order, config.seed) {
+  std::string known_by;
+  for (size_t i = 0; i < sources.size(); ++i)
+    note_tokenizer(sources[i].manifest(),
+                   config.data.mix.empty() ? "data.train" : fmt::format("data.mix[{}]", i), tokenizer,
+                   known_by);
   if (config.data.val.empty() || config.validate.every == 0) return;
   val_tokens.emplace(config.data.val, vocab_size);
+  note_tokenizer(val_tokens->manifest(), "data.val", tokenizer, known_by);
   val.emplace(*val_tokens, config.data.seq_len, DataOrder::sequential, config.seed);
 }
 
@@ -198,7 +215,7 @@ void read_contents(World& world, RunData& data, ContentsCache* cache,
     merge(texts, shards, known);
     if (cache != nullptr) remember(*cache, shards, places, known, began);
     // A cached range may come from a start with a larger vocabulary.
-    for (size_t i = 0; i < shards.size(); ++i) shards[i].stream->check_vocabulary(shards[i].index, *known[i]);
+    for (size_t i = 0; i < shards.size(); ++i) shards[i].stream->check_contents(shards[i].index, *known[i]);
   });
   known = from_text(world.broadcast(to_text(known)));
   world.set_timeout(timeout);

@@ -23,7 +23,7 @@ std::vector<std::vector<std::string>> source_patterns(const TrainConfig& config)
 
 /// Not movable: batches refer to the streams beside them.
 struct RunData {
-  /// Opens the shards and checks their headers. DataError.
+  /// Opens the shards and checks their headers, and that they are of one tokenizer. DataError.
   RunData(const TrainConfig& config, int64_t vocab_size);
   RunData(const RunData&) = delete;
   RunData& operator=(const RunData&) = delete;
@@ -35,7 +35,8 @@ struct RunData {
   Batches train;
   std::optional<TokenStream> val_tokens;  // none if the run does not validate
   std::optional<Batches> val;
-  std::string fingerprint, val_fingerprint;  // by read_contents(); "" without validation data
+  std::optional<TokenizerIdentity> tokenizer;  // of all of them, as far as manifests say
+  std::string fingerprint, val_fingerprint;    // by read_contents(); "" without validation data
 };
 
 /// Reads every byte of every shard, once per machine, on all its ranks and their threads: computes the

@@ -130,12 +130,14 @@ Start choose_start(const TrainConfig& config) {
   return start;
 }
 
-Companions companions_of(const Start& start, const TrainConfig& config) {
+Companions companions_of(const Start& start, const TrainConfig& config,
+                         const std::optional<TokenizerIdentity>& tokenizer) {
   Companions companions;
   if (!start.checkpoint.empty())
     companions = read_companions(checkpoint_model_path(start.checkpoint));
   else if (start.model_folder)
     companions = read_companions(start.model_folder->path());
+  if (tokenizer && !tokenizer->file.empty()) add_tokenizer(companions, tokenizer->file, tokenizer->checksum);
   note_trained_length(companions.keys, config.data.seq_len);
   return companions;
 }

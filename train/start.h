@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "configs/train_config.h"
@@ -31,8 +32,10 @@ Start fresh_start(const TrainConfig& config);
 Start choose_start(const TrainConfig& config);
 
 /// What travels with the model into every checkpoint of the run: the companions of the checkpoint that it resumes or
-/// of model.from, and the length it is trained for (data.seq_len, if that is more than they say).
-Companions companions_of(const Start& start, const TrainConfig& config);
+/// of model.from, else the tokenizer beside the token shards, and the length it is trained for (data.seq_len, if that is
+/// more than they say).
+Companions companions_of(const Start& start, const TrainConfig& config,
+                         const std::optional<TokenizerIdentity>& tokenizer);
 
 /// What rank 0 chose, as text for the other ranks: which checkpoint, and what it holds beside weights and
 /// moments.

@@ -25,6 +25,7 @@
 #include "train/run_data.h"
 #include "train/signals.h"
 #include "train/start.h"
+#include "train/tensorboard.h"
 #include "train/validation.h"
 
 namespace depthroute {
@@ -53,9 +54,11 @@ class Trainer {
         step_(step_config(config, start.model, data), device, *collectives_) {
     state_.data_fingerprint = data.fingerprint;
     state_.val_fingerprint = data.val_fingerprint;
+    state_.tokenizer = data.tokenizer;
     world.together([&] {
       step_.allocate();
-      saver_.emplace(world, config_, step_, world.is_rank_0() ? companions_of(start, config) : Companions());
+      saver_.emplace(world, config_, step_,
+                     world.is_rank_0() ? companions_of(start, config, data.tokenizer) : Companions());
       if (!start.checkpoint.empty())
         load_checkpoint(start.checkpoint, step_);
       else if (start.model_folder)
@@ -72,8 +75,9 @@ class Trainer {
 
   int run(const Start& start) {
     world_.together([&] {
-      if (world_.is_rank_0())
-        log_.emplace(metrics_path(config_.output), state_.step + 1, config_.train.steps);
+      if (!world_.is_rank_0()) return;
+      log_.emplace(metrics_path(config_.output), state_.step + 1, config_.train.steps);
+      if (config_.log.tensorboard) log_->tensorboard.emplace(tensorboard_path(config_.output), state_.step);
     });
     announce(start);
     if (config_.checkpoint.initial && start.checkpoint.empty()) save();
@@ -108,8 +112,17 @@ class Trainer {
   struct Log {
     Log(const std::string& path, int64_t first_step, int64_t steps)
         : metrics(path), progress(first_step, steps, !launch_of_environment().launcher.empty()) {}
+    void write(const nlohmann::ordered_json& line) {
+      metrics.write(line);
+      if (tensorboard) tensorboard->write(line);
+    }
+    void sync() {
+      metrics.sync();
+      if (tensorboard) tensorboard->sync();
+    }
     MetricsLog metrics;
     TrainingProgress progress;
+    std::optional<TensorBoardLog> tensorboard;
   };
 
   /// With the shape of the model, and the number of sequences that a validation really has.
@@ -141,7 +154,7 @@ class Trainer {
   void save() {
     finish_saving();  // of an earlier step, if it is still being saved
     step_.gather_parameters();
-    if (log_) log_->metrics.sync();
+    if (log_) log_->sync();
     saver_->start(state_);
   }
 
@@ -204,7 +217,7 @@ class Trainer {
                                    {"tokens_per_s", tokens_per_s}};
     for (int64_t source = 0; source < data_.train.num_sources() && data_.train.num_sources() > 1; ++source)
       line["source_epochs"].push_back(data_.train.epoch(source, state_.position - 1));
-    log_->metrics.write(line);
+    log_->write(line);
     seconds_ = 0;
     timed_tokens_ = 0;
   }
@@ -232,7 +245,7 @@ class Trainer {
     if (!log_) return;
     line.update(result);
     line["val_seconds"] = seconds_since(begin);
-    log_->metrics.write(line);
+    log_->write(line);
     say(fmt::format("step {}  validation loss {:.4f}", state_.step, line["val_loss"].get<double>()));
   }
 

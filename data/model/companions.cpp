@@ -72,6 +72,22 @@ Companions read_companions(const std::string& folder) {
   return companions;
 }
 
+void add_tokenizer(Companions& companions, const std::string& tokenizer_json, const std::string& checksum) {
+  if (companions.has_tokenizer() || !exists(tokenizer_json)) return;
+  if (const std::string found = hash_file(tokenizer_json); found != checksum)
+    throw DataError(
+        "{}: its checksum is {}, but the shards beside it are of {}; put that tokenizer there again",
+        tokenizer_json, found, checksum);
+  for (const char* name : kFiles) {
+    const bool there = std::any_of(companions.files.begin(), companions.files.end(),
+                                   [&](const CompanionFile& file) { return file.name == name; });
+    const std::string path = folder_of(tokenizer_json) + "/" + name;
+    if (!there && exists(path)) companions.files.push_back({name, read_file(path)});
+  }
+  std::sort(companions.files.begin(), companions.files.end(),
+            [](const CompanionFile& a, const CompanionFile& b) { return a.name < b.name; });
+}
+
 std::vector<ManifestFile> write_companions(const std::string& folder, const std::string& below,
                                            std::span<const CompanionFile> files) {
   std::vector<ManifestFile> written;

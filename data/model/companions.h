@@ -40,6 +40,10 @@ bool is_companion(const std::string& name);
 /// Reads what is in the folder; it must have a config.json. DataError for files larger than kMaxTextBytes.
 Companions read_companions(const std::string& folder);
 
+/// Adds the files of the tokenizer that made a model's data, `tokenizer_json` and what lies beside it, unless the
+/// model came with one of its own. Adds nothing if the file is not there; DataError if it has another checksum.
+void add_tokenizer(Companions& companions, const std::string& tokenizer_json, const std::string& checksum);
+
 /// Writes the files into the folder `folder`/`below` (`below` may be empty) and describes them relative to `folder`.
 /// The keys are config.json's (model_config_to_json()).
 std::vector<ManifestFile> write_companions(const std::string& folder, const std::string& below,

@@ -72,6 +72,7 @@ std::span<const std::byte> bytes_of(const std::string& text) {
 struct TokenStream::Impl {
   std::vector<Shard> shards;
   std::vector<ShardInfo> infos;
+  StreamManifest manifest;
   int64_t num_tokens = 0;
   int64_t vocab_size = 0;
   bool knows_documents = true;
@@ -96,6 +97,7 @@ TokenStream::TokenStream(const std::vector<std::string>& patterns, int64_t vocab
     impl_->infos.push_back(info);
     impl_->num_tokens += info.num_tokens;
   }
+  impl_->manifest = read_stream_manifest(impl_->infos, vocab_size);
 }
 
 TokenStream::~TokenStream() = default;
@@ -103,6 +105,7 @@ TokenStream::TokenStream(TokenStream&&) noexcept = default;
 
 int64_t TokenStream::num_tokens() const { return impl_->num_tokens; }
 const std::vector<ShardInfo>& TokenStream::shards() const { return impl_->infos; }
+const StreamManifest& TokenStream::manifest() const { return impl_->manifest; }
 
 void TokenStream::read(int64_t begin, std::span<int32_t> out) const {
   DR_CHECK(begin >= 0 && static_cast<int64_t>(out.size()) <= impl_->num_tokens - begin);
@@ -173,7 +176,8 @@ ShardContents TokenStream::read_contents(size_t index, const std::function<void(
   return {hasher.hex(), largest};
 }
 
-void TokenStream::check_vocabulary(size_t index, const ShardContents& contents) const {
+void TokenStream::check_contents(size_t index, const ShardContents& contents) const {
+  impl_->manifest.check(index, impl_->infos.at(index).path, contents.checksum);
   if (contents.largest_token < impl_->vocab_size) return;
   const Shard& shard = impl_->shards.at(index);
   std::vector<int32_t> tokens(

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "configs/base/regular_file.h"
+#include "data/tokens/shard_manifest.h"
 
 namespace depthroute {
 
@@ -43,15 +44,17 @@ struct ShardContents {
 
 class TokenStream {
  public:
-  /// Paths may hold * and ? (expanded, sorted); a pattern that matches nothing is an error. A Megatron-LM
-  /// dataset is named by its .idx. Checks magic, version and count against file size of every shard, and
-  /// every entry of an .idx, now. Throws DataError naming file, what is wrong and what to do.
+  /// Paths may hold * and ? (expanded, sorted); a pattern that matches nothing is an error. A Megatron-LM dataset
+  /// is named by its .idx. Checks magic, version and count against file size of every shard, and every entry of an
+  /// .idx, now, and what manifests beside the shards list (read_stream_manifest()). Throws DataError naming file,
+  /// what is wrong and what to do.
   TokenStream(const std::vector<std::string>& patterns, int64_t vocab_size);
   ~TokenStream();
   TokenStream(TokenStream&&) noexcept;
 
   int64_t num_tokens() const;
   const std::vector<ShardInfo>& shards() const;
+  const StreamManifest& manifest() const;
   /// Tokens [begin, begin + out.size()) of the stream. Throws DataError naming the shard and position of a
   /// token outside [0, vocab_size).
   void read(int64_t begin, std::span<int32_t> out) const;
@@ -70,8 +73,9 @@ class TokenStream {
   /// Reads all of shard `index` as it is mapped, about as fast as the disk allows. `between_chunks` is called
   /// every few MiB; what it throws ends the reading.
   ShardContents read_contents(size_t index, const std::function<void()>& between_chunks = {}) const;
-  /// Throws DataError naming the first token of shard `index` outside [0, vocab_size), if there is one.
-  void check_vocabulary(size_t index, const ShardContents& contents) const;
+  /// Throws DataError naming the first token of shard `index` outside [0, vocab_size), if there is one, or if
+  /// a manifest lists another checksum.
+  void check_contents(size_t index, const ShardContents& contents) const;
   /// What shard `index` is read from: one file, or an .idx and its .bin.
   std::vector<ShardFile> files(size_t index) const;
   /// Changes when a shard is added, removed, reordered or any of its bytes is changed: XXH3 (hex) over token

@@ -25,7 +25,8 @@ struct Provenance {
   int64_t checkpoint_step = -1;                     // -1: unknown
   std::string parameters_before, parameters_after;  // parameters_checksum() around the evaluation
   std::vector<std::string> data_paths, data_checksums;
-  std::vector<std::string> devices;  // of all ranks, each once
+  std::string tokenizer, tokenizer_checksum;  // of the data, by their manifests; "": unknown, none
+  std::vector<std::string> devices;           // of all ranks, each once
   std::string precision;
   bool wrapped = false;
 

@@ -188,6 +188,8 @@ void ResultsFile::write_root(const Results& results, const EvalConfig& config) {
   number("wrapped", from.wrapped);
   file_.attribute("/", "data", from.data_paths);
   file_.attribute("/", "data_checksums", from.data_checksums);
+  text("tokenizer", from.tokenizer);
+  text("tokenizer_checksum", from.tokenizer_checksum);
   text("choose", sequences_.requests() ? "requests" : to_string(config.data.choose));
   text("split", to_string(config.data.split));
   file_.attribute("/", "separator", std::span<const int64_t>(config.data.separator));

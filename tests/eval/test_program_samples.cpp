@@ -187,5 +187,52 @@ TEST_F(EvalSamples, SplitsShareNoDocument) {
   EXPECT_EQ(seen.size(), count);
 }
 
+// With the manifest that the tokenizer leaves, data.separator need not be given, and cannot be given wrongly.
+TEST_F(EvalSamples, TheManifestNamesSeparatorAndTokenizer) {
+  const auto config = [&](const std::string& data) {
+    return "output: " + results() + "\nmodel: {from: " + golden_folder("cumulative") + "}\ndata: {shards: [" +
+           (folder_ / "val.bin") + "], seq_len: 9, sequences: 7" + data + "}\nstatistics: {bootstrap: 200}\n";
+  };
+  const auto measure = [&](const std::string& data) {
+    fs::remove(results());
+    fs::remove_all(results() + ".units");
+    const Ran ran = run(config(data));
+    EXPECT_EQ(ran.status, 0) << ran.err;
+    return Hdf5Reader(results()).string_attribute("/", "config_hash");
+  };
+  expect_refused(config(", choose: documents"), "data.choose: documents needs data.separator");
+  const std::string given = measure(", choose: documents, separator: 5");
+  EXPECT_EQ(Hdf5Reader(results()).string_attribute("/", "tokenizer"), "");
+  fs::remove(results());
+  fs::remove_all(results() + ".units");
+
+  ShardManifest manifest{.name = "set", .vocab_size = 97, .token_bytes = 2};
+  manifest.tokenizer = TokenizerIdentity{"small", "0123", "tokenizer.json"};
+  manifest.separator = 5;
+  manifest.files = {{"val.bin", 3000, hash_file(folder_ / "val.bin")}};
+  write_shard_manifest(folder_.path(), manifest);
+  const Ran refused = run(config(", separator: 6"));
+  EXPECT_EQ(refused.status, 2);
+  EXPECT_NE(refused.err.find("data.separator is 6, but " + folder_ / "set.shards.json names 5"),
+            std::string::npos)
+      << refused.err;
+  EXPECT_FALSE(exists(results()));
+  EXPECT_EQ(measure(", choose: documents"), given);  // the effective configuration
+  EXPECT_EQ(measure(", choose: documents, separator: 5"), given);
+  const Hdf5Reader file(results());
+  EXPECT_EQ(file.string_attribute("/", "tokenizer"), "small");
+  EXPECT_EQ(file.string_attribute("/", "tokenizer_checksum"), "0123");
+  EXPECT_NE(file.string_attribute("/", "config").find("separator: 5"), std::string::npos);
+
+  fs::remove(results());
+  fs::remove_all(results() + ".units");
+  manifest.files[0].checksum[0] ^= 1;
+  write_shard_manifest(folder_.path(), manifest);
+  const Ran changed = run(config(""));
+  EXPECT_EQ(changed.status, 2);
+  EXPECT_NE(changed.err.find("val.bin: its checksum is"), std::string::npos) << changed.err;
+  EXPECT_FALSE(exists(results()));
+}
+
 }  // namespace
 }  // namespace depthroute

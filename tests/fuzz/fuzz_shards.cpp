@@ -20,7 +20,7 @@ void read_all(const std::string& path) {
   DR_CHECK(contents == stream.read_contents(1));
   DR_CHECK(stream.fingerprint(std::vector{contents, contents}) ==
            stream.fingerprint(std::vector{contents, contents}));
-  stream.check_vocabulary(0, contents);  // passes only where read() below does
+  stream.check_contents(0, contents);  // passes only where read() below does
   std::vector<int32_t> whole(static_cast<size_t>(stream.num_tokens()));
   stream.read(0, whole);
   for (const int32_t token : whole) DR_CHECK(token >= 0 && token < kVocabSize);

@@ -84,17 +84,17 @@ TEST_F(PublishTest, OverwritingReplacesTheRecordedSetAndNothingElse) {
   EXPECT_EQ(list_folder(folder_ / "made"), (Names{"shards"}));
 }
 
-TEST_F(PublishTest, TheRecordListsTheFilesWithTheirTokensAndChecksums) {
-  const auto record = nlohmann::json::parse(read_file(out_ + "/train.shards.json"));
-  EXPECT_EQ(record["kind"], "depthroute token shards");
-  EXPECT_EQ(record["version"], 1);
-  EXPECT_EQ(record["name"], "train");
-  EXPECT_EQ(record["vocab_size"], 256);
-  EXPECT_EQ(record["token_bytes"], 2);
+TEST_F(PublishTest, TheManifestListsTheFilesWithTheirTokensAndChecksums) {
+  const auto manifest = nlohmann::json::parse(read_file(out_ + "/train.shards.json"));
+  EXPECT_EQ(manifest["kind"], "depthroute token shards");
+  EXPECT_EQ(manifest["version"], 1);
+  EXPECT_EQ(manifest["name"], "train");
+  EXPECT_EQ(manifest["vocab_size"], 256);
+  EXPECT_EQ(manifest["token_bytes"], 2);
   const Names names{"train_000.bin", "train_001.bin", "train_002.bin", "train_003.bin", "val.bin"};
-  ASSERT_EQ(record["files"].size(), names.size());
+  ASSERT_EQ(manifest["files"].size(), names.size());
   for (size_t i = 0; i < names.size(); ++i) {
-    const nlohmann::json& file = record["files"][i];
+    const nlohmann::json& file = manifest["files"][i];
     EXPECT_EQ(file["path"], names[i]);
     EXPECT_EQ(file["tokens"], static_cast<int64_t>(tokens_of({names[i]}).size()));
     EXPECT_EQ(file["checksum"], hash_file(out_ + "/" + names[i]));
@@ -129,28 +129,28 @@ struct Refusal {
 };
 
 TEST_F(PublishTest, WhatWouldMixOrLoseFilesIsRefusedBeforeAnythingIsRead) {
-  const std::string record = out_ + "/train.shards.json";
+  const std::string manifest = out_ + "/train.shards.json";
   const auto write = [&](const std::string& name, const std::string& text) {
     return [=, this] { write_raw(out_ + "/" + name, text); };
   };
   const auto edit = [&](const std::function<void(nlohmann::json&)>& change) {
     return [=] {
-      auto root = nlohmann::json::parse(read_file(record));
+      auto root = nlohmann::json::parse(read_file(manifest));
       change(root);
-      write_raw(record, root.dump());
+      write_raw(manifest, root.dump());
     };
   };
   const std::string fresh = new_text_ + " --output " + out_;
   const std::string absent = (folder_ / "absent") + " --output " + out_;  // never looked at
   const Refusal refusals[] = {
       {absent, "train.shards.json: exists already"},
-      {fresh, "train_000.bin: exists already", [&] { fs::remove(record); }},
+      {fresh, "train_000.bin: exists already", [&] { fs::remove(manifest); }},
       {fresh + " --val-fraction 0 --name other", "other_7.bin: exists already", write("other_7.bin", "")},
       {fresh + " --name other", "val.bin: belongs to the set that"},
       {fresh + " --name other --overwrite", "pass --val-fraction 0 or choose another --output"},
-      {line(), "train_002.bin: is in no record", [&] { fs::remove(record); }},
-      {line(), "train_17.bin: is in no record", write("train_17.bin", "")},
-      {line(), "train.bin: is in no record", write("train.bin", "")},
+      {line(), "train_002.bin: is in no manifest", [&] { fs::remove(manifest); }},
+      {line(), "train_17.bin: is in no manifest", write("train_17.bin", "")},
+      {line(), "train.bin: is in no manifest", write("train.bin", "")},
       {fresh + " --val-fraction 0 --name train_1", "--name train_1: would read as a shard of the set"},
       {absent + " --overwrite", "holds the folder raw", [&] { fs::create_directory(out_ + "/raw"); }},
       {absent + " --overwrite", "holds the folder val.bin",
@@ -162,7 +162,7 @@ TEST_F(PublishTest, WhatWouldMixOrLoseFilesIsRefusedBeforeAnythingIsRead) {
       {absent + " --overwrite", "\"files\": ", edit([](auto& root) { root.erase("files"); })},
       {absent + " --overwrite", "\"tokens\": ", edit([](auto& root) { root["files"][0]["tokens"] = "x"; })},
       {absent + " --overwrite", "version 2 is unknown", edit([](auto& root) { root["version"] = 2; })},
-      {absent + " --overwrite", "not the record", edit([](auto& root) { root["kind"] = "x"; })},
+      {absent + " --overwrite", "not the manifest", edit([](auto& root) { root["kind"] = "x"; })},
       {absent + " --overwrite", "lists \"notes.txt\"",
        edit([](auto& root) { root["files"][0]["path"] = "notes.txt"; })},
       {absent + " --overwrite", "lists \"../x.bin\"",

@@ -24,9 +24,9 @@ class WhatIsWritten(InFolder):
             self.succeeds(name, *ALL, "--document-separator", "~~~", output=f"out{i}")
             documents = lines if "lines" in name else DOCUMENTS
             self.assertEqual(self.tokens(f"out{i}"), self.expected(documents), name)
-            record = self.record(f"out{i}")
-            self.assertEqual((record["documents"], record["tokens"]), (len(documents), len(self.expected(documents))))
-            self.assertEqual(record["sources"][0]["size"], os.path.getsize(self.path(name)))
+            manifest = self.manifest(f"out{i}")
+            self.assertEqual((manifest["documents"], manifest["tokens"]), (len(documents), len(self.expected(documents))))
+            self.assertEqual(manifest["sources"][0]["size"], os.path.getsize(self.path(name)))
 
     def test_a_long_document_is_cut_without_changing_a_token(self):
         # Longer than a piece, some of it without a place to cut: one word of 300,000 letters, spaces alone.
@@ -41,12 +41,12 @@ class WhatIsWritten(InFolder):
         for i, text in enumerate(DOCUMENTS):
             self.write(f"page{i}.txt", text)
         done = self.succeeds("page*.txt", *ALL, "--shard-tokens", "500", "--name", "web")
-        record = self.record(name="web")
-        names = [entry["path"] for entry in record["files"]]
+        manifest = self.manifest(name="web")
+        names = [entry["path"] for entry in manifest["files"]]
         self.assertEqual(names, [f"web_{i:03}.bin" for i in range(len(names))])
-        self.assertEqual({entry["tokens"] for entry in record["files"][:-1]}, {500})
+        self.assertEqual({entry["tokens"] for entry in manifest["files"][:-1]}, {500})
         self.assertEqual([token for name in names for token in support.read_shard(self.path("out", name))], self.expected(DOCUMENTS))
-        self.assertIn(f"tokens: {record['tokens']}", done.stdout)
+        self.assertIn(f"tokens: {manifest['tokens']}", done.stdout)
         with open(self.path("tokenizer.json"), "rb") as given, open(self.path("out", "tokenizer.json"), "rb") as copied:
             self.assertEqual(given.read(), copied.read())
 
@@ -79,11 +79,11 @@ class WhatIsWritten(InFolder):
         self.write("a.txt", text)
         self.succeeds("a.txt", *ALL, output="narrow")
         self.assertEqual(self.tokens("narrow").count(self.tokenizer.token_to_id(END)), 1)
-        self.assertEqual(self.record("narrow")["token_bytes"], 2)
+        self.assertEqual(self.manifest("narrow")["token_bytes"], 2)
         self.tokenizer.add_tokens([f"<{i}>" for i in range(65_536)])
         self.tokenizer.save(self.path("tokenizer.json"))
         self.succeeds("a.txt", *ALL, output="wide")
-        self.assertEqual(self.record("wide")["token_bytes"], 4)
+        self.assertEqual(self.manifest("wide")["token_bytes"], 4)
         self.assertEqual(self.tokens("wide"), self.tokens("narrow"))
 
     def test_a_trained_tokenizer_is_the_same_every_time_and_knows_nothing_of_validation(self):
@@ -92,7 +92,7 @@ class WhatIsWritten(InFolder):
         for output in ("one", "two"):
             self.succeeds("a.jsonl", "--train-bpe", "320", "--val-fraction", "0.3", output=output, tokenizer=False)
         self.assertEqual(support.tree(self.path("one")), support.tree(self.path("two")))
-        self.assertEqual(self.record("one")["vocab_size"], 320)
+        self.assertEqual(self.manifest("one")["vocab_size"], 320)
         trained = support.tokenizers.Tokenizer.from_file(self.path("one", "tokenizer.json"))
         text = trained.decode(self.tokens("one", True))
         self.assertIn(text.split("\n")[0], "\n".join(many))

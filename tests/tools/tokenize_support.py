@@ -115,14 +115,14 @@ class InFolder(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return done
 
-    def record(self, output="out", name="train"):
+    def manifest(self, output="out", name="train"):
         with open(self.path(output, f"{name}.shards.json"), encoding="utf-8") as file:
             return json.load(file)
 
     def tokens(self, output="out", validation=False):
-        """Of one side, all shards in the order the record lists them; checks what it says of them."""
-        record, all_tokens = self.record(output), []
-        for entry in record["files"]:
+        """Of one side, all shards in the order the manifest lists them; checks what it says of them."""
+        manifest, all_tokens = self.manifest(output), []
+        for entry in manifest["files"]:
             with open(self.path(output, entry["path"]), "rb") as file:
                 self.assertEqual(entry["checksum"], xxhash.xxh3_128_hexdigest(file.read()))
             tokens = read_shard(self.path(output, entry["path"]))

@@ -8,6 +8,7 @@
 #include "configs/base/error.h"
 #include "data/files.h"
 #include "data/manifest.h"
+#include "data/tokens/shard_manifest.h"
 #include "tests/kernels/host_tensor.h"
 #include "tests/train/tiny_run.h"
 #include "train/checkpoint/run_folder.h"
@@ -53,6 +54,49 @@ TEST_F(TrainProgram, ATokenOutsideTheVocabularyNamesItsShard) {
   const Result result = train(config, {"--set", "model.vocab_size=200"});
   EXPECT_EQ(result.status, kExitBadInput);
   EXPECT_NE(result.err.find(".bin"), std::string::npos) << result.err;
+}
+
+TEST_F(TrainProgram, WhatManifestsSayOfTheDataHolds) {
+  const std::string config = write_config("run", 5);
+  ShardManifest manifest{.name = "b", .vocab_size = 256, .token_bytes = 2};
+  manifest.tokenizer = TokenizerIdentity{"small", "0123", "tokenizer.json"};
+  manifest.files = {{"b.bin", 3, hash_file(path("b.bin"))}};
+  const auto refused = [&](const std::string& said) {
+    write_shard_manifest(folder_, manifest);
+    const Result result = train(config);
+    EXPECT_EQ(result.status, kExitBadInput);
+    EXPECT_TRUE(is_one_line(result.err)) << result.err;
+    EXPECT_NE(result.err.find(said), std::string::npos) << result.err;
+    EXPECT_FALSE(exists(path("run")));
+  };
+  manifest.vocab_size = 257;
+  refused(
+      "b.shards.json: its tokenizer small (0123) has 257 tokens, more than the model's vocabulary of 256");
+  manifest.vocab_size = 256;
+  manifest.files[0].checksum[0] ^= 1;
+  refused("b.bin: its checksum is");
+  manifest.files[0].checksum[0] ^= 1;
+  ShardManifest other = manifest;
+  other.name = "other";
+  other.tokenizer->checksum = "4567";
+  other.files = {{"val.bin", 170, hash_file(path("val.bin"))}};
+  write_shard_manifest(folder_, other);
+  refused("data.train is of the tokenizer small (0123), data.val of small (4567)");
+  fs::remove(path("other.shards.json"));
+  ASSERT_EQ(train(config).status, 0);
+  const auto state = nlohmann::json::parse(read_file(checkpoint("run", 5) + "/state.json"));
+  EXPECT_EQ(state["tokenizer"], (nlohmann::json{{"name", "small"}, {"checksum", "0123"}}));
+
+  // The tokenizer beside the shards travels with the model, if it is the one that made them.
+  std::ofstream(path("tokenizer.json")) << "{}";
+  std::ofstream(path("tokenizer_config.json")) << "{\"eos_token\": \"x\"}";
+  fs::remove_all(path("run"));
+  refused("tokenizer.json: its checksum is");
+  manifest.tokenizer->checksum = hash_file(path("tokenizer.json"));
+  write_shard_manifest(folder_, manifest);
+  ASSERT_EQ(train(config).status, 0);
+  EXPECT_EQ(read_file(checkpoint("run", 5) + "/model/tokenizer.json"), "{}");
+  EXPECT_TRUE(exists(checkpoint("run", 5) + "/model/tokenizer_config.json"));
 }
 
 TEST_F(TrainProgram, TwoRunsCannotWriteOneFolder) {

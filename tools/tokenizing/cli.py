@@ -88,12 +88,12 @@ def progress(state):
         print(f"\r{sum(state.documents)} documents, {sum(state.tokens)} tokens ", end="", file=sys.stderr, flush=True)
 
 
-def report(output, record):
-    train = record["tokens"] - sum(entry["tokens"] for entry in record["files"] if is_validation(entry["path"]))
-    for entry in record["files"]:
+def report(output, manifest):
+    train = manifest["tokens"] - sum(entry["tokens"] for entry in manifest["files"] if is_validation(entry["path"]))
+    for entry in manifest["files"]:
         print(os.path.join(output, entry["path"]))
-    print(f"tokens: {record['tokens']} ({train} for training, {record['tokens'] - train} for validation) in {record['documents']} "
-          f"documents, vocabulary {record['vocab_size']}, separator {record['separator']}")
+    print(f"tokens: {manifest['tokens']} ({train} for training, {manifest['tokens'] - train} for validation) in {manifest['documents']} "
+          f"documents, vocabulary {manifest['vocab_size']}, separator {manifest['separator']}")
 
 
 def is_validation(name):
@@ -102,10 +102,10 @@ def is_validation(name):
 
 def tokenize(options):
     found = sources.expand(options.input, options.format, options)
-    record_name = f"{options.name}.shards.json"
+    manifest_name = f"{options.name}.shards.json"
     os.makedirs(os.path.dirname(options.output), exist_ok=True)
     with files.lock(options.output + ".lock"):
-        work = files.Work(options.output, record_name)
+        work = files.Work(options.output, manifest_name)
         if work.begin(identity(options, found), options.restart, options.overwrite):
             work.clear()
         else:
@@ -116,7 +116,7 @@ def tokenize(options):
                 print(f"{PROGRAM}: none of {state.documents[0]} documents fell to validation (--val-fraction "
                       f"{options.val_fraction}), so there is no val.bin", file=sys.stderr)
             work.publish()
-        report(options.output, files.read_json(os.path.join(options.output, record_name)))
+        report(options.output, files.read_json(os.path.join(options.output, manifest_name)))
 
 
 def make(options, found, work):

@@ -68,8 +68,8 @@ def lock(path):
 class Work:
     """<output>.tmp-partial: `set`, the folder that will be the output, and beside it what continuing needs."""
 
-    def __init__(self, output, record_name):
-        self.output, self.record_name = output, record_name
+    def __init__(self, output, manifest_name):
+        self.output, self.manifest_name = output, manifest_name
         self.folder = output + ".tmp-partial"
         self.set = os.path.join(self.folder, "set")
         self.run_file, self.state_file = (os.path.join(self.folder, name) for name in ("run.json", "state.json"))
@@ -83,7 +83,7 @@ class Work:
         unfinished = os.path.exists(self.run_file)
         if unfinished:
             self.check_same(run)
-            if not os.path.isdir(self.set) and os.path.exists(os.path.join(self.output, self.record_name)):
+            if not os.path.isdir(self.set) and os.path.exists(os.path.join(self.output, self.manifest_name)):
                 return True
         self.check_output(overwrite)
         os.makedirs(self.set, exist_ok=True)
@@ -118,17 +118,17 @@ class Work:
             return
         if not overwrite:
             raise InputError(f"{self.output}: is not empty; choose another --output, or pass --overwrite to replace the set in it")
-        record = os.path.join(self.output, self.record_name)
-        if not os.path.exists(record):
-            raise InputError(f"{self.output}: holds no {self.record_name}, so nothing in it may be overwritten; choose another --output")
+        manifest = os.path.join(self.output, self.manifest_name)
+        if not os.path.exists(manifest):
+            raise InputError(f"{self.output}: holds no {self.manifest_name}, so nothing in it may be overwritten; choose another --output")
         try:
-            known = {entry["path"] for entry in read_json(record)["files"]}
+            known = {entry["path"] for entry in read_json(manifest)["files"]}
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{record}: damaged ({error}); move it and its shards away") from None
+            raise InputError(f"{manifest}: damaged ({error}); move it and its shards away") from None
         from .tokenizer import COMPANIONS, NAME
-        strangers = sorted(set(names) - known - {self.record_name, NAME, *COMPANIONS})
+        strangers = sorted(set(names) - known - {self.manifest_name, NAME, *COMPANIONS})
         if strangers:
-            raise InputError(f"{self.output}/{strangers[0]}: is not of the set that {self.record_name} lists, and --overwrite replaces "
+            raise InputError(f"{self.output}/{strangers[0]}: is not of the set that {self.manifest_name} lists, and --overwrite replaces "
                              "the folder; move it away or choose another --output")
 
     def publish(self):

@@ -67,7 +67,7 @@ class Run:
         self.checksums = {}  # of sources, by index: futures
 
     def make(self):
-        """Fills the folder of the set, but for publishing it, and returns the record."""
+        """Fills the folder of the set, but for publishing it, and returns the manifest."""
         pool = workers.Pool(self.options.processes, self.loaded, self.separator, {2: numpy.uint16, 4: numpy.uint32}[self.token_bytes])
         with contextlib.closing(pool):
             if not self.state.complete:
@@ -77,9 +77,9 @@ class Run:
             for shards, tokens in zip(self.shards, self.state.tokens):
                 shards.tokens = tokens
                 shards.finish()
-            record = self.record(pool)
-        files.write_whole(os.path.join(self.work.set, self.work.record_name), json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        return record
+            manifest = self.manifest(pool)
+        files.write_whole(os.path.join(self.work.set, self.work.manifest_name), json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        return manifest
 
     def encode(self, pool):
         for shards, tokens in zip(self.shards, self.state.tokens):
@@ -131,7 +131,7 @@ class Run:
             self.checksums[index] = pool.submit(workers.checksum, self.sources[index].path)
         return self.checksums[index]
 
-    def record(self, pool):
+    def manifest(self, pool):
         """What NAME.shards.json says (tools/README.md)."""
         listed = [(name, tokens) for shards in self.shards for name, tokens in shards.names()]
         sums = [pool.submit(workers.checksum, os.path.join(self.work.set, name)) for name, _ in listed]

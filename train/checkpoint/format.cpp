@@ -58,6 +58,10 @@ std::string state_to_json(const RunState& state, const TrainConfig& config, int 
     object["rng"] = {{"kind", "counter"}, {"seed", config.seed}};
     object["processes"] = ranks;
   });
+  if (state.tokenizer) {
+    object["tokenizer"]["name"] = state.tokenizer->name;
+    if (!state.tokenizer->checksum.empty()) object["tokenizer"]["checksum"] = state.tokenizer->checksum;
+  }
   object["program"] = {{"version", program_version()}, {"commit", program_commit()}};
   return object.dump(2) + "\n";
 }

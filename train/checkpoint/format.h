@@ -5,10 +5,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "configs/train_config.h"
 #include "data/checkpoint_folder.h"
+#include "data/tokens/shard_manifest.h"
 #include "train/checkpoint/tensors.h"
 
 namespace depthroute {
@@ -23,14 +25,15 @@ struct RunState {
   int64_t skipped_steps = 0;  // steps whose loss or gradient was not finite, in all
   int64_t bad_in_a_row = 0;   // how many of these came last, in a row
   std::string data_fingerprint, val_fingerprint;  // "" without validation data
+  std::optional<TokenizerIdentity> tokenizer;     // of the data, if known; state_from_json() leaves it out
 };
 
 /// The state as JSON and back, for the ranks that read no file. DataError naming `where`, the key and what is
 /// wrong.
 std::string state_to_json(const RunState& state);
 RunState state_from_json(const std::string& text, const std::string& where);
-/// state.json: the state, and who wrote it. Those keys, the number of ranks among them, are for people to
-/// read: nothing depends on them.
+/// state.json: the state, the tokenizer, and who wrote it. Those keys, the number of ranks among them, are for
+/// people to read: nothing depends on them.
 std::string state_to_json(const RunState& state, const TrainConfig& config, int ranks);
 /// Calls verify_checkpoint_folder() and reads state.json. DataError naming what is wrong.
 RunState verify_checkpoint(const std::string& folder);

@@ -203,9 +203,9 @@ TEST(TokenStream, ReadingAllOfAShardTellsChecksumAndLargestToken) {
     EXPECT_EQ(contents.checksum, hash_file(folder / "a"));
     EXPECT_EQ(contents.largest_token, 60001);
     EXPECT_GT(chunks, 2);
-    EXPECT_TRUE(has(message_of([&] { stream.check_vocabulary(0, contents); }),
+    EXPECT_TRUE(has(message_of([&] { stream.check_contents(0, contents); }),
                     "token 4999999 (of 5000000) is 60001, outside the vocabulary of 60001"));
-    EXPECT_NO_THROW(TokenStream({folder / "a"}, 60002).check_vocabulary(0, contents));
+    EXPECT_NO_THROW(TokenStream({folder / "a"}, 60002).check_contents(0, contents));
     EXPECT_THROW(stream.read_contents(0, [] { throw DataError("enough"); }), DataError);
   }
 }
