@@ -88,7 +88,7 @@ void qk_norm_rope_forward(Stream, const AttentionShape&, const Tensor& qkv /*[N,
                           const Tensor& k /*[N,G*K] =*/);
 /// Writes the q and k columns of dqkv (=); attention_backward writes the v columns. Recomputes the inverse
 /// RMS. If dq_weight and dk_weight are undefined, their sums, K columns each, stay in the workspace. RoPE alone reads
-/// neither qkv nor the workspace, which may be undefined.
+/// no value of qkv and needs no workspace.
 void qk_norm_rope_backward(Stream, const AttentionShape&, const Tensor& dq, const Tensor& dk,
                            const Tensor& qkv, const Tensor& q_weight, const Tensor& k_weight, float eps,
                            const Tensor& rope, const Tensor& dqkv,

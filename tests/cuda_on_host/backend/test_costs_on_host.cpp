@@ -197,6 +197,20 @@ TEST_F(OpCosts, RmsNorm) {
   }
 }
 
+// As training calls it, on q and k as columns of qkv.
+TEST_F(OpCosts, RopeWithoutNorms) {
+  const ops::AttentionShape shape{2, 19, 4, 2, 24};
+  const Tensor rope = take({shape.seq_len, shape.head_dim});
+  for (const DType act : kTypes) {
+    const Tensor qkv = take({shape.tokens(), shape.qkv_cols()}, act);
+    const Tensor q = take({shape.tokens(), shape.q_cols()}, act),
+                 k = take({shape.tokens(), shape.kv_cols()}, act);
+    expect_equal([&] { ops::qk_norm_rope_forward(stream_, shape, qkv, {}, {}, 1e-6F, rope, q, k); });
+    expect_equal(
+        [&] { ops::qk_norm_rope_backward(stream_, shape, q, k, qkv, {}, {}, 1e-6F, rope, qkv, {}, {}, {}); });
+  }
+}
+
 TEST_F(OpCosts, WholeTensors) {
   const Tensor wide = take({kTokens, kColumns}), narrow = take({kTokens, kColumns}, DType::bf16);
   expect_equal([&] { ops::fill(stream_, wide, 1); });
