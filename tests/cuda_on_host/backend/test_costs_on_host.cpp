@@ -72,7 +72,7 @@ struct Case {
   Precision precision;
   Recompute recompute = Recompute::none;
   int64_t hidden_size = 40, num_layers = 8;
-  bool deterministic = false;
+  bool deterministic = false, overlap = false;
 };
 
 TrainConfig config_of(const Case& c) {
@@ -89,7 +89,8 @@ TrainConfig config_of(const Case& c) {
                   .tie_embeddings = c.variant != Variant::reset,
                   .residual = {.variant = c.variant, .num_blocks = 4}};
   config.data.seq_len = 19;
-  config.train = {.steps = 3, .global_batch = 4, .micro_batch = 2, .recompute = c.recompute};
+  config.train = {
+      .steps = 3, .global_batch = 4, .micro_batch = 2, .recompute = c.recompute, .overlap = c.overlap};
   config.distributed.shards = 2;
   config.optimizer.warmup = 1;
   return config;
@@ -106,6 +107,7 @@ void fill_batch(int64_t first, int64_t /*count*/, std::span<int32_t> tokens, std
 class TrainingCosts : public testing::TestWithParam<Case> {};
 
 TEST_P(TrainingCosts, AreWhatTheKernelsTouch) {
+  setenv("CUDA_ON_HOST_STREAMS", "eager", 1);  // launches in the order of calls, on whatever stream
   TrainingStep step(config_of(GetParam()), Device::cuda);
   step.allocate();
   initialize_parameters(step.layout(), 5, 0.25, step.model().parameters());
@@ -125,22 +127,23 @@ TEST_P(TrainingCosts, AreWhatTheKernelsTouch) {
   EXPECT_NE(difference(wrong, launches), "");
   counts.pop_back();
   EXPECT_NE(difference(counts, launches), "");
+  unsetenv("CUDA_ON_HOST_STREAMS");
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Cases, TrainingCosts,
-    testing::Values(Case{"additive", Variant::additive, Precision::bf16},
-                    Case{"additive_f32", Variant::additive, Precision::fp32},
-                    Case{"cumulative", Variant::cumulative, Precision::bf16},
-                    Case{"cumulative_f32", Variant::cumulative, Precision::fp32},
-                    Case{"cumulative_act", Variant::cumulative, Precision::bf16, Recompute::act},
-                    Case{"cumulative_norms", Variant::cumulative, Precision::bf16, Recompute::norms},
-                    Case{"cumulative_layer", Variant::cumulative, Precision::bf16, Recompute::layer},
-                    Case{"cumulative_slices", Variant::cumulative, Precision::bf16, Recompute::none, 40, 8,
-                         true},
-                    Case{"reset", Variant::reset, Precision::bf16},
-                    Case{"kimi", Variant::kimi, Precision::bf16},
-                    Case{"wide", Variant::cumulative, Precision::bf16, Recompute::none, 1032, 3}),
+    testing::Values(
+        Case{"additive", Variant::additive, Precision::bf16},
+        Case{"additive_f32", Variant::additive, Precision::fp32},
+        Case{"cumulative", Variant::cumulative, Precision::bf16},
+        Case{"cumulative_f32", Variant::cumulative, Precision::fp32},
+        Case{"cumulative_act", Variant::cumulative, Precision::bf16, Recompute::act},
+        Case{"cumulative_norms", Variant::cumulative, Precision::bf16, Recompute::norms},
+        Case{"cumulative_layer", Variant::cumulative, Precision::bf16, Recompute::layer},
+        Case{"cumulative_slices", Variant::cumulative, Precision::bf16, Recompute::none, 40, 8, true},
+        Case{"cumulative_overlap", Variant::cumulative, Precision::bf16, Recompute::act, 40, 8, false, true},
+        Case{"reset", Variant::reset, Precision::bf16}, Case{"kimi", Variant::kimi, Precision::bf16},
+        Case{"wide", Variant::cumulative, Precision::bf16, Recompute::none, 1032, 3}),
     [](const auto& test) { return std::string(test.param.name); });
 
 // ---- ops that training does not call
