@@ -29,6 +29,7 @@ struct LoopConfig {
   int64_t micro_batch = 8;     // sequences per forward/backward pass; divides global_batch
   Recompute recompute = Recompute::act;
   bool cuda_graph = false;
+  bool overlap = false;
   bool tune_products = true;
   int64_t max_bad_steps = 5;  // non-finite steps in a row before the run stops
 };

@@ -157,6 +157,10 @@ Schema describe(TrainConfig& c) {
       "train.tune_products", &c.train.tune_products,
       "on a GPU, unless deterministic: before the first step, time several algorithms for every matrix product "
       "and keep the fastest, in gemm_choices.json; what is in that file is used in any case");
+  s.key(
+      "train.overlap", &c.train.overlap,
+      "on a GPU: compute parts of depth routing on a second stream, beside matrix products. Takes a little memory; "
+      "in `cumulative` it changes the order of sums");
   s.key("train.max_bad_steps", &c.train.max_bad_steps,
         "stop after this many consecutive steps with a non-finite loss or gradient")
       .at_least(1);

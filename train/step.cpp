@@ -28,6 +28,7 @@ Qwen3Options model_options(const TrainConfig& config, Device device, int64_t blo
           .activations = working_type(device, config.precision),
           .recompute = config.train.recompute,
           .group_reads = GroupReads::where_it_pays,
+          .overlap = config.train.overlap,
           .deterministic = config.deterministic,
           .block_size = block_size,
           .smaller_batches = smaller_batches(config)};

@@ -53,13 +53,15 @@ std::string table_text(std::vector<cost::CostSum> rows, double seconds_of_all) {
 struct Prediction {
   std::vector<cost::CostSum> micro_batch, update;
   double micro_batch_seconds, update_seconds, step_seconds;
+  double overlap_seconds;  // by which a micro-batch is shorter than its kernels, one after another
 };
 Prediction predict(const TrainConfig& config, const cost::Card& card) {
   const StepCost counted = count_step(config);
   Prediction p;
   p.micro_batch = cost::sums_by_name(counted.micro_batch, &card);
   p.update = cost::sums_by_name(counted.update, &card);
-  p.micro_batch_seconds = cost::total(p.micro_batch, "").seconds;
+  p.micro_batch_seconds = cost::seconds(counted.micro_batch, card);
+  p.overlap_seconds = cost::total(p.micro_batch, "").seconds - p.micro_batch_seconds;
   p.update_seconds = cost::total(p.update, "").seconds;
   const auto micro_batches =
       static_cast<double>(config.train.global_batch) / static_cast<double>(config.train.micro_batch);
@@ -111,7 +113,11 @@ std::string describe_step_cost(const TrainConfig& config, const cost::Card& card
       "  {:<32}{:>9}{:>10}{:>10}{:>11}{:>10}\n",
       card.name, card.description, "kernels of a micro-batch", "launches", "TFLOP", "GB", "ms", "share");
   text += table_text(p.micro_batch, p.micro_batch_seconds);
-  text += row_text(cost::total(p.micro_batch, "micro-batch"), p.micro_batch_seconds);
+  if (config.train.overlap)
+    text += row_text({.name = "beside others", .seconds = -p.overlap_seconds}, p.micro_batch_seconds);
+  cost::CostSum whole = cost::total(p.micro_batch, "micro-batch");
+  whole.seconds = p.micro_batch_seconds;
+  text += row_text(whole, p.micro_batch_seconds);
   text += row_text(cost::total(p.update, "once per step"), 0);
 
   const auto tokens = static_cast<double>(config.train.global_batch * config.data.seq_len);

@@ -89,6 +89,29 @@ double seconds(const KernelCost& cost, const Card& card) {
   return time + static_cast<double>(cost.launches) * card.launch_gap;
 }
 
+double seconds(const Log& log, const Card& card) {
+  struct {
+    double first = 0, second = 0, bytes = 0;
+  } shared;
+  double total = 0;
+  const auto finish = [&] {
+    total += std::max({shared.first, shared.second, shared.bytes / (card.bandwidth * card.kernel_share)});
+    shared = {};
+  };
+  for (const KernelCost& cost : log) {
+    if (cost.waits) finish();
+    const double time = seconds(cost, card);
+    if (!cost.beside && shared.second == 0) {
+      total += time;
+      continue;
+    }
+    (cost.beside ? shared.second : shared.first) += time;
+    shared.bytes += static_cast<double>(cost.bytes());
+  }
+  finish();
+  return total;
+}
+
 CostSum& CostSum::operator+=(const CostSum& other) {
   launches += other.launches;
   flops += other.flops;

@@ -32,6 +32,10 @@ const Card& find_card(const std::string& name);
 /// The longest of what memory, arithmetic and instructions need, and a gap per launch.
 double seconds(const KernelCost& cost, const Card& card);
 
+/// Of all kernels, one after another. Where a second stream has some, both streams' kernels until the first waits for
+/// the second take as long as the longer of the two, or as all their bytes at what kernels over several arrays attain.
+double seconds(const Log& log, const Card& card);
+
 /// Kernels of one name together.
 struct CostSum {
   std::string_view name;

@@ -25,6 +25,8 @@ struct KernelCost {
   double instructions = 0;
   /// Whether it is a library's or the runtime's: nothing of ours executes it.
   bool library = false;
+  /// Given to a second stream (kernels/side_stream.h); on the first stream, given after a wait for the second.
+  bool beside = false, waits = false;
 
   int64_t bytes() const { return read + written + read_again; }
   auto operator<=>(const KernelCost&) const = default;

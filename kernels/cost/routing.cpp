@@ -12,11 +12,15 @@ namespace depthroute::cost {
 namespace {
 constexpr int64_t kFloat = sizeof(float);
 
-// Instructions of a warp per token, and per token and 4 sources: counted in sm_90a's code of the kernels in
-// bf16, those over groups for 8 sites, where a warp takes its own part of phases that are divided among warps.
-constexpr int64_t kReadOnce = 1000, kReadPerStep = 1400;
-constexpr int64_t kFinishedOnce = 550, kFinishedPerStep = 650;
-constexpr int64_t kSharedOnce = 1100, kSharedPerStep = 1150;
+// Instructions of a warp per token, per token and 4 sources, and per token and a last step of 1 or 2 sources: counted in
+// sm_90a's code of the kernels in bf16, along the path that a warp takes. Those over groups for 8 sites at D = 1024, where
+// a warp takes its own part of phases that are divided among warps, and an eighth of those that one warp does for all.
+struct Instructions {
+  int64_t once, per_step, per_half;
+};
+constexpr Instructions kRead = {1000, 1400, 1400};
+constexpr Instructions kFinished = {260, 490, 300};
+constexpr Instructions kShared = {750, 900, 520};
 
 bool is_identity(const RoutingSite& site) { return site.sources.size() == 1; }
 
@@ -35,10 +39,13 @@ void add_merge(const RoutingSite& site, const Tensor& add, const Tensor& output)
 
 int64_t group_warps(int64_t d) { return cuda::group_shape(d).threads / 32; }
 
-/// Of a launch with `warps` per token.
-double instructions(int64_t n_tokens, int64_t warps, int64_t sources, int64_t once, int64_t per_step) {
-  return static_cast<double>(n_tokens * warps) *
-         static_cast<double>(once + per_step * div_ceil(sources, int64_t{4}));
+/// Of a launch with `warps` per token. share_of_sites: of the sites that registers have room for; a quarter of the
+/// instructions does not depend on them.
+double instructions(int64_t n_tokens, int64_t warps, int64_t sources, const Instructions& of,
+                    double share_of_sites = 1) {
+  const int64_t rest = sources % 4, last = rest == 0 ? 0 : (rest <= 2 ? of.per_half : of.per_step);
+  return static_cast<double>(n_tokens * warps) * (0.25 + 0.75 * share_of_sites) *
+         static_cast<double>(of.once + of.per_step * (sources / 4) + last);
 }
 
 }  // namespace
@@ -57,8 +64,7 @@ void routing_read_finished(Stream, std::span<const RoutingSite> all) {
       traffic.read(site.query).read(site.key_norm).write(site.partial).write(site.partial_lse);
       traffic.write(3 * n_tokens * finished * kFloat);  // weights, inv_rms, dots
     }
-    traffic.instructions(instructions(n_tokens, group_warps(d), finished, kFinishedOnce, kFinishedPerStep))
-        .add();
+    traffic.instructions(instructions(n_tokens, group_warps(d), finished, kFinished)).add();
   }
 }
 
@@ -81,7 +87,7 @@ void routing_forward(Stream, const RoutingSite& site, const Tensor& add, const T
   constexpr int64_t kWarpColumns = 1024;
   traffic.write(output)
       .instructions(instructions(output.rows(), div_ceil(output.cols(), kWarpColumns),
-                                 static_cast<int64_t>(site.sources.size()), kReadOnce, kReadPerStep))
+                                 static_cast<int64_t>(site.sources.size()), kRead))
       .add();
 }
 
@@ -150,7 +156,8 @@ void add_shared_launch(std::span<const RoutingSite> sites, std::span<const Tenso
     if (gradients[g].logits.defined()) traffic.write(n_tokens * (count + 1) * kFloat);
   }
   traffic.write(chunks * (d + 1) * shape.sites * kFloat)
-      .instructions(instructions(n_tokens, group_warps(d), count, kSharedOnce, kSharedPerStep))
+      .instructions(instructions(n_tokens, group_warps(d), count, kShared,
+                                 static_cast<double>(sites.size()) / static_cast<double>(shape.sites)))
       .add();
 
   Traffic queries("sums over tokens");

@@ -1,5 +1,7 @@
 #include "kernels/cost/scope.h"
 
+#include <utility>
+
 #include "configs/base/check.h"
 
 namespace depthroute::cost {
@@ -9,6 +11,7 @@ namespace {
 struct Current {
   Log* log = nullptr;
   Options options;
+  bool beside = false, waits = false;
 };
 thread_local Current current;
 
@@ -16,7 +19,7 @@ thread_local Current current;
 
 Scope::Scope(Log& log, const Options& options) {
   DR_CHECK_MSG(!counting(), "cost::Scope does not nest");
-  current = {&log, options};
+  current = {.log = &log, .options = options};
 }
 Scope::~Scope() { current.log = nullptr; }
 
@@ -24,9 +27,14 @@ bool counting() { return current.log != nullptr; }
 
 const Options& options() { return current.options; }
 
+void set_beside(bool beside) { current.beside = beside; }
+void wait_for_beside() { current.waits = true; }
+
 void add(const KernelCost& cost) {
   DR_CHECK(counting());
-  current.log->push_back(cost);
+  KernelCost& added = current.log->emplace_back(cost);
+  added.beside = current.beside;
+  added.waits = !current.beside && std::exchange(current.waits, false);
 }
 
 }  // namespace depthroute::cost

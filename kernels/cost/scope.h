@@ -25,6 +25,10 @@ class Scope {
 /// Whether this thread's work is counted, not done: nothing may be waited for or recorded.
 bool counting();
 
+/// For kernels/side_stream.cpp: whether kernels are given to the second stream; a wait of the first for it.
+void set_beside(bool beside);
+void wait_for_beside();
+
 /// For kernels/cost: the scope's options; adding a kernel to its log.
 const Options& options();
 void add(const KernelCost& cost);

@@ -36,13 +36,15 @@ __device__ __forceinline__ float warp_max(float x) {
 /// recursion, because nvcc unrolls a loop too late and keeps its values in local memory.
 template <int kHalf, int kBit, int kCount>
 __device__ __forceinline__ void exchange_halves(float (&value)[kCount], int lane) {
-  const bool upper = (lane & kBit) != 0;
+  if constexpr (kHalf > 0) {
+    const bool upper = (lane & kBit) != 0;
 #pragma unroll
-  for (int i = 0; i < kHalf; ++i) {
-    const float a = value[i], b = value[i + kHalf];
-    value[i] = (upper ? b : a) + __shfl_xor_sync(kFullWarp, upper ? a : b, kBit);
+    for (int i = 0; i < kHalf; ++i) {
+      const float a = value[i], b = value[i + kHalf];
+      value[i] = (upper ? b : a) + __shfl_xor_sync(kFullWarp, upper ? a : b, kBit);
+    }
+    exchange_halves<kHalf / 2, kBit * 2>(value, lane);
   }
-  if constexpr (kHalf > 1) exchange_halves<kHalf / 2, kBit * 2>(value, lane);
 }
 
 /// Sums kCount values (a power of two, at most 32) over the warp: lane l gets the
@@ -52,7 +54,7 @@ __device__ __forceinline__ void exchange_halves(float (&value)[kCount], int lane
 template <int kCount>
 __device__ __forceinline__ float warp_sum_spread(float (&value)[kCount]) {
   static_assert(kCount >= 1 && kCount <= kWarp && (kCount & (kCount - 1)) == 0);
-  if constexpr (kCount > 1) exchange_halves<kCount / 2, 1>(value, static_cast<int>(threadIdx.x) % kWarp);
+  exchange_halves<kCount / 2, 1>(value, static_cast<int>(threadIdx.x) % kWarp);
   float mine = value[0];
 #pragma unroll
   for (int bit = kCount; bit < kWarp; bit *= 2) mine += __shfl_xor_sync(kFullWarp, mine, bit);
@@ -68,6 +70,45 @@ __device__ __forceinline__ int spread_index(int lane_or_value) {
   for (int half = kCount / 2, bit = 1; half >= 1; half /= 2, bit *= 2)
     if ((lane_or_value & half) != 0) index |= bit;
   return index;
+}
+
+/// Sums of kGroups x kEach values over the warp, with fewer instructions than warp_sum_spread: the i-th group of a lane
+/// is number i ^ own_group<kGroups>(lane), so that in the first exchanges, of groups, each lane keeps its first half and
+/// nothing need be selected. The order of additions does not depend on kGroups.
+template <int kGroups>
+__device__ __forceinline__ int own_group(int lane) {
+  return lane / (kWarp / kGroups);
+}
+template <int kGroups, int kEach>
+__device__ __forceinline__ float warp_sum_groups(float (&value)[kGroups * kEach]) {
+  static_assert((kGroups == 1 || kGroups == 2 || kGroups == 4) &&
+                (kEach == 1 || kEach == 2 || kEach == 4 || kEach == 8));
+  constexpr int kMost = 4;
+#pragma unroll
+  for (int i = 0; i < kGroups / 4 * 2 * kEach; ++i)
+    value[i] += __shfl_xor_sync(kFullWarp, value[i + 2 * kEach], kWarp / 2);
+  float first[kEach];
+#pragma unroll
+  for (int i = 0; i < kEach; ++i) {
+    if constexpr (kGroups == 4) {
+      first[i] = value[i] + __shfl_xor_sync(kFullWarp, value[i + kEach], kWarp / 4);
+    } else {
+      first[i] = value[i] + __shfl_xor_sync(kFullWarp, value[kGroups == 2 ? i + kEach : i], kWarp / 2);
+      first[i] += __shfl_xor_sync(kFullWarp, first[i], kWarp / 4);
+    }
+  }
+  exchange_halves<kEach / 2, 1>(first, static_cast<int>(threadIdx.x) % kWarp);
+  float mine = first[0];
+#pragma unroll
+  for (int bit = kEach; bit < kWarp / kMost; bit *= 2) mine += __shfl_xor_sync(kFullWarp, mine, bit);
+  return mine;
+}
+/// The value whose total warp_sum_groups leaves in a lane, counted in the order of numbers; -1 in lanes that hold what
+/// an earlier lane holds, too.
+template <int kGroups, int kEach>
+__device__ __forceinline__ int group_index(int lane) {
+  if (lane % (kWarp / kGroups) >= kEach) return -1;
+  return own_group<kGroups>(lane) * kEach + spread_index<kEach>(lane);
 }
 
 /// Sums kCount values over the warp, all totals in every lane. Takes about 2 kCount shuffles.

@@ -95,4 +95,47 @@ constexpr int team_blocks(int warps) {
   return warps == 1 && sizeof(T) == 2 ? 3 : 1;
 }
 
+// ---- kernels over the sites of a group (routing_groups.h)
+
+/// Of tensors of one device, which need not be one allocation.
+template <typename T>
+__device__ __forceinline__ int64_t elements_between(const T* from, const T* to) {
+  return (reinterpret_cast<intptr_t>(to) - reinterpret_cast<intptr_t>(from)) /
+         static_cast<int64_t>(sizeof(T));
+}
+
+/// Calls step.operator()<kCount>(first) for all sources: kStep (2 or 4) at a time, the last two by themselves.
+template <int kStep, typename Step>
+__device__ __forceinline__ void for_steps(int count, const Step& step) {
+  int first = 0;
+  for (; first + kStep / 2 < count; first += kStep) step.template operator()<kStep>(first);
+  if (first < count) step.template operator()<kStep / 2>(first);
+}
+
+/// In a warp that does what is the same for all columns: a lane's site, and its sources part, part + kParts, ...
+template <int kSites>
+struct SiteLane {
+  static constexpr int kParts = kWarp / kSites;
+  int site, part;
+  __device__ __forceinline__ explicit SiteLane(int lane) : site(lane % kSites), part(lane / kSites) {}
+
+  /// Over all parts of a site.
+  __device__ __forceinline__ static float sum_of_parts(float x) {
+#pragma unroll
+    for (int bit = kSites; bit < kWarp; bit *= 2) x += __shfl_xor_sync(kFullWarp, x, bit);
+    return x;
+  }
+  __device__ __forceinline__ static float max_of_parts(float x) {
+#pragma unroll
+    for (int bit = kSites; bit < kWarp; bit *= 2) x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, bit));
+    return x;
+  }
+  /// Over all sites, for a part.
+  __device__ __forceinline__ static float sum_of_sites(float x) {
+#pragma unroll
+    for (int bit = 1; bit < kSites; bit *= 2) x += __shfl_xor_sync(kFullWarp, x, bit);
+    return x;
+  }
+};
+
 }  // namespace depthroute::cuda

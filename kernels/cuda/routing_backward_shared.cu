@@ -29,16 +29,22 @@ __global__ __launch_bounds__(kThreads) void routing_backward_shared_kernel(
   const TokenRange range = chunk_tokens(n_tokens, gridDim.x, blockIdx.x);
   mine.norms = load_norms<kFull, kSites>(a, block, range.begin);
   for (int64_t token = range.begin; token < range.end; ++token) {
-    Saved first_saved;
-    if (block.warp < a.sites && block.lane < a.count)
-      first_saved = load_saved(a.site[block.warp], token * a.n + a.place[block.lane]);
+    Saved first_saved, second_saved;
+    if (block.warp == 0) {
+      first_saved = load_saved<kSites>(a, block, token, 0);
+      second_saved = load_saved<kSites>(a, block, token, 1);
+    }
+    const int64_t row = token * d;
     find_dh<kFull>(a, block, token, mine);
     if (token + 1 < range.end) mine.norms = load_norms<kFull, kSites>(a, block, token + 1);
-    find_products(a, block, token, mine);
+    for_steps<kSources>(a.count,
+                        [&]<int kCount>(int first) { find_products_of<kCount>(a, block, row, first, mine); });
     __syncthreads();
-    find_factors<T, kSites>(a, block, token, first_saved);
+    if (block.warp == 0) find_factors<T, kSites>(a, block, token, first_saved, second_saved);
     __syncthreads();
-    add_gradients<kFull>(a, block, token, mine);
+    add_current<kFull>(a, block, row, mine);
+    for_steps<kSources>(
+        a.count, [&]<int kCount>(int first) { add_gradients_of<kCount, kFull>(a, block, row, first, mine); });
   }
   store_partials(block, mine, partials);
 }
@@ -108,8 +114,11 @@ SharedArguments<T> shared_arguments(std::span<const RoutingSite> sites, std::spa
     a.source[s] = pointer<T>(sites[0].sources[j]);
     a.dsource[s] = pointer<T>(dsources[j]);
     a.place[s] = static_cast<uint8_t>(j);
-    a.starts[s] = starts[j];
-    a.repeated[s] = std::find(a.dsource, a.dsource + s, a.dsource[s]) != a.dsource + s;
+    const uint64_t bit = uint64_t{1} << s;
+    if (std::find(a.dsource, a.dsource + s, a.dsource[s]) != a.dsource + s)
+      a.repeated |= bit;
+    else if (!starts[j])
+      a.reads |= bit;
   }
   a.scaled = sites.size() == 1 && !sites[0].scale.empty();
   for (int j = 0; j < a.n && a.scaled; ++j) a.scale[j] = sites[0].scale_of(static_cast<size_t>(j));

@@ -6,11 +6,12 @@
 //
 // A block takes a chunk of the tokens, one token at a time with all its threads. A thread owns kQuads quads of
 // the row, and keeps u of every site for them in registers: kSites * kQuads = 8 quads. Per token:
-//   a. find_products: reads the sources, kSources at a time. Gives the squares of each, and the products of
+//   a. find_products: reads the sources, at most kSources at a time. Gives the squares of each, and the products of
 //      each with every site's u, summed over each warp and left in shared memory. The first sources were
 //      loaded before the token before was mixed, so that their latency is hidden.
-//   b. find_weights: after a barrier, one warp per site and one lane per source. Gives the weights.
+//   b. find_weights: after a barrier, one warp, a lane per site and part of the sources. Gives the weights.
 //   c. write_partials: after a barrier, reads the sources again, from L1 or L2, and writes the partial mixes.
+// As in routing_backward_shared.cuh, instructions limit the speed.
 // Neither the order of a site's sums nor its place in memory depends on the other sites of the call.
 //
 // Memory traffic per token and G sites, in rows of D: n-1 read, G written, and G more read by the second phase
@@ -25,7 +26,7 @@
 namespace depthroute::cuda {
 namespace {
 
-/// Sources of a step of phases a and c.
+/// Sources of a step of phases a and c, but for the last step.
 template <typename T>
 constexpr int kSources = sizeof(T) == 2 ? 4 : 2;
 
@@ -41,20 +42,23 @@ struct FinishedSite {
 template <typename T>
 struct FinishedArguments {
   int sites, n;  // n: sources of each site
-  int count;     // n - 1
+  int count;     // finished sources that are not dropped
   FinishedSite<T> site[kMaxGroupSites];
-  const T* source[kMaxSources];  // [N,D]; nullptr: dropped
-  bool altered;                  // there are offsets or scales; then there is one site
-  float bias[kMaxSources], scale[kMaxSources];
+  const T* source[kMaxSources];                 // [N,D]
+  uint8_t place[kMaxSources];                   // among the sites' sources
+  bool altered;                                 // there are offsets or scales; then there is one site
+  uint64_t dropped;                             // bit j: source j is
+  float bias[kMaxSources], scale[kMaxSources];  // of the sources that are not
 };
 
 /// Shared memory, in floats. Sources are padded to whole steps.
 struct Layout {
   int padded;   // sources, rounded up to a multiple of a step's
   int warps;    // of the block
+  int factors;  // [padded][sites]: scale_j a_j
   int squares;  // [warps][padded]
   int dots;     // [warps][padded][sites]
-  int factors;  // [padded][sites]: scale_j a_j
+  int sources;  // [padded] int64: elements from the first source; beyond the last source, as far as that
   int total;
 
   __host__ __device__ Layout(int step, int sites, int count, int threads) {
@@ -63,7 +67,8 @@ struct Layout {
     factors = 0;
     squares = padded * sites;
     dots = squares + warps * padded;
-    total = dots + warps * padded * sites;
+    sources = (dots + warps * padded * sites + 3) / 4 * 4;
+    total = sources + padded * static_cast<int>(sizeof(int64_t) / sizeof(float));
   }
 };
 
@@ -87,23 +92,37 @@ struct Block {
 
   /// First column of the thread's q-th quad.
   __device__ __forceinline__ int column(int q) const { return (q * threads + thread) * kQuad; }
-  /// Loads the q-th quad of sources first ... first + kSources - 1, all of them before any is used.
+  __device__ __forceinline__ int64_t& source(int s) const {
+    return reinterpret_cast<int64_t*>(shared + at.sources)[s];
+  }
+  /// Loads the q-th quad of kCount sources from `first` on, all of them before any is used, in the lane's order.
+  template <int kCount>
   __device__ __forceinline__ void load(const FinishedArguments<T>& a, int first, int q, int64_t token,
-                                       RawQuad<T> (&raw)[kSources<T>]) const {
+                                       RawQuad<T>* raw) const {
     const int64_t from = token * d + column(q);
+    const bool inside = column(q) < d;
+    const int own = own_group<kCount>(lane);
 #pragma unroll
-    for (int k = 0; k < kSources<T>; ++k) {
-      const T* const source = first + k < a.count ? a.source[first + k] : nullptr;
-      raw[k] = source && column(q) < d ? load_raw_quad(source + from) : RawQuad<T>{};
+    for (int k = 0; k < kCount; ++k)
+      raw[k] = inside ? load_raw_quad(a.source[0] + source(first + (k ^ own)) + from) : RawQuad<T>{};
+  }
+  __device__ __forceinline__ void load_ahead(const FinishedArguments<T>& a, int64_t token) {
+    if (a.count > kSources<T> / 2) {
+      load<kSources<T>>(a, 0, 0, token, ahead);
+    } else if (a.count > 0) {
+      load<kSources<T> / 2>(a, 0, 0, token, ahead);
     }
   }
 };
 
-/// Before the chunk's first token: u, and the first token's first sources.
+/// Before the chunk's first token: tables, u, and the first token's first sources.
 template <typename T, int kSites, int kQuads>
 __device__ __forceinline__ void start_chunk(const FinishedArguments<T>& a, int64_t token,
                                             Block<T, kSites, kQuads>& block) {
-  block.load(a, 0, 0, token, block.ahead);
+  for (int s = block.thread; s < block.at.padded; s += block.threads)
+    block.source(s) = elements_between(a.source[0], a.source[min(s, a.count - 1)]);
+  __syncthreads();
+  block.load_ahead(a, token);
 #pragma unroll
   for (int g = 0; g < kSites; ++g) {
 #pragma unroll
@@ -118,88 +137,111 @@ __device__ __forceinline__ void start_chunk(const FinishedArguments<T>& a, int64
   }
 }
 
-/// Phase a.
-template <typename T, int kSites, int kQuads>
-__device__ __forceinline__ void find_products(const FinishedArguments<T>& a, int64_t token,
-                                              const Block<T, kSites, kQuads>& block) {
-  float* const squares = block.shared + block.at.squares + block.warp * block.at.padded;
-  float* const dots = block.shared + block.at.dots + block.warp * block.at.padded * kSites;
-  for (int first = 0; first < a.count; first += kSources<T>) {
-    float square[kSources<T>] = {}, with_u[kSources<T> * kSites] = {};
+/// Phase a for kCount sources from `first` on.
+template <int kCount, typename T, int kSites, int kQuads>
+__device__ __forceinline__ void find_products_of(const FinishedArguments<T>& a, int64_t token, int first,
+                                                 const Block<T, kSites, kQuads>& block) {
+  float square[kCount] = {}, with_u[kCount * kSites] = {};
 #pragma unroll
-    for (int q = 0; q < kQuads; ++q) {
-      RawQuad<T> raw[kSources<T>];
-      if (first == 0 && q == 0) {
+  for (int q = 0; q < kQuads; ++q) {
+    RawQuad<T> raw[kCount];
+    if (first == 0 && q == 0) {
 #pragma unroll
-        for (int k = 0; k < kSources<T>; ++k) raw[k] = block.ahead[k];
-      } else {
-        block.load(a, first, q, token, raw);
-      }
-#pragma unroll
-      for (int k = 0; k < kSources<T>; ++k) {
-        const Quad v = unpack(raw[k]);
-#pragma unroll
-        for (int e = 0; e < kQuad; ++e) square[k] += v.x[e] * v.x[e];
-#pragma unroll
-        for (int g = 0; g < kSites; ++g)
-#pragma unroll
-          for (int e = 0; e < kQuad; ++e) with_u[k * kSites + g] += v.x[e] * block.u[g][q][e];
-      }
+      for (int k = 0; k < kCount; ++k) raw[k] = block.ahead[k];
+    } else {
+      block.template load<kCount>(a, first, q, token, raw);
     }
-    const float square_total = warp_sum_spread(square);
-    if (block.lane < kSources<T>) squares[first + spread_index<kSources<T>>(block.lane)] = square_total;
-    constexpr int kPairs = kSources<T> * kSites;
-    const float total = warp_sum_spread(with_u);
-    if (block.lane < kPairs) dots[first * kSites + spread_index<kPairs>(block.lane)] = total;
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      const Quad v = unpack(raw[k]);
+#pragma unroll
+      for (int e = 0; e < kQuad; ++e) square[k] += v.x[e] * v.x[e];
+#pragma unroll
+      for (int g = 0; g < kSites; ++g)
+#pragma unroll
+        for (int e = 0; e < kQuad; ++e) with_u[k * kSites + g] += v.x[e] * block.u[g][q][e];
+    }
   }
+  float* const squares = block.shared + block.at.squares + block.warp * block.at.padded + first;
+  float* const dots = block.shared + block.at.dots + (block.warp * block.at.padded + first) * kSites;
+  const float square_total = warp_sum_groups<kCount, 1>(square);
+  if (const int source = group_index<kCount, 1>(block.lane); source >= 0) squares[source] = square_total;
+  const float total = warp_sum_groups<kCount, kSites>(with_u);
+  if (const int pair = group_index<kCount, kSites>(block.lane); pair >= 0) dots[pair] = total;
 }
 
-/// Phase b. One warp per site; its lanes take the sources `lane` and `lane + 32`.
+/// Phase b, by one warp. Its loops are short, and not unrolled for the sake of registers.
 template <typename T, int kSites, int kQuads>
 __device__ __forceinline__ void find_weights(const FinishedArguments<T>& a, int64_t token,
                                              const Block<T, kSites, kQuads>& block) {
+  const SiteLane<kSites> lane(block.lane);
+  const int g = lane.site;
+  const bool active = g < a.sites;
+  const FinishedSite<T>& site = a.site[active ? g : 0];
+  float* const factors = block.shared + block.at.factors + g;  // of source s: [s * kSites]
   const auto total_of = [&](int begin, int stride) {
     float total = 0;
+#pragma unroll 4
     for (int w = 0; w < block.at.warps; ++w) total += block.shared[begin + w * stride];
     return total;
   };
-  for (int g = block.warp; g < a.sites; g += block.at.warps) {
-    const FinishedSite<T>& site = a.site[g];
-    float logit[2], exponential[2], largest = -INFINITY, total = 0;
-    bool reads[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int j = block.lane + half * kWarp;
-      logit[half] = exponential[half] = 0;
-      reads[half] = j < a.count && a.source[j];
-      if (j >= a.count) continue;
-      float inv_rms = 0, dot = 0;
-      if (reads[half] && site.query) {
-        const float squares = total_of(block.at.squares + j, block.at.padded);
-        inv_rms = rsqrtf(squares / static_cast<float>(block.d) + site.key_eps);
-        dot = total_of(block.at.dots + j * kSites + g, block.at.padded * kSites);
-      }
-      site.inv_rms[token * a.n + j] = inv_rms;
-      site.dots[token * a.n + j] = dot;
-      logit[half] = inv_rms * dot;
-      if (a.altered) logit[half] += a.bias[j];
-      if (reads[half]) largest = fmaxf(largest, logit[half]);
+  float largest = -INFINITY, total = 0;
+#pragma unroll 1
+  for (int s = lane.part; s < a.count && active; s += lane.kParts) {
+    float inv_rms = 0, dot = 0;
+    if (site.query) {
+      const float squares = total_of(block.at.squares + s, block.at.padded);
+      inv_rms = rsqrtf(squares / static_cast<float>(block.d) + site.key_eps);
+      dot = total_of(block.at.dots + s * kSites + g, block.at.padded * kSites);
     }
-    largest = warp_max(largest);
+    const int64_t at = token * a.n + a.place[s];
+    site.inv_rms[at] = inv_rms;
+    site.dots[at] = dot;
+    const float logit = inv_rms * dot + (a.altered ? a.bias[s] : 0.0f);
+    factors[s * kSites] = logit;
+    largest = fmaxf(largest, logit);
+  }
+  largest = lane.max_of_parts(largest);
+#pragma unroll 1
+  for (int s = lane.part; s < a.count && active; s += lane.kParts)
+    total += factors[s * kSites] = expf(factors[s * kSites] - largest);
+  total = lane.sum_of_parts(total);
+#pragma unroll 1
+  for (int s = lane.part; s < block.at.padded; s += lane.kParts) {
+    const bool reads = s < a.count && active;
+    const float weight = reads ? factors[s * kSites] / total : 0.0f;
+    factors[s * kSites] = reads && a.altered ? a.scale[s] * weight : weight;
+    if (reads) site.weights[token * a.n + a.place[s]] = weight;
+  }
+  if (lane.part != 0 || !active) return;
+  site.lse[token] = largest + logf(total);  // all dropped: -inf
+  if (a.dropped == 0) return;
+#pragma unroll 1
+  for (int j = 0; j + 1 < a.n; ++j)
+    if ((a.dropped >> j & 1) != 0)
+      site.weights[token * a.n + j] = site.inv_rms[token * a.n + j] = site.dots[token * a.n + j] = 0;
+}
+
+/// Phase c for kCount sources from `first` on.
+template <int kCount, typename T, int kSites, int kQuads>
+__device__ __forceinline__ void add_to_mixes(const FinishedArguments<T>& a, int64_t token, int first,
+                                             const Block<T, kSites, kQuads>& block,
+                                             float (&h)[kSites][kQuads][kQuad]) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half)
-      if (reads[half]) total += exponential[half] = expf(logit[half] - largest);
-    total = warp_sum(total);
+  for (int q = 0; q < kQuads; ++q) {
+    const int64_t from = token * block.d + (block.column(q) < block.d ? block.column(q) : 0);
+    RawQuad<T> raw[kCount];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int j = block.lane + half * kWarp;
-      if (j >= block.at.padded) continue;
-      const float weight = reads[half] ? exponential[half] / total : 0.0f;
-      block.shared[block.at.factors + j * kSites + g] =
-          a.altered && j < a.count ? a.scale[j] * weight : weight;
-      if (j < a.count) site.weights[token * a.n + j] = weight;
+    for (int k = 0; k < kCount; ++k) raw[k] = load_raw_quad(a.source[min(first + k, a.count - 1)] + from);
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      const float* const factors = block.shared + block.at.factors + (first + k) * kSites;
+      const Quad v = unpack(raw[k]);
+#pragma unroll
+      for (int g = 0; g < kSites; ++g)
+#pragma unroll
+        for (int e = 0; e < kQuad; ++e) h[g][q][e] += factors[g] * v.x[e];
     }
-    if (block.lane == 0) site.lse[token] = largest + logf(total);  // all dropped: -inf
   }
 }
 
@@ -214,32 +256,19 @@ __device__ __forceinline__ void write_partials(const FinishedArguments<T>& a, in
     for (auto& quad : site)
 #pragma unroll
       for (float& x : quad) x = 0;
-  for (int first = 0; first < a.count; first += kSources<T>) {
+  for_steps<kSources<T>>(a.count,
+                         [&]<int kCount>(int first) { add_to_mixes<kCount>(a, token, first, block, h); });
 #pragma unroll
-    for (int q = 0; q < kQuads; ++q) {
-      RawQuad<T> raw[kSources<T>];
-      block.load(a, first, q, token, raw);
+  for (int q = 0; q < kQuads; ++q) {
+    if (block.column(q) >= block.d) continue;
+    const int64_t to = token * block.d + block.column(q);
 #pragma unroll
-      for (int k = 0; k < kSources<T>; ++k) {
-        const float* const factors = block.shared + block.at.factors + (first + k) * kSites;
-        const Quad v = unpack(raw[k]);
-#pragma unroll
-        for (int g = 0; g < kSites; ++g)
-#pragma unroll
-          for (int e = 0; e < kQuad; ++e) h[g][q][e] += factors[g] * v.x[e];
-      }
-    }
-  }
-#pragma unroll
-  for (int g = 0; g < kSites; ++g) {
-    if (g >= a.sites) continue;
-#pragma unroll
-    for (int q = 0; q < kQuads; ++q) {
-      if (block.column(q) >= block.d) continue;
+    for (int g = 0; g < kSites; ++g) {
+      if (g >= a.sites) continue;
       Quad mix;
 #pragma unroll
       for (int e = 0; e < kQuad; ++e) mix.x[e] = h[g][q][e];
-      store_quad(a.site[g].partial + token * block.d + block.column(q), mix);
+      store_quad(a.site[g].partial + to, mix);
     }
   }
 }
@@ -252,10 +281,11 @@ __global__ __launch_bounds__(kThreads, 1) void routing_read_finished_kernel(
   const TokenRange range = chunk_tokens(n_tokens, gridDim.x, blockIdx.x);
   start_chunk(a, range.begin, block);
   for (int64_t token = range.begin; token < range.end; ++token) {
-    find_products(a, token, block);
+    for_steps<kSources<T>>(a.count,
+                           [&]<int kCount>(int first) { find_products_of<kCount>(a, token, first, block); });
     __syncthreads();
-    if (token + 1 < range.end) block.load(a, 0, 0, token + 1, block.ahead);
-    find_weights(a, token, block);
+    if (token + 1 < range.end) block.load_ahead(a, token + 1);
+    if (block.warp == 0) find_weights(a, token, block);
     __syncthreads();
     write_partials(a, token, block);
   }
@@ -266,7 +296,6 @@ FinishedArguments<T> finished_arguments(std::span<const RoutingSite> sites) {
   FinishedArguments<T> a{};
   a.sites = static_cast<int>(sites.size());
   a.n = static_cast<int>(sites[0].sources.size());
-  a.count = a.n - 1;
   for (size_t g = 0; g < sites.size(); ++g) {
     const RoutingSite& site = sites[g];
     a.site[g] = {.query = pointer<float>(site.query),
@@ -280,9 +309,15 @@ FinishedArguments<T> finished_arguments(std::span<const RoutingSite> sites) {
   }
   a.altered = is_altered(sites[0]);
   for (size_t j = 0; j + 1 < sites[0].sources.size(); ++j) {
-    a.source[j] = sites[0].drops(j) ? nullptr : pointer<T>(sites[0].sources[j]);
-    a.bias[j] = sites[0].offset_of(j);
-    a.scale[j] = sites[0].scale_of(j);
+    if (sites[0].drops(j)) {
+      a.dropped |= uint64_t{1} << j;
+      continue;
+    }
+    const int s = a.count++;
+    a.source[s] = pointer<T>(sites[0].sources[j]);
+    a.place[s] = static_cast<uint8_t>(j);
+    a.bias[s] = sites[0].offset_of(j);
+    a.scale[s] = sites[0].scale_of(j);
   }
   return a;
 }

@@ -178,4 +178,11 @@ search=$folder/wheels
 check executed found --budget 20 --only describe
 passed found describe device
 has found "$folder/wheels/nvidia/cudnn/lib"
+# A cuDNN that cannot be used: everything runs, at another speed.
+sed -i '/^echo.*>&2$/,$d' "$folder/executed/bin/depthroute-bench-ops"
+echo 'echo "cuda: stand-in, attention own kernels (cuDNN 9.8.0 is older than 9.11)"' >>"$folder/executed/bin/depthroute-bench-ops"
+search=""
+check executed slow --budget 20 --only describe
+has slow '"name": "device", "result": "failed"'
+has slow 'own kernels (cuDNN 9.8.0 is older than 9.11); looked in'
 echo "gpu_check.sh: $on_cpu checks passed on the CPU; damage, a stop, a budget's end and a missing library were handled"

@@ -90,6 +90,51 @@ TEST(StepCost, AKernelTakesTheLongestOfItsNeeds) {
   EXPECT_DOUBLE_EQ(cost::seconds(kernel, card), 1e15 / card.attention[1] + gaps);
 }
 
+// Work on a second stream costs what the first stream's, until it waits, does not hide.
+TEST(StepCost, WorkBesideOthersIsHiddenUpToBandwidth) {
+  const cost::Card& card = cost::find_card("h100");
+  const auto product = [&](double ms, bool waits) {
+    return cost::KernelCost{
+        .rate = cost::Rate::product_bf16, .flops = 1e-3 * ms * card.product_bf16, .waits = waits};
+  };
+  const auto copy = [&](double ms, bool beside) {
+    const double bytes = 1e-3 * ms * card.bandwidth * card.kernel_share;
+    return cost::KernelCost{.read = static_cast<int64_t>(bytes), .beside = beside};
+  };
+  const auto ms = [&](const cost::Log& log) {
+    return 1e3 * (cost::seconds(log, card) - static_cast<double>(log.size()) * card.launch_gap);
+  };
+  const double near = 0.01;  // gaps of what is hidden
+  EXPECT_NEAR(ms({product(3, false), copy(2, false), product(4, false)}), 9, near);
+  EXPECT_NEAR(ms({product(3, false), copy(2, true), product(4, false), product(1, true)}), 8, near)
+      << "hidden";
+  EXPECT_NEAR(ms({product(3, false), copy(6, true), product(4, false), product(1, true)}), 10, near)
+      << "longer";
+  EXPECT_NEAR(ms({copy(2, true), copy(3, false), product(1, true)}), 6, near) << "both need the memory";
+  EXPECT_NEAR(ms({copy(2, true), product(4, true)}), 6, near) << "nothing beside it";
+}
+
+TEST(StepCost, OverlapIsCountedBesideTheSublayers) {
+  TrainConfig config = config_of(Variant::kimi);
+  const cost::Log alone = count_step(config).micro_batch;
+  config.train.overlap = true;
+  const cost::Log log = count_step(config).micro_batch;
+  ASSERT_EQ(log.size(), alone.size());
+  bool open = false;
+  int64_t beside = 0;
+  for (const cost::KernelCost& kernel : log) {
+    EXPECT_FALSE(kernel.beside && open && kernel.name == "routing of finished blocks")
+        << "no wait in between";
+    if (kernel.beside) {
+      EXPECT_TRUE(kernel.name.starts_with("routing") || kernel.name == "sums over tokens") << kernel.name;
+      ++beside;
+    }
+    open = kernel.beside || (open && !kernel.waits);
+  }
+  EXPECT_GT(beside, 0);
+  EXPECT_FALSE(open) << "the second stream's last work is not waited for";
+}
+
 TEST(StepCost, CardsOfMoreBandwidthAreFaster) {
   const TrainConfig config = config_of(Variant::cumulative);
   const cost::Log log = count_step(config).micro_batch;

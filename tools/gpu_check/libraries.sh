@@ -37,13 +37,14 @@ find_library() {
   done
 }
 
-# Into `description` and a status. `missing` is the line that says so where a library is not there.
+# Into `description` and a status. `missing` is the line that says so where a library is not there. Without a cuDNN that can be used,
+# the line of attention names own kernels, with the reason in brackets.
 describe() {
   local log=$work/describe.log status=0
   run 60 "$log" "$bin/depthroute-bench-ops" --describe --device "$device" || status=$?
   description=$(tail -n +2 "$log")
   [[ $status -eq 0 || -n $description ]] || description="depthroute-bench-ops --describe: $(describe_status $status)"
-  missing=$(grep -i -E 'shared libraries|shared object|(cublas|cudnn|nvrtc|nccl).*(not found|missing|cannot be (loaded|opened|found)|not loaded)' \
+  missing=$(grep -i -E 'shared libraries|shared object|own kernels \(|(cublas|cudnn|nvrtc|nccl).*(not found|missing|cannot be (loaded|opened|found)|not loaded)' \
     <<<"$description" | head -n 1)
   return $status
 }

@@ -75,7 +75,10 @@ std::string DepthPlan::site_name(int site) const {
   return fmt::format("layers.{}.{}", sites[site].layer, to_string(sites[site].sublayer));
 }
 
-std::vector<SiteGroup> group_sites(std::span<const Site> sites) {
+std::vector<SiteGroup> group_sites(std::span<const Site> sites, bool alone) {
+  const auto is_alone = [&](int site) {
+    return sites[site].num_sources() == 1 || (alone && site > 0 && sites[site].duplicate_of.back() >= 0);
+  };
   const auto shared = [](const Site& site) {
     return std::span<const int>(site.sources).first(site.sources.size() - 1);
   };
@@ -83,7 +86,7 @@ std::vector<SiteGroup> group_sites(std::span<const Site> sites) {
   std::vector<SiteGroup> groups;
   for (int first = 0; first < count;) {
     int end = first + 1;
-    while (end < count && sites[first].num_sources() > 1 &&
+    while (end < count && !is_alone(first) && !is_alone(end) &&
            std::ranges::equal(shared(sites[first]), shared(sites[end])))
       ++end;
     const int parts = div_ceil(end - first, kMaxGroupSites);

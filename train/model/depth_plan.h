@@ -57,8 +57,9 @@ struct SiteGroup {
 /// traffic.
 inline constexpr int kMaxGroupSites = 8;
 /// Divides all sites, in order, into the fewest groups of at most kMaxGroupSites, cutting long ones evenly. A
-/// site with one source shares nothing and is its own group.
-std::vector<SiteGroup> group_sites(std::span<const Site> sites);
+/// site with one source shares nothing and is its own group; with `alone`, so is a site whose current state is
+/// also one of its finished ones. (The group behind it then has until this site's own gradient to finish.)
+std::vector<SiteGroup> group_sites(std::span<const Site> sites, bool alone = false);
 
 /// The configuration must have passed ModelConfig::problem().
 DepthPlan make_depth_plan(const ModelConfig& config);

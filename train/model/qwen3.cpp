@@ -12,7 +12,8 @@ static_assert(kMaxSources <= ops::kMaxSources,
 Qwen3::Qwen3(const ModelConfig& config, const Qwen3Options& options, Arena& arena)
     : config_(config), plan_(make_depth_plan(config)), layout_(config, plan_), options_(options) {
   DR_CHECK(options.micro_batch > 0 && options.seq_len > 0);
-  DR_CHECK(options.training || !(options.logit_gradients || options.group_reads != GroupReads::none));
+  DR_CHECK(options.training ||
+           !(options.logit_gradients || options.group_reads != GroupReads::none || options.overlap));
   const std::string problem =
       ops::unsupported(arena.device(), config.hidden_size, config.intermediate_size, config.head_dim);
   if (!problem.empty()) throw ConfigError("model.{}", problem);
@@ -28,7 +29,7 @@ Qwen3::Qwen3(const ModelConfig& config, const Qwen3Options& options, Arena& aren
     last.routed = false;
     reads_.push_back(last);
   }
-  groups_ = group_sites(reads_);
+  groups_ = group_sites(reads_, options_.overlap);
   for (size_t g = 0; g < groups_.size(); ++g)
     group_of_.insert(group_of_.end(), static_cast<size_t>(groups_[g].count), static_cast<int>(g));
   plan_memory(arena);
@@ -41,6 +42,17 @@ ops::AttentionShape Qwen3::attention_shape(int64_t batch) const {
           config_.num_kv_heads,
           config_.head_dim,
           options_.deterministic};
+}
+
+int Qwen3::place(int site) const {
+  const SiteGroup& sites = group(site);
+  if (!options_.overlap || site + 1 < sites.end()) return site - sites.first;
+  return kMaxGroupSites - 1 + group_of_[site] % 2;
+}
+
+void Qwen3::run_beside(Stream stream, const std::function<void(Stream)>& work) {
+  if (side_) return side_->run(stream, work);
+  work(stream);
 }
 
 Tensor Qwen3::nll() const { return rows(nll_); }

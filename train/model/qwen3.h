@@ -12,11 +12,13 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "kernels/arena.h"
 #include "kernels/ops/ops.h"
+#include "kernels/side_stream.h"
 #include "train/model/depth_plan.h"
 #include "train/model/parameters.h"
 #include "train/model/site_intervention.h"
@@ -44,6 +46,10 @@ struct Qwen3Options {
   /// an intervention that changes nothing must equal the clean pass bit for bit, a model with group reads takes
   /// clean passes only, and evaluation has none.
   GroupReads group_reads = GroupReads::none;
+  /// On a GPU, puts first phases of reads and shared parts of their backward pass on a stream of their own, beside
+  /// the products of a sublayer; training only. In `cumulative`, boundaries then have groups of their own, which
+  /// changes the order of sums.
+  bool overlap = false;
   bool logit_gradients = false;  // backward() also keeps the gradient of every site's logits; training only
   bool deterministic = false;    // concerns library attention on cuda; everything else always is
   /// Elements of the parameter block, if more than layout.block_size(): padding for the optimizer's shards.
@@ -165,8 +171,9 @@ class Qwen3 {
   bool keeps_layers() const { return keeps(Recompute::layer); }
   LayerActivations& activations(int layer) { return activations_[layer]; }
   const SiteGroup& group(int site) const { return groups_[group_of_[site]]; }
-  /// The index of a site in its group, and so of what it keeps until the group is done.
-  int index_in_group(int site) const { return site - group(site).first; }
+  /// The place of what a site keeps until its group is done, 0 ... kMaxGroupSites. The last site of a group, which
+  /// comes first in the backward pass, has none of the places of the group behind it: that one may still be at work.
+  int place(int site) const;
   ops::AttentionShape attention_shape(int64_t batch) const;
   /// The block that the working matrices are views of.
   const Tensor& matrices() const { return compute_parameters_.defined() ? compute_parameters_ : parameters_; }
@@ -180,6 +187,9 @@ class Qwen3 {
   void set_partial(int index, ops::RoutingSite& site) const;
   /// The first phase of the reads of sites [begin, end) of a group.
   void read_finished(Stream stream, int begin, int end);
+  void start_group_reads(Stream stream, int index);
+  /// On the second stream if there is one.
+  void run_beside(Stream stream, const std::function<void(Stream)>& work);
   void read_forward(Stream stream, int index, const SiteIntervention* intervention, bool state_complete,
                     const Tensor& output);
   /// A read under an intervention that needs_scratch(). `add`: still to be added to S_index, or undefined.
@@ -193,6 +203,8 @@ class Qwen3 {
   /// `add`: the gradient that the residual addition passes on to the current state, or undefined.
   void read_backward(Stream stream, int index, const Tensor& add);
   void group_backward(Stream stream, const SiteGroup& sites);
+  /// Waits for a group's shared part on the side stream; with a slot, only if that part writes to it.
+  void join_group(Stream stream, int slot = -1);
   /// beta for the next write to a slot of state_gradients_: 0 for the first one of a backward pass.
   float beta_of(int slot);
   void finish_sums(Stream stream);
@@ -245,6 +257,11 @@ class Qwen3 {
       qk_partials_;  // [reduction_workspace(D)], (2K) if qk_norm
   std::vector<ops::PartialSums> unfinished_;
   int unfinished_sites_ = 0;
+
+  // With options_.overlap: the second stream, its scratch, and the group whose shared part it has, or -1.
+  std::unique_ptr<SideStream> side_;
+  Tensor side_workspace_;
+  int side_group_ = -1;
 
   bool bound_ = false;
   std::vector<LayerWeights> weights_, weight_gradients_;

@@ -20,17 +20,29 @@ void Qwen3::finish_sums(Stream stream) {
 }
 
 void Qwen3::read_backward(Stream stream, int index, const Tensor& add) {
+  join_group(stream);
   Read read;
   fill_read(index, nullptr, Mix::keep, read);
   const ReadWeights& g = read_gradients_[index];
   const int slot = plan_.gradient_slot[reads_[index].sources.back()];
   const Tensor& partials = norm_partials_[unfinished_sites_];
-  ops::routing_backward(stream, read.site, rows(dinputs_[index_in_group(index)]), add, beta_of(slot),
+  ops::routing_backward(stream, read.site, rows(dinputs_[place(index)]), add, beta_of(slot),
                         rows(state_gradients_[slot]), {g.query, g.key_norm, g.recency_bias, {}, {}},
                         partials);
   unfinished_.push_back({partials, config_.hidden_size, 0, g.norm});
   if (++unfinished_sites_ == kMaxGroupSites) finish_sums(stream);
-  if (index == group(index).first && reads_[index].num_sources() > 1) group_backward(stream, group(index));
+  if (index != group(index).first || reads_[index].num_sources() == 1) return;
+  run_beside(stream, [&](Stream beside) { group_backward(beside, group(index)); });
+  side_group_ = group_of_[index];
+}
+
+void Qwen3::join_group(Stream stream, int slot) {
+  if (!side_ || side_group_ < 0) return;
+  const std::vector<int>& sources = reads_[groups_[side_group_].first].sources;
+  const auto writes = [&](int state) { return plan_.gradient_slot[state] == slot; };
+  if (slot >= 0 && std::none_of(sources.begin(), sources.end() - 1, writes)) return;
+  side_->join(stream);
+  side_group_ = -1;
 }
 
 void Qwen3::group_backward(Stream stream, const SiteGroup& sites) {
@@ -43,7 +55,7 @@ void Qwen3::group_backward(Stream stream, const SiteGroup& sites) {
   for (int i = 0; i < sites.count; ++i) {
     fill_read(sites.first + i, nullptr, Mix::keep, reads[i]);
     filled[i] = reads[i].site;
-    doutputs[i] = rows(dinputs_[i]);
+    doutputs[i] = rows(dinputs_[place(sites.first + i)]);
     const ReadWeights& g = read_gradients_[sites.first + i];
     gradients[i] = {g.query, g.key_norm, g.recency_bias, g.norm, logit_gradients(sites.first + i)};
   }
@@ -56,11 +68,12 @@ void Qwen3::group_backward(Stream stream, const SiteGroup& sites) {
   }
   ops::routing_backward_shared(stream, {filled.data(), count}, {doutputs.data(), count},
                                {dsources.data(), shared}, {betas.data(), shared}, {gradients.data(), count},
-                               workspace_);
+                               side_ ? side_workspace_ : workspace_);
 }
 
 void Qwen3::recompute(Stream stream, int index) {
   if (keeps_norms()) return;
+  join_group(stream);  // it reads what is computed again in the same memory
   // The final read is not computed again: its mix was kept.
   const SiteGroup& sites = group(index);
   const int end = std::min(sites.end(), plan_.num_sublayers()), begin = two_phase_begin(sites);
@@ -123,14 +136,15 @@ void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale, con
       layout_.view(gradients_, config_.tie_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
   const int last = plan_.num_sublayers();
   ops::cross_entropy(stream, rows(final_hidden_), head(), targets.reshape({num_tokens()}), grad_scale, nll(),
-                     rows(dinputs_[index_in_group(last)]), dhead, workspace_);
+                     rows(dinputs_[place(last)]), dhead, workspace_);
   written_.assign(state_gradients_.size(), false);
   read_backward(stream, last, {});
   for (int s = last - 1; s >= 0; --s) {
     const Site& site = plan_.sites[s];
     const int slot = plan_.gradient_slot[s], next_slot = plan_.gradient_slot[s + 1];
-    const Tensor doutput = rows(state_gradients_[next_slot]), dinput = rows(dinputs_[index_in_group(s)]);
+    const Tensor doutput = rows(state_gradients_[next_slot]), dinput = rows(dinputs_[place(s)]);
     recompute(stream, s);
+    join_group(stream, next_slot);
     if (site.sublayer == Sublayer::attn) {
       attention_backward(stream, site.layer, doutput, dinput);
     } else {
@@ -141,6 +155,7 @@ void Qwen3::backward(Stream stream, const Tensor& targets, float grad_scale, con
     if (ready && site.sublayer == Sublayer::attn) ready(layout_.layer_begin(site.layer));
   }
   finish_sums(stream);
+  join_group(stream);
   ops::embedding_backward(stream, rows(tokens_), rows(state_gradients_[plan_.gradient_slot[0]]),
                           layout_.view(gradients_, "model.embed_tokens.weight"));
   differentiable_ =

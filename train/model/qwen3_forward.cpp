@@ -31,9 +31,9 @@ void Qwen3::fill_read(int index, const SiteIntervention* intervention, Mix mix, 
   r.dots = kept.dots;
   r.rstd = kept.rstd;
   if (mix == Mix::leave) return;
-  const Tensor& own = mixes_[keeps_norms() ? index : index_in_group(index)];
+  const Tensor& own = mixes_[keeps_norms() ? index : place(index)];
   r.mix = site.num_sources() == 1 ? read.sources[0] : rows(own);
-  r.projection = rows(projections_[index_in_group(index)]);
+  r.projection = rows(projections_[place(index)]);
 }
 
 int Qwen3::two_phase_begin(const SiteGroup& sites) const {
@@ -50,8 +50,8 @@ int Qwen3::two_phase_begin(const SiteGroup& sites) const {
 
 /// The gradient of a site's output comes after its read is done, so its memory may hold the partial mix.
 void Qwen3::set_partial(int index, ops::RoutingSite& site) const {
-  site.partial = rows(dinputs_[index_in_group(index)]);
-  site.partial_lse = rows(partial_lses_[index_in_group(index)]);
+  site.partial = rows(dinputs_[place(index)]);
+  site.partial_lse = rows(partial_lses_[place(index)]);
 }
 
 void Qwen3::read_finished(Stream stream, int begin, int end) {
@@ -64,6 +64,12 @@ void Qwen3::read_finished(Stream stream, int begin, int end) {
     sites[index - begin] = read.site;
   }
   ops::routing_read_finished(stream, {sites.data(), static_cast<size_t>(end - begin)});
+}
+
+/// Site index - 1 has been read, and so all that a group that begins at `index` calls finished is complete.
+void Qwen3::start_group_reads(Stream stream, int index) {
+  if (index != two_phase_begin(group(index))) return;
+  run_beside(stream, [&](Stream beside) { read_finished(beside, index, group(index).end()); });
 }
 
 void Qwen3::read_forward(Stream stream, int index, const SiteIntervention* intervention, bool state_complete,
@@ -157,25 +163,28 @@ void Qwen3::forward(Stream stream, const Tensor& tokens, std::span<const SiteInt
     ops::embedding_forward(stream, rows(tokens_), layout_.view(matrices(), "model.embed_tokens.weight"),
                            rows(states_[0]));
   }
+  start_group_reads(stream, first_site);
   for (int s = first_site; s < plan_.num_sublayers(); ++s) {
     const bool state_complete = s == first_site && s > 0;
     const int layer = plan_.sites[s].layer;
     const Tensor next = rows(states_[s + 1]);
-    if (s == two_phase_begin(group(s))) read_finished(stream, s, group(s).end());
+    if (side_) side_->join(stream);
     if (plan_.sites[s].sublayer == Sublayer::attn) {
       if (needed)
         needed(layout_.layer_begin(layer),
                layer + 1 < config_.num_layers ? layout_.layer_begin(layer + 1) : layout_.matrices_size());
       read_forward(stream, s, intervention(s), state_complete, rows(activations(layer).attn_in));
+      start_group_reads(stream, s + 1);
       attention_forward(stream, layer, next);
     } else {
       read_forward(stream, s, intervention(s), state_complete, rows(activations(layer).mlp_in));
+      start_group_reads(stream, s + 1);
       mlp_forward(stream, layer, next);
     }
   }
   if (needed) needed(0, layout_.layers_begin());
   const int last = plan_.num_sublayers();
-  if (last == two_phase_begin(group(last))) read_finished(stream, last, last + 1);
+  if (side_) side_->join(stream);
   read_forward(stream, last, intervention(last), first_site == last, rows(final_hidden_));
 }
 

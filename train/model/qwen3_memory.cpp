@@ -100,6 +100,10 @@ void Qwen3::plan_backward(Arena& arena) {
   const DType act = options_.activations;
   int places = 1;
   for (const SiteGroup& sites : groups_) places = std::max(places, sites.count);
+  if (options_.overlap) {
+    places = kMaxGroupSites + 1;
+    arena.plan(Purpose::workspace, &side_workspace_, {ops::routing_backward_workspace(arena.device(), d)});
+  }
 
   // A site with one source mixes nothing: its mix is that source.
   mixes_.resize(keeps_norms() ? reads_.size() : places);
@@ -216,6 +220,7 @@ void Qwen3::bind(Stream stream) {
   if (options_.training) bind_weights(gradients_, gradients_, weight_gradients_, read_gradients_);
   ops::rope_table(stream, config_.rope_theta, rope_);
   publish(stream);
+  if (options_.overlap) side_ = std::make_unique<SideStream>(stream.device);
   bound_ = true;
 }
 

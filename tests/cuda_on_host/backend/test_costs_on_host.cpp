@@ -72,8 +72,7 @@ struct Case {
   Precision precision;
   Recompute recompute = Recompute::none;
   int64_t hidden_size = 40, num_layers = 8;
-  bool deterministic = false;
-  bool qk_norm = true;
+  bool deterministic = false, overlap = false, qk_norm = true;
 };
 
 TrainConfig config_of(const Case& c) {
@@ -91,7 +90,8 @@ TrainConfig config_of(const Case& c) {
                   .qk_norm = c.qk_norm,
                   .residual = {.variant = c.variant, .num_blocks = 4}};
   config.data.seq_len = 19;
-  config.train = {.steps = 3, .global_batch = 4, .micro_batch = 2, .recompute = c.recompute};
+  config.train = {
+      .steps = 3, .global_batch = 4, .micro_batch = 2, .recompute = c.recompute, .overlap = c.overlap};
   config.distributed.shards = 2;
   config.optimizer.warmup = 1;
   return config;
@@ -108,6 +108,7 @@ void fill_batch(int64_t first, int64_t /*count*/, std::span<int32_t> tokens, std
 class TrainingCosts : public testing::TestWithParam<Case> {};
 
 TEST_P(TrainingCosts, AreWhatTheKernelsTouch) {
+  setenv("CUDA_ON_HOST_STREAMS", "eager", 1);  // launches in the order of calls, on whatever stream
   TrainingStep step(config_of(GetParam()), Device::cuda);
   step.allocate();
   initialize_parameters(step.layout(), 5, 0.25, step.model().parameters());
@@ -127,6 +128,7 @@ TEST_P(TrainingCosts, AreWhatTheKernelsTouch) {
   EXPECT_NE(difference(wrong, launches), "");
   counts.pop_back();
   EXPECT_NE(difference(counts, launches), "");
+  unsetenv("CUDA_ON_HOST_STREAMS");
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -140,8 +142,9 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"cumulative_norms", Variant::cumulative, Precision::bf16, Recompute::norms},
         Case{"cumulative_layer", Variant::cumulative, Precision::bf16, Recompute::layer},
         Case{"cumulative_slices", Variant::cumulative, Precision::bf16, Recompute::none, 40, 8, true},
-        Case{"without_qk_norm", Variant::cumulative, Precision::bf16, Recompute::norms, 40, 8, false, false},
-        Case{"llama_f32", Variant::additive, Precision::fp32, Recompute::none, 40, 3, false, false},
+        Case{"cumulative_overlap", Variant::cumulative, Precision::bf16, Recompute::act, 40, 8, false, true},
+        Case{"without_qk_norm", Variant::cumulative, Precision::bf16, Recompute::norms, 40, 8, false, false, false},
+        Case{"llama_f32", Variant::additive, Precision::fp32, Recompute::none, 40, 3, false, false, false},
         Case{"reset", Variant::reset, Precision::bf16}, Case{"kimi", Variant::kimi, Precision::bf16},
         Case{"wide", Variant::cumulative, Precision::bf16, Recompute::none, 1032, 3}),
     [](const auto& test) { return std::string(test.param.name); });

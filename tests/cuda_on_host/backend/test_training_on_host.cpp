@@ -175,6 +175,51 @@ TEST(TrainingOfGroupReads, FollowsTheCpuAndRepeatsItsBits) {
   }
 }
 
+class TrainingWithOverlap : public testing::TestWithParam<Variant> {
+ protected:
+  void TearDown() override {
+    unsetenv("CUDA_ON_HOST_STREAMS");
+    unsetenv("CUDA_ON_HOST_FORGET_WAITS");
+  }
+  Trained in_order(const char* order, const TrainConfig& config) {
+    setenv("CUDA_ON_HOST_STREAMS", order, 1);
+    return train(config, Device::cuda, 2);
+  }
+};
+
+// Whatever the second stream does early or late, in a recording or not, the bits are the same; and the same without it
+// where it leaves groups of sites as they are.
+TEST_P(TrainingWithOverlap, TheOrderOfStreamsChangesNoBit) {
+  TrainConfig config = deep(GetParam());
+  config.precision = Precision::bf16;
+  const Trained alone = in_order("eager", config);
+  config.train.overlap = true;
+  const Trained right = in_order("eager", config);
+  EXPECT_EQ(right.parameters == alone.parameters, GetParam() != Variant::cumulative);
+  EXPECT_LT(relative_distance(right.parameters, alone.parameters), 1e-3);
+  for (const char* order : {"lazy", "opposite", "1", "2"})
+    EXPECT_EQ(in_order(order, config).parameters, right.parameters) << order;
+  config.train.cuda_graph = true;
+  EXPECT_EQ(in_order("opposite", config).parameters, right.parameters) << "recorded";
+  config.train.recompute = Recompute::layer;
+  EXPECT_EQ(in_order("opposite", config).parameters, right.parameters) << "computed again";
+  EXPECT_EQ(in_order("1", config).parameters, right.parameters) << "computed again";
+}
+
+// Lazily, the first stream does not wait for the second; in the opposite order, the second does not wait for the first.
+TEST_P(TrainingWithOverlap, MissesForgottenWaits) {
+  TrainConfig config = deep(GetParam());
+  config.precision = Precision::bf16;
+  config.train.overlap = true;
+  const Trained right = in_order("eager", config);
+  setenv("CUDA_ON_HOST_FORGET_WAITS", "ordinary", 1);
+  for (const char* order : {"lazy", "opposite"})
+    EXPECT_NE(in_order(order, config).parameters, right.parameters) << order;
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, TrainingWithOverlap, testing::Values(Variant::cumulative, Variant::kimi),
+                         [](const auto& test) { return std::string(to_string(test.param)); });
+
 INSTANTIATE_TEST_SUITE_P(Variants, TrainingOnHost,
                          testing::Values(Variant::additive, Variant::cumulative, Variant::reset,
                                          Variant::kimi),

@@ -86,6 +86,25 @@ TEST(DepthPlan, GroupsAreTheLongestRunsThatShareTheirEarlierSources) {
       }
 }
 
+// With `alone`, the sites whose current state is also a finished one are taken out of their groups.
+TEST(DepthPlan, BoundariesCanBeGroupsOfTheirOwn) {
+  for (Variant variant : {Variant::additive, Variant::cumulative, Variant::reset, Variant::kimi}) {
+    const DepthPlan plan = make_depth_plan(config_of(variant, 28, 8));
+    int next = 0, boundaries = 0;
+    for (const SiteGroup& group : group_sites(plan.sites, true)) {
+      ASSERT_EQ(group.first, next);
+      next = group.end();
+      for (int s = group.first; s < group.end(); ++s) {
+        if (s == 0 || plan.sites[s].duplicate_of.back() < 0) continue;
+        EXPECT_EQ(group.count, 1);
+        ++boundaries;
+      }
+    }
+    EXPECT_EQ(next, static_cast<int>(plan.sites.size()));
+    EXPECT_EQ(boundaries > 0, variant == Variant::cumulative);
+  }
+}
+
 TEST(DepthPlan, DefaultBlockIsTwiceTheLayersPerBlock) {
   ModelConfig config = config_of(Variant::cumulative, 28, 0);
   config.residual.num_blocks = 8;
