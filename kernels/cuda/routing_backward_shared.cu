@@ -16,6 +16,25 @@ namespace {
 
 using namespace backward_shared;
 
+/// After the chunk's last token: du and dbias to the chunk's row of `partials`.
+template <typename T, int kSites, int kQuads>
+__device__ __forceinline__ void store_partials(const Block& block, const Registers<T, kSites, kQuads>& mine,
+                                               float* partials) {
+  float* partial = partials + static_cast<int64_t>(blockIdx.x) * (block.d + 1) * kSites;
+#pragma unroll
+  for (int g = 0; g < kSites; ++g) {
+#pragma unroll
+    for (int q = 0; q < kQuads; ++q) {
+      const int c = block.column(q);
+      if (c >= block.d) continue;
+      for (int e = 0; e < kQuad; ++e) partial[g * block.d + c + e] = mine.du[g][q][e];
+    }
+  }
+  __syncthreads();
+  if (block.thread < kSites)
+    partial[kSites * block.d + block.thread] = block.shared[block.at.dbias + block.thread];
+}
+
 /// kFull: the launch has kSites sites, known at compile time, so that loads and sums of all sites are one
 /// straight block. Otherwise it has fewer.
 template <typename T, bool kFull, int kSites, int kQuads, int kThreads>
