@@ -1,6 +1,7 @@
 // Any bytes as a file of task requests, and as the documents behind a valid header: refused with an InputError of
 // one line, or every request lies among the tokens, none is longer than the header allows, and the totals are
 // those of the parts.
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
