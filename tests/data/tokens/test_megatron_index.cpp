@@ -61,7 +61,7 @@ TEST(MegatronIndex, EveryTypeReadsAsItsTokensAndDocuments) {
   ASSERT_TRUE(stream.knows_documents());
   for (size_t i = 0; i < paths.size(); ++i) {
     EXPECT_EQ(stream.shards()[i].token_bytes, kTypeCodes[i % 6].bytes);
-    EXPECT_NO_THROW(stream.check_vocabulary(i, stream.read_contents(i)));
+    EXPECT_NO_THROW(stream.check_contents(i, stream.read_contents(i)));
   }
   for (int64_t position = 0; position <= stream.num_tokens(); ++position) {
     const auto next = std::lower_bound(starts.begin(), starts.end(), position);
@@ -105,7 +105,7 @@ TEST(MegatronIndex, NegativeAndTooLargeTokensAreNamed) {
       EXPECT_EQ(message_of([&] { stream.read(2, tokens); }), said);
       const ShardContents contents = stream.read_contents(0);
       EXPECT_EQ(contents.largest_token, bad < 0 ? std::numeric_limits<int64_t>::max() : bad);
-      EXPECT_EQ(message_of([&] { stream.check_vocabulary(0, contents); }), said);
+      EXPECT_EQ(message_of([&] { stream.check_contents(0, contents); }), said);
     }
 }
 
