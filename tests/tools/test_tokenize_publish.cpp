@@ -159,8 +159,9 @@ TEST_F(PublishTest, WhatWouldMixOrLoseFilesIsRefusedBeforeAnythingIsRead) {
          fs::create_directory(out_ + "/val.bin");
        }},
       {absent + " --overwrite", "not valid JSON", write("train.shards.json", "{")},
-      {absent + " --overwrite", "\"files\": ", edit([](auto& root) { root.erase("files"); })},
-      {absent + " --overwrite", "\"tokens\": ", edit([](auto& root) { root["files"][0]["tokens"] = "x"; })},
+      {absent + " --overwrite", "\"files\" is missing", edit([](auto& root) { root.erase("files"); })},
+      {absent + " --overwrite", "\"tokens\" is \"x\", not an integer",
+       edit([](auto& root) { root["files"][0]["tokens"] = "x"; })},
       {absent + " --overwrite", "version 2 is unknown", edit([](auto& root) { root["version"] = 2; })},
       {absent + " --overwrite", "not the manifest", edit([](auto& root) { root["kind"] = "x"; })},
       {absent + " --overwrite", "lists \"notes.txt\"",

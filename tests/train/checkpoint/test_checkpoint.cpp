@@ -101,10 +101,14 @@ TEST_F(CheckpointForm, WholeParametersKeepTheirShapeAndPartsSayWhichTheyAre) {
 }
 
 TEST_F(CheckpointForm, ItsModelIsAModelFolderByItself) {
+  // Blocks of kimi are written by their length: the open AttnRes code, which knows them by number, must not take it for its own.
+  ModelConfig written = config_.model;
+  written.residual.sublayers_per_block = written.sublayers_per_block();
+  written.residual.num_blocks = ResidualConfig().num_blocks;
   for (const int writers : {1, 2, 5}) {
     fs::rename(save(writers, writers, first_) + "/model", folder_ / ("model" + std::to_string(writers)));
     const ModelFolder model(folder_ / ("model" + std::to_string(writers)));
-    EXPECT_EQ(model.config(), config_.model);
+    EXPECT_EQ(model.config(), written);
     std::vector<std::string> names;
     for (const Parameter& parameter : layout_.all()) {
       names.push_back(parameter.name);
