@@ -20,8 +20,8 @@ check() {
   local tree=$folder/$1 name=$2
   shift 2
   status=0
-  # Keeps OpenBLAS's choice of kernels.
-  env -i PATH="$folder/tools:/usr/bin:/bin" ${OPENBLAS_CORETYPE:+OPENBLAS_CORETYPE=$OPENBLAS_CORETYPE} \
+  # Keeps OpenBLAS's choice of kernels. The executed device has a cuDNN of its own.
+  env -i PATH="$folder/tools:/usr/bin:/bin" CUDA_ON_HOST_CUDNN=91900 ${OPENBLAS_CORETYPE:+OPENBLAS_CORETYPE=$OPENBLAS_CORETYPE} \
     ${search:+PYTHONPATH=$search} bash "$tree/share/depthroute/gpu_check.sh" --tiny --out "$folder/$name.json" "$@" \
     >"$folder/$name.out" 2>&1 || status=$?
   [[ ! -e $folder/$name.json ]] || whole "$folder/$name.json"
