@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The study: trains small models, measures what their routing does, judges claims that were written down beforehand, and writes what
 # came of it. Killed anywhere, the same command goes on.
-#   tools/study.sh                    three variants, three seeds; hours on 2 cores (configs/study/RESULTS.md has the price)
+#   tools/study.sh                    three variants, three seeds; about three hours on 2 cores
 #   tools/study.sh --quick            one seed, a fraction of the tokens and of the documents: that it runs, not what is true
 #   tools/study.sh --folder FOLDER    where everything is written (default: build/study, or build/study-quick)
 # Text: Debian's anarchism, linux-doc and python3-doc. Claims: configs/study/claims.yaml and judgement.yaml.
