@@ -159,6 +159,10 @@ a      b
                          [("p#00", "One\n\nThis is the first of the paragraphs."),
                           ("p#01", "Two\n\nAnd this is the second of the paragraphs.")])
 
+    def test_a_tenth_of_the_documents_is_for_rehearsals(self):
+        share = sum(corpus.is_for_rehearsals(f"linux/{i}.rst.gz") for i in range(2000)) / 2000
+        self.assertTrue(0.08 < share < 0.12, share)
+
     def test_missing_packages_are_named(self):
         with tempfile.TemporaryDirectory() as root:
             ended = subprocess.run([sys.executable, "-B", os.path.join(STUDY, "corpus.py"), "--root", root, "--output",
