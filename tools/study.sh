@@ -60,7 +60,7 @@ train() {
   local run=$folder/$1-$2
   $bin/depthroute-train configs/study/train.yaml --set seed="$2" --set model.residual.variant="$1" --set output="$run/run" \
     --set data.train="[$folder/shards/train*.bin]" --set data.val="[$folder/shards/val.bin]" \
-    --set train.steps=$steps --set checkpoint.every=$every
+    --set train.steps=$steps --set optimizer.warmup=$((steps / 10)) --set checkpoint.every=$every
 }
 # evaluate CONFIG MODEL OUTPUT [MORE...]; the results file is there when it is whole.
 evaluate() {
