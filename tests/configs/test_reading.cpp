@@ -39,7 +39,8 @@ TEST(Reading, MessagesInFull) {
   EXPECT_EQ(train_error(kTrain + "log:"), "run.yaml:3: log must be a map of keys, got nothing (null)");
   EXPECT_EQ(train_error(kTrain + "log: 3"), "run.yaml:3: log must be a map of keys, got '3'");
   EXPECT_EQ(train_error(kTrain + "lr: 3"), "run.yaml:3: unknown key 'lr'; did you mean 'optimizer.lr'?");
-  EXPECT_EQ(train_error(kTrain + "log: {zebra: 3}"), "run.yaml:3: unknown key 'log.zebra'; keys here: every, tensorboard");
+  EXPECT_EQ(train_error(kTrain + "log: {zebra: 3}"),
+            "run.yaml:3: unknown key 'log.zebra'; keys here: every, tensorboard");
   EXPECT_EQ(train_error("data: {train: [a]}"),
             "run.yaml: required key 'output' is missing (folder for metrics.jsonl and checkpoints/)");
   EXPECT_EQ(
