@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The study: trains small models, measures what their routing does, judges claims that were written down beforehand, and writes what
 # came of it. Killed anywhere, the same command goes on.
-#   tools/study.sh                    three variants, three seeds; about three hours on 2 cores
+#   tools/study.sh                    three variants, three seeds; about two hours on 2 cores
 #   tools/study.sh --quick            one seed, a fraction of the tokens and of the documents: that it runs, not what is true
 #   tools/study.sh --folder FOLDER    where everything is written (default: build/study, or build/study-quick)
+# Trains and measures as many models at a time as there are processors, each by one thread: the numbers do not depend on how many.
 # Text: Debian's anarchism, linux-doc and python3-doc. Claims: configs/study/claims.yaml and judgement.yaml.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,25 +22,23 @@ while [[ $# -gt 0 ]]; do
   esac
   shift
 done
-seeds=(1 2 3) steps=450 every=150 sequences="" grid_sequences="" text=()
+seeds=(1 2 3) steps=1440 every=480 text=() judged=() explored=()
+compared=(data.sequences=48)  # untrained and wrapped models: what is expected there is large, or 0
 # A rehearsal has documents of its own: what the study is to be judged on stays unread.
-if $quick; then seeds=(1) steps=40 every=20 sequences=24 grid_sequences=24 text=(--rehearsal); fi
+if $quick; then
+  seeds=(1) steps=80 every=40 text=(--rehearsal)
+  judged=(data.sequences=24 splits.calibration_sequences=16)
+  compared=("${judged[@]}") explored=("${judged[@]}")
+fi
 if [[ -z $folder ]]; then folder=build/study; $quick && folder=build/study-quick; fi
 mkdir -p "$folder"
 folder=$(realpath --relative-to=. "$folder")
+[[ $folder != *[[:space:]:\$]* ]] || { echo "study.sh: $folder: a folder without spaces, colons and dollars, please" >&2; exit 2; }
 bin=build/release/bin
 python=/usr/bin/python3  # which has the distribution's numpy, scipy, h5py and matplotlib
 
 began=$SECONDS
 step() { printf '\n== [%4d s] %s\n' "$((SECONDS - began))" "$*"; }
-# priced NAME COMMAND...: runs it and notes what it took. A part that was killed is noted, too, when it goes on: prices add up.
-priced() {
-  local name=$1 start=$SECONDS status=0
-  shift
-  "$@" || status=$?
-  printf '%s\t%d\n' "$name" "$((SECONDS - start))" >>"$folder/seconds.tsv"
-  return "$status"
-}
 
 step "install what is missing"
 tools/setup.sh --study
@@ -48,67 +47,73 @@ step "build"
 cmake --preset release >/dev/null
 cmake --build --preset release -j "$(nproc)" --target depthroute-train depthroute-eval
 
-step "text to tokens"
-if [[ ! -f $folder/shards/val.bin ]]; then
-  priced text tools/study/corpus.py --output "$folder/corpus.jsonl" "${text[@]}"
-  priced tokens $python tools/tokenize_text.py "$folder/corpus.jsonl" --train-bpe 4096 --val-fraction 0.25 \
-    --output "$folder/shards"
-fi
-
-# train VARIANT SEED
-train() {
-  local run=$folder/$1-$2
-  $bin/depthroute-train configs/study/train.yaml --set seed="$2" --set model.residual.variant="$1" --set output="$run/run" \
-    --set data.train="[$folder/shards/train*.bin]" --set data.val="[$folder/shards/val.bin]" \
-    --set train.steps=$steps --set optimizer.warmup=$((steps / 10)) --set checkpoint.every=$every
-}
-# evaluate CONFIG MODEL OUTPUT [MORE...]; the results file is there when it is whole.
-evaluate() {
-  local config=$1 model=$2 output=$3
+# What is made of what: a build file for ninja, which runs what is missing, in this order where nothing else decides.
+shards=$folder/shards/val.bin
+# to_make OUTPUT NAME NEEDED COMMAND...: NAME is what the price is noted under.
+to_make() {
+  local output=$1 name=$2 needed=$3
   shift 3
-  [[ ! -f $output ]] || return 0
-  priced "evaluate $config" $bin/depthroute-eval "configs/study/$config.yaml" --set model.from="$model" \
-    --set data.shards="[$folder/shards/val.bin]" --set output="$output" "$@"
+  printf 'build %s: run || %s\n  what = %s\n  command_line =%s\n' "$output" "$needed" "$name" "$(printf ' %q' "$@")"
 }
-less=() grid_less=()
-if [[ -n $sequences ]]; then less=(--set data.sequences="$sequences" --set splits.calibration_sequences=16); fi
-if [[ -n $grid_sequences ]]; then grid_less=(--set data.sequences="$grid_sequences" --set splits.calibration_sequences=16); fi
-
-for seed in "${seeds[@]}"; do
-  for variant in cumulative kimi additive; do
-    step "train $variant, seed $seed"
-    priced "train $variant" train "$variant" "$seed"
-  done
-done
-
-for seed in "${seeds[@]}"; do
-  for variant in cumulative kimi; do
-    run=$folder/$variant-$seed
-    if [[ $seed == "${seeds[0]}" ]]; then
-      step "explore $variant, seed $seed"
-      evaluate exploration "$run/run" "$run/exploration.h5" "${grid_less[@]}"
-    fi
-    step "trajectory of $variant, seed $seed"
-    for ((at = every; at < steps; at += every)); do
-      evaluate grid "$run/run/checkpoints/$(printf 'step_%08d' "$at")" "$run/grid-$at.h5" "${grid_less[@]}"
+# evaluate CONFIG MODEL OUTPUT TRAINED [KEY=VALUE...]
+evaluate() {
+  local config=$1 model=$2 output=$3 trained=$4 settings=() setting
+  shift 4
+  for setting in "$@"; do settings+=(--set "$setting"); done
+  to_make "$output" "evaluate $config" "$trained" $bin/depthroute-eval "configs/study/$config.yaml" --set "model.from=$model" \
+    --set "data.shards=[$shards]" --set "output=$output" "${settings[@]}"
+}
+describe() {
+  local seed variant run at bias
+  cat <<'NINJA'
+rule run
+  command = began=$$(date +%s); $command_line >$out.log 2>&1; status=$$?; $
+    printf '%s\t%d\n' '$what' $$(($$(date +%s) - began)) >>$seconds; $
+    if [ $$status = 0 ]; then touch $out; else tail -n 3 $out.log; fi; exit $$status
+  description = $out (progress: $out.log)
+NINJA
+  printf 'builddir = %s\nseconds = %s\n' "$folder" "$folder/seconds.tsv"
+  to_make "$folder/corpus.jsonl" text "" tools/study/corpus.py --output "$folder/corpus.jsonl" "${text[@]}"
+  to_make "$shards" tokens "$folder/corpus.jsonl" $python tools/tokenize_text.py "$folder/corpus.jsonl" --train-bpe 4096 \
+    --val-fraction 0.25 --output "$folder/shards"
+  for seed in "${seeds[@]}"; do
+    for variant in cumulative kimi additive; do
+      run=$folder/$variant-$seed
+      to_make "$run/trained" "train $variant" "$shards" $bin/depthroute-train configs/study/train.yaml --set "seed=$seed" \
+        --set "model.residual.variant=$variant" --set "output=$run/run" --set "data.train=[$folder/shards/train*.bin]" \
+        --set "data.val=[$shards]" --set train.steps=$steps --set optimizer.warmup=$((steps / 10)) \
+        --set checkpoint.every=$every
     done
   done
-done
-
-for seed in "${seeds[@]}"; do
+  for seed in "${seeds[@]}"; do
+    for variant in cumulative kimi; do
+      run=$folder/$variant-$seed
+      evaluate claims "$run/run" "$run/claims.h5" "$run/trained" "${judged[@]}"
+      evaluate claims "$run/run/checkpoints/step_00000000" "$run/step-0.h5" "$run/trained" "${compared[@]}"
+    done
+    run=$folder/additive-$seed
+    for bias in 3 30; do
+      evaluate claims "$run/run" "$run/wrapped-$bias.h5" "$run/trained" "${compared[@]}" \
+        model.wrap.recency_bias=$bias model.wrap.num_blocks=4
+    done
+  done
   for variant in cumulative kimi; do
-    run=$folder/$variant-$seed
-    step "judge the claims on $variant, seed $seed, and on its step 0"
-    evaluate claims "$run/run" "$run/claims.h5" "${less[@]}"
-    evaluate claims "$run/run/checkpoints/step_00000000" "$run/step-0.h5" "${less[@]}" --set data.sequences="${sequences:-64}"
+    run=$folder/$variant-${seeds[0]}
+    evaluate exploration "$run/run" "$run/exploration.h5" "$run/trained" "${explored[@]}"
   done
-  run=$folder/additive-$seed
-  for bias in 3 30; do
-    step "judge them on the plain model, seed $seed, wrapped at $bias"
-    evaluate claims "$run/run" "$run/wrapped-$bias.h5" "${less[@]}" --set data.sequences="${sequences:-64}" \
-      --set model.wrap.recency_bias=$bias --set model.wrap.num_blocks=4
+  for seed in "${seeds[@]}"; do
+    for variant in cumulative kimi; do
+      run=$folder/$variant-$seed
+      for ((at = every; at < steps; at += every)); do
+        evaluate grid "$run/run/checkpoints/$(printf 'step_%08d' "$at")" "$run/grid-$at.h5" "$run/trained" "${explored[@]}"
+      done
+    done
   done
-done
+}
+
+step "text, models, measurements"
+describe >"$folder/build.ninja"
+NINJA_STATUS="[%f of %t, %es, %p] " OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 ninja -f "$folder/build.ninja" -j "$(nproc)"
 
 step "analyse, judge, compute again, report"
 claims=("$folder"/*/claims.h5 "$folder"/*/step-0.h5 "$folder"/*/wrapped-*.h5)

@@ -88,7 +88,8 @@ class Table(unittest.TestCase):
             claims = [dict(name="older/over-recent/mask", cell="mask/older/attn/late", exceeds="mask/recent/attn/late", margin=0.005),
                       dict(name="older/kl/mask", cell="mask/older/attn/late", measure="kl", margin=0.0)]
             for run, arm, options in (("cumulative-1", "claims", {}), ("cumulative-1", "step-0", dict(checkpoint_step=0, effect_scale=0.01)),
-                                      ("additive-1", "wrapped-3", dict(wrapped=3.0))):
+                                      ("additive-1", "wrapped-3", dict(wrapped=3.0)),
+                                      ("additive-1", "wrapped-30", dict(wrapped=30.0, effect_scale=0.0))):
                 os.makedirs(os.path.join(folder, run), exist_ok=True)
                 files.append(os.path.join(folder, run, arm + ".h5"))
                 synthetic.write(files[-1], seed=len(files), grids=("mask", "mean"), more=False, split="confirmation", claims=claims,
@@ -117,9 +118,10 @@ class Table(unittest.TestCase):
             claim = result["models"]["cumulative-1/claims"]["claims"]["older/over-recent/mask"]
             self.assertIn(f"{claim['difference']:+.3f} [".replace("-", "−"), table)
 
-            for change in (lambda: claim.update(difference_low=claim["difference_low"] + 1e-6), lambda: claim.update(verdict="undecided")):
+            for change in (dict(difference_low=claim["difference_low"] + 1e-6), dict(difference_low=float("nan")),
+                           dict(verdict="undecided")):
                 before = dict(claim)
-                change()
+                claim.update(change)
                 with open(verdicts, "w") as file:
                     json.dump(result, file)
                 self.run_tool(os.path.join(STUDY, "recompute.py"), verdicts, status=1)
