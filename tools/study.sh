@@ -31,7 +31,7 @@ if $quick; then
   compared=("${judged[@]}") explored=("${judged[@]}")
 fi
 if [[ -z $folder ]]; then folder=build/study; $quick && folder=build/study-quick; fi
-mkdir -p "$folder"
+mkdir -p "$folder/logs"
 folder=$(realpath --relative-to=. "$folder")
 [[ $folder != *[[:space:]:\$]* ]] || { echo "study.sh: $folder: a folder without spaces, colons and dollars, please" >&2; exit 2; }
 bin=build/release/bin
@@ -51,9 +51,10 @@ cmake --build --preset release -j "$(nproc)" --target depthroute-train depthrout
 shards=$folder/shards/val.bin
 # to_make OUTPUT NAME NEEDED COMMAND...: NAME is what the price is noted under.
 to_make() {
-  local output=$1 name=$2 needed=$3
+  local output=$1 name=$2 needed=$3 log=${1#"$folder"/}
   shift 3
-  printf 'build %s: run || %s\n  what = %s\n  command_line =%s\n' "$output" "$needed" "$name" "$(printf ' %q' "$@")"
+  printf 'build %s: run || %s\n  what = %s\n  log = %s\n  command_line =%s\n' "$output" "$needed" "$name" \
+    "$folder/logs/${log//\//-}.log" "$(printf ' %q' "$@")"
 }
 # evaluate CONFIG MODEL OUTPUT TRAINED [KEY=VALUE...]
 evaluate() {
@@ -67,10 +68,10 @@ describe() {
   local seed variant run at bias
   cat <<'NINJA'
 rule run
-  command = began=$$(date +%s); $command_line >$out.log 2>&1; status=$$?; $
+  command = began=$$(date +%s); $command_line >$log 2>&1; status=$$?; $
     printf '%s\t%d\n' '$what' $$(($$(date +%s) - began)) >>$seconds; $
-    if [ $$status = 0 ]; then touch $out; else tail -n 3 $out.log; fi; exit $$status
-  description = $out (progress: $out.log)
+    if [ $$status = 0 ]; then touch $out; else tail -n 3 $log; fi; exit $$status
+  description = $out (its output: $log)
 NINJA
   printf 'builddir = %s\nseconds = %s\n' "$folder" "$folder/seconds.tsv"
   to_make "$folder/corpus.jsonl" text "" tools/study/corpus.py --output "$folder/corpus.jsonl" "${text[@]}"
