@@ -4,21 +4,22 @@
 #   tools/study.sh                    three variants, three seeds; about two hours on 2 cores
 #   tools/study.sh --quick            one seed, a fraction of the tokens and of the documents: that it runs, not what is true
 #   tools/study.sh --folder FOLDER    where everything is written (default: build/study, or build/study-quick)
+#   tools/study.sh --bin FOLDER       built programs to use, instead of installing and building
 # Trains and measures as many models at a time as there are processors, each by one thread: the numbers do not depend on how many.
 # Text: Debian's anarchism, linux-doc and python3-doc. Claims: configs/study/claims.yaml and judgement.yaml.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-quick=false folder=""
+quick=false folder="" bin=""
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --quick) quick=true ;;
-    --folder)
-      folder=${2:-}
-      [[ -n $folder ]] || { echo "study.sh: --folder needs a folder" >&2; exit 2; }
+    --folder | --bin)
+      [[ -n ${2:-} ]] || { echo "study.sh: $1 needs a folder" >&2; exit 2; }
+      if [[ $1 == --bin ]]; then bin=$2; else folder=$2; fi
       shift
       ;;
-    *) echo "study.sh: unknown argument '$1' (there are --quick and --folder FOLDER)" >&2; exit 2 ;;
+    *) echo "study.sh: unknown argument '$1' (there are --quick, --folder FOLDER and --bin FOLDER)" >&2; exit 2 ;;
   esac
   shift
 done
@@ -34,18 +35,18 @@ if [[ -z $folder ]]; then folder=build/study; $quick && folder=build/study-quick
 mkdir -p "$folder/logs"
 folder=$(realpath --relative-to=. "$folder")
 [[ $folder != *[[:space:]:\$]* ]] || { echo "study.sh: $folder: a folder without spaces, colons and dollars, please" >&2; exit 2; }
-bin=build/release/bin
 python=/usr/bin/python3  # which has the distribution's numpy, scipy, h5py and matplotlib
 
 began=$SECONDS
 step() { printf '\n== [%4d s] %s\n' "$((SECONDS - began))" "$*"; }
 
-step "install what is missing"
-tools/setup.sh --study
-
-step "build"
-cmake --preset release >/dev/null
-cmake --build --preset release -j "$(nproc)" --target depthroute-train depthroute-eval
+if [[ -z $bin ]]; then
+  step "install what is missing, build"
+  tools/setup.sh --study
+  cmake --preset release >/dev/null
+  cmake --build --preset release -j "$(nproc)" --target depthroute-train depthroute-eval
+  bin=build/release/bin
+fi
 
 # What is made of what: a build file for ninja, which runs what is missing, in this order where nothing else decides.
 shards=$folder/shards/val.bin
@@ -105,7 +106,7 @@ NINJA
   for seed in "${seeds[@]}"; do
     for variant in cumulative kimi; do
       run=$folder/$variant-$seed
-      for ((at = every; at < steps; at += every)); do
+      for ((at = 0; at <= steps; at += every)); do
         evaluate grid "$run/run/checkpoints/$(printf 'step_%08d' "$at")" "$run/grid-$at.h5" "$run/trained" "${explored[@]}"
       done
     done
@@ -121,15 +122,18 @@ claims=("$folder"/*/claims.h5 "$folder"/*/step-0.h5 "$folder"/*/wrapped-*.h5)
 $python tools/analyze.py "${claims[@]}" --output "$folder/analysis.h5"
 $python tools/analyze.py "$folder"/*/exploration.h5 "$folder"/*/grid-*.h5 --output "$folder/exploration.h5"
 tools/study/judge.py "$folder" --judgement configs/study/judgement.yaml --seeds "$(IFS=,; echo "${seeds[*]}")" \
-  --output "$folder/verdicts.json"
+  --also "$folder/exploration.h5" --output "$folder/verdicts.json"
 tools/study/recompute.py "$folder/verdicts.json"
-$python tools/report.py "$folder"/*/claims.h5 "$folder"/*/wrapped-3.h5 --analysis "$folder/analysis.h5" --output "$folder/report.html"
 tools/study/table.py "$folder/verdicts.json" --seconds "$folder/seconds.tsv" --output "$folder/table.md"
+tools/study/figure.py "$folder/verdicts.json" --output "$folder/claims.svg"
+$python tools/report.py "${claims[@]}" --analysis "$folder/analysis.h5" --output "$folder/report.html"
+$python tools/report.py "$folder"/*/exploration.h5 "$folder"/*/grid-*.h5 --analysis "$folder/exploration.h5" \
+  --output "$folder/exploration.html"
 
 step "done"
 cat <<TXT
 verdicts     $folder/verdicts.json
-table        $folder/table.md
-statistics   $folder/analysis.h5, $folder/exploration.h5 (trajectories, edges: not judged)
-report       $folder/report.html
+table        $folder/table.md, its figure $folder/claims.svg
+statistics   $folder/analysis.h5, $folder/exploration.h5 (single edges, along training: not judged)
+reports      $folder/report.html, $folder/exploration.html
 TXT

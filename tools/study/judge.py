@@ -4,7 +4,8 @@
     tools/study/judge.py build/study --judgement configs/study/judgement.yaml --output build/study/verdicts.json
 
 Reads FOLDER/analysis.h5, which tools/analyze.py made of VARIANT-SEED/{claims,step-0,wrapped-B}.h5, and writes what the tables need: every
-number with the group of analysis.h5 and the file that it comes from. Judges nothing that the analysis has not judged.
+number with the analysis, its group and the file that it comes from. Judges nothing that the analysis has not judged. What `--also` names is
+carried along for the tables and judged by nobody.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import numpy as np
 import yaml
 
 CLAIM = ("difference", "difference_low", "difference_high", "margin")
-CELL = ("mass", "delta_nll", "delta_nll_low", "delta_nll_high", "kl", "out_of_distribution")
+CELL = ("mass", "delta_nll", "delta_nll_low", "delta_nll_high", "kl", "out_of_distribution", "small")
 
 
 class InputError(Exception):
@@ -69,7 +70,7 @@ def read_models(path, folder):
             file = str(group.attrs["path"])
             run, arm = os.path.relpath(file, folder).removesuffix(".h5").split(os.sep)[-2:]
             models[run, arm] = {
-                "file": file, "sha256": str(group.attrs["sha256"]), "group": "/" + name,
+                "file": file, "sha256": str(group.attrs["sha256"]), "analysis": path, "group": "/" + name,
                 "documents": int(group.attrs["documents"]), "tokens": int(group.attrs["tokens_evaluated"]),
                 "step": int(group.attrs["checkpoint_step"]), "nll": float(group["clean/mean_nll"][()]),
                 "not_judged_because": str(group.attrs["not_judged_because"]),
@@ -158,6 +159,7 @@ def main():
     parser.add_argument("folder", help="what tools/study.sh wrote")
     parser.add_argument("--judgement", required=True, help="judgement.yaml")
     parser.add_argument("--seeds", help="these seeds only, as 1,2: what a quick study has")
+    parser.add_argument("--also", metavar="ANALYSIS.h5", help="the analysis of the explorations and of checkpoints along the way")
     parser.add_argument("--output", required=True, help="JSON")
     arguments = parser.parse_args()
     with open(arguments.judgement) as file:
@@ -165,10 +167,13 @@ def main():
     if arguments.seeds:
         judgement["seeds"] = [int(seed) for seed in arguments.seeds.split(",")]
     path = os.path.join(arguments.folder, "analysis.h5")
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file; tools/analyze.py makes it of the results files")
+    for each in [path, *([arguments.also] if arguments.also else [])]:
+        if not os.path.isfile(each):
+            raise InputError(f"{each}: no such file; tools/analyze.py makes it of the results files")
     models, statistics = read_models(path, arguments.folder)
-    result = {"analysis": path, "statistics": statistics, "seeds": judgement["seeds"], "verdicts": judge(models, judgement),
+    if arguments.also:
+        models.update(read_models(arguments.also, arguments.folder)[0])
+    result = {"statistics": statistics, "seeds": judgement["seeds"], "verdicts": judge(models, judgement),
               "models": {"/".join(key): {name: value for name, value in model.items() if name != "dissociation"}
                          for key, model in models.items()}}
     temporary = f"{arguments.output}.tmp-{os.getpid()}"

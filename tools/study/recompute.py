@@ -15,6 +15,7 @@ import sys
 import h5py
 import numpy as np
 
+SET_ALL_WEIGHTS = ("uniform", "schedule", "freeze", "hold")  # interventions without sources of their own, so without mass
 CHUNK = 1 << 24  # bytes of counts in one chunk of draws: part of how they are numbered
 
 
@@ -87,11 +88,13 @@ def cells_again(file):
     tokens = file["segment/tokens"][()].sum()
     effects = file["cell/delta_nll_by_segment"][()].astype(float).sum(axis=1) / tokens
     weights, ablated = file["routing/mean"][()], file["plan/sources"][()] == 1
-    masses = []
-    for cell in ablated:
+    masses, names = [], texts(file["cell/cell"])
+    for name, cell in zip(names, ablated):
+        if name.split("/")[0] in SET_ALL_WEIGHTS:
+            cell = np.zeros_like(cell)
         sites = np.flatnonzero(cell.any(axis=1))
         masses.append(np.mean([weights[site][cell[site]].sum() for site in sites]) if len(sites) else np.nan)
-    return {name: [effects[i], masses[i]] for i, name in enumerate(texts(file["cell/cell"]))}
+    return {name: [effects[i], masses[i]] for i, name in enumerate(names)}
 
 
 def main():

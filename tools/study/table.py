@@ -3,7 +3,7 @@
 
     tools/study/table.py build/study/verdicts.json --seconds build/study/seconds.tsv --output table.md
 
-Under each table: which file and group of analysis.h5 its numbers come from.
+The table of files says which group of which analysis a model's numbers come from.
 """
 
 import argparse
@@ -21,10 +21,11 @@ def interval(claim):
     return f"{number(claim['difference'])} [{number(claim['difference_low'])}, {number(claim['difference_high'])}]"
 
 
-def spread(values):
+def spread(values, form=None):
     """Smallest and largest of several seeds."""
-    values = [value for value in values if value == value]
-    return "–" if not values else number(values[0]) if len(values) == 1 else f"{number(min(values))} … {number(max(values))}"
+    written = form.format if form else number
+    ends = [written(value) for value in sorted(value for value in values if value == value)]
+    return "–" if not ends else ends[0] if ends[0] == ends[-1] else f"{ends[0]} … {ends[-1]}"
 
 
 def row(cells):
@@ -47,6 +48,52 @@ def claims_table(models, variant, seeds, verdicts):
     return lines
 
 
+def cells_table(models, variant, seeds):
+    """Every family's mass and effects, smallest and largest over the seeds; what a claim compares stands here."""
+    trained = [models[f"{variant}-{seed}/claims"]["cells"] for seed in seeds]
+    others = [[models[f"{run}-{seed}/{arm}"]["cells"] for seed in seeds if f"{run}-{seed}/{arm}" in models]
+              for run, arm in ((variant, "step-0"), ("additive", "wrapped-3"))]
+    lines = [row(["family, sublayer, band", "mass", "mask", "mask, every copy", "resample, every copy", "an effect beyond the margin in",
+                  "out of distribution in", "step 0: mask, every copy", "wrapped, b = 3: mask, every copy"]), row(["---"] * 9)]
+    for name in trained[0]:
+        intervention, _, cell = name.partition("/")
+        if intervention != "mask" or not cell.endswith("/distinct"):
+            continue
+        plain, other = f"mask/{cell.removesuffix('/distinct')}", f"resample/{cell}"
+
+        def effect(of, models=trained):
+            return spread([cells[of]["delta_nll"] for cells in models if of in cells])
+
+        def beyond(cell):
+            return cell["verdict"] == "effect" and cell["small"] != 1
+
+        mass = [cells[plain]["mass"] for cells in trained]
+        lines.append(row([cell.removesuffix("/distinct").replace("/", ", "), spread(mass, "{:.2f}"), effect(plain), effect(name),
+                          effect(other), f"{sum(beyond(cells[name]) for cells in trained)} of {len(seeds)}",
+                          f"{sum(cells[name]['out_of_distribution'] == 1 for cells in trained)} of {len(seeds)}",
+                          *(effect(name, several) for several in others)]))
+    return lines
+
+
+def trajectory_table(models, variant, seeds):
+    """Effect of `mask` by training step, smallest and largest over the seeds, on the exploration split."""
+    steps = collections.defaultdict(list)
+    for key, model in models.items():
+        run, arm = key.split("/")
+        if arm.startswith("grid-") and run in [f"{variant}-{seed}" for seed in seeds]:
+            steps[model["step"]].append(model)
+    if not steps:
+        return []
+    steps = dict(sorted(steps.items()))
+    lines = [row(["`mask` of", *(f"step {step}" for step in steps)]), row(["---"] * (len(steps) + 1)),
+             row(["clean NLL", *(spread([model["nll"] for model in several], "{:.3f}") for several in steps.values())])]
+    for name in next(iter(steps.values()))[0]["cells"]:
+        effects = [[model["cells"][name]["delta_nll"] for model in several] for several in steps.values()]
+        if any(value == value for several in effects for value in several):
+            lines.append(row([name.removeprefix("mask/").replace("/", ", "), *(spread(several) for several in effects)]))
+    return lines
+
+
 def no_role_table(variant, verdicts):
     lines = [row(["family and band", "mass by seed", "verdicts by seed", "k of n", "no role"]), row(["---"] * 5)]
     for cell, one in verdicts["no_role"].items():
@@ -66,12 +113,13 @@ def dissociation_table(verdicts):
 
 
 def models_table(models):
-    lines = [row(["file", "step", "documents", "tokens", "clean NLL", "cells out of distribution", "group of analysis.h5", "sha256"]),
+    lines = [row(["file", "step", "documents", "tokens", "clean NLL", "cells out of distribution", "statistics", "sha256"]),
              row(["---"] * 8)]
     for name, model in sorted(models.items()):
         broken = sum(cell["out_of_distribution"] == 1 for cell in model["cells"].values())
         lines.append(row([name + ".h5", str(model["step"]), str(model["documents"]), str(model["tokens"]), f"{model['nll']:.4f}",
-                          f"{broken} of {len(model['cells'])}", model["group"], f"`{model['sha256'][:16]}`"]))
+                          f"{broken} of {len(model['cells'])}", f"{os.path.basename(model['analysis'])} {model['group']}",
+                          f"`{model['sha256'][:16]}`"]))
     return lines
 
 
@@ -101,6 +149,10 @@ def main():
         lines += claims_table(models, variant, seeds, verdicts) + [""]
         lines += [f"- **{name}: {one['verdict']}.** {one['because']}" for name, one in verdicts["motifs"].items()] + [""]
         lines += dissociation_table(verdicts) + [""] + no_role_table(variant, verdicts) + [""]
+        lines += ["Effects, nats per target token, smallest … largest over the seeds:", "", *cells_table(models, variant, seeds), ""]
+        along = trajectory_table(models, variant, seeds)
+        if along:
+            lines += ["Along training, on the exploration split (not judged):", "", *along, ""]
     lines += ["### Files", ""] + models_table(models) + ["", "### Price", ""] + price_table(arguments.seconds)
     temporary = f"{arguments.output}.tmp-{os.getpid()}"
     with open(temporary, "w") as file:
