@@ -50,9 +50,11 @@ install(PROGRAMS tools/gpu_check.sh DESTINATION ${share})
 install(DIRECTORY tools/gpu_check DESTINATION ${share})
 install(FILES tools/mpi_one_machine.env tools/bench_peers.py tools/bench_peers_model.py LICENSE DESTINATION ${share})
 install(FILES tools/convert/modeling_depthroute.py DESTINATION ${share})  # depthroute-convert carries it, too
-install(PROGRAMS tools/analyze.py tools/report.py tools/plot.py tools/tokenize_text.py DESTINATION ${share})
+install(PROGRAMS tools/analyze.py tools/report.py tools/plot.py tools/tokenize_text.py tools/import_gguf.py tools/make_requests.py
+  DESTINATION ${share})
 install(FILES tools/packages.py tools/requirements.txt DESTINATION ${share})
-install(DIRECTORY tools/analysis tools/reporting tools/plotting tools/tokenizing DESTINATION ${share} PATTERN "__pycache__" EXCLUDE)
+install(DIRECTORY tools/analysis tools/reporting tools/plotting tools/tokenizing tools/importing tools/task_requests DESTINATION ${share}
+  PATTERN "__pycache__" EXCLUDE)
 install(PROGRAMS tools/slurm/train.sbatch tools/slurm/eval-array.sbatch tools/slurm/eval-merge.sbatch
                  tools/slurm/submit-eval.sh tools/slurm/train-mpirun.sh DESTINATION ${share}/slurm)
 install(FILES tools/slurm/common.sh DESTINATION ${share}/slurm)
