@@ -4,22 +4,24 @@
 #   tools/study.sh                    three variants, three seeds; about two hours on 2 cores
 #   tools/study.sh --quick            one seed, a fraction of the tokens and of the documents: that it runs, not what is true
 #   tools/study.sh --folder FOLDER    where everything is written (default: build/study, or build/study-quick)
+#   tools/study.sh --smollm2          also a pretrained model, wrapped (tools/wrapped_smollm2.sh): needs the network once
 #   tools/study.sh --bin FOLDER       built programs to use, instead of installing and building
 # Trains and measures as many models at a time as there are processors, each by one thread: the numbers do not depend on how many.
 # Text: Debian's anarchism, linux-doc and python3-doc. Claims: configs/study/claims.yaml and judgement.yaml.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-quick=false folder="" bin=""
+quick=false smollm2=false folder="" bin=""
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --quick) quick=true ;;
+    --smollm2) smollm2=true ;;
     --folder | --bin)
       [[ -n ${2:-} ]] || { echo "study.sh: $1 needs a folder" >&2; exit 2; }
       if [[ $1 == --bin ]]; then bin=$2; else folder=$2; fi
       shift
       ;;
-    *) echo "study.sh: unknown argument '$1' (there are --quick, --folder FOLDER and --bin FOLDER)" >&2; exit 2 ;;
+    *) echo "study.sh: unknown argument '$1' (there are --quick, --smollm2, --folder FOLDER and --bin FOLDER)" >&2; exit 2 ;;
   esac
   shift
 done
@@ -117,12 +119,22 @@ step "text, models, measurements"
 describe >"$folder/build.ninja"
 NINJA_STATUS="[%f of %t, %es, %p] " OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 ninja -f "$folder/build.ninja" -j "$(nproc)"
 
+also=(--also "$folder/exploration.h5")
+if $smollm2; then
+  if [[ ! -f $folder/smollm2/analysis.h5 ]]; then
+    smollm2_began=$SECONDS
+    tools/wrapped_smollm2.sh --folder "$folder/smollm2" --bin "$bin"
+    printf 'SmolLM2\t%d\n' "$((SECONDS - smollm2_began))" >>"$folder/seconds.tsv"
+  fi
+  also+=(--also "$folder/smollm2/analysis.h5")
+fi
+
 step "analyse, judge, compute again, report"
-claims=("$folder"/*/claims.h5 "$folder"/*/step-0.h5 "$folder"/*/wrapped-*.h5)
+claims=("$folder"/*/claims.h5 "$folder"/*/step-0.h5 "$folder"/additive-*/wrapped-*.h5)
 $python tools/analyze.py "${claims[@]}" --output "$folder/analysis.h5"
 $python tools/analyze.py "$folder"/*/exploration.h5 "$folder"/*/grid-*.h5 --output "$folder/exploration.h5"
 tools/study/judge.py "$folder" --judgement configs/study/judgement.yaml --seeds "$(IFS=,; echo "${seeds[*]}")" \
-  --also "$folder/exploration.h5" --output "$folder/verdicts.json"
+  "${also[@]}" --output "$folder/verdicts.json"
 tools/study/recompute.py "$folder/verdicts.json"
 tools/study/table.py "$folder/verdicts.json" --seconds "$folder/seconds.tsv" --output "$folder/table.md"
 tools/study/figure.py "$folder/verdicts.json" --output "$folder/claims.svg"

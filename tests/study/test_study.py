@@ -102,9 +102,17 @@ class Table(unittest.TestCase):
             programs = os.path.join(STUDY, "..")
             self.run_tool(os.path.join(programs, "analyze.py"), *files, "-o", os.path.join(folder, "analysis.h5"),
                           "--bootstrap", "300", "--rank-draws", "100")
+            along, pretrained = [], os.path.join(folder, "smollm2", "wrapped-3.h5")
+            os.makedirs(os.path.dirname(pretrained))
+            synthetic.write(pretrained, seed=9, grids=("mask",), more=False, wrapped=3.0)
+            for step in (0, 10):
+                along.append(os.path.join(folder, "cumulative-1", f"grid-{step}.h5"))
+                synthetic.write(along[-1], seed=5 + step, grids=("mask",), more=False, checkpoint_step=step)
+            also = os.path.join(folder, "exploration.h5")
+            self.run_tool(os.path.join(programs, "analyze.py"), *along, pretrained, "-o", also, "--bootstrap", "300", "--rank-draws", "100")
             verdicts = os.path.join(folder, "verdicts.json")
             out = self.run_tool(os.path.join(STUDY, "judge.py"), folder, "--judgement", os.path.join(folder, "judgement.yaml"),
-                                "--seeds", "1", "--output", verdicts)
+                                "--seeds", "1", "--also", also, "--output", verdicts)
             self.assertIn("older", out)
             self.run_tool(os.path.join(STUDY, "recompute.py"), verdicts)
             with open(os.path.join(folder, "seconds.tsv"), "w") as file:
@@ -113,6 +121,14 @@ class Table(unittest.TestCase):
             with open(os.path.join(folder, "t.md")) as file:
                 table = file.read()
             self.assertIn("| train kimi | 2.0 |", table)
+            self.assertIn("| `mask` of | step 0 | step 10 |", table)
+            self.assertIn("### SmolLM2", table)
+            drawn = []
+            for name in ("a.svg", "b.svg"):
+                self.run_tool(os.path.join(STUDY, "figure.py"), verdicts, "--output", os.path.join(folder, name))
+                with open(os.path.join(folder, name)) as svg:
+                    drawn.append(svg.read())
+            self.assertEqual(*drawn)
             with open(verdicts) as file:
                 result = json.load(file)
             claim = result["models"]["cumulative-1/claims"]["claims"]["older/over-recent/mask"]

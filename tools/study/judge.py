@@ -159,7 +159,8 @@ def main():
     parser.add_argument("folder", help="what tools/study.sh wrote")
     parser.add_argument("--judgement", required=True, help="judgement.yaml")
     parser.add_argument("--seeds", help="these seeds only, as 1,2: what a quick study has")
-    parser.add_argument("--also", metavar="ANALYSIS.h5", help="the analysis of the explorations and of checkpoints along the way")
+    parser.add_argument("--also", metavar="ANALYSIS.h5", action="append", default=[],
+                        help="another analysis: of explorations, of checkpoints along the way, of a pretrained model")
     parser.add_argument("--output", required=True, help="JSON")
     arguments = parser.parse_args()
     with open(arguments.judgement) as file:
@@ -167,12 +168,12 @@ def main():
     if arguments.seeds:
         judgement["seeds"] = [int(seed) for seed in arguments.seeds.split(",")]
     path = os.path.join(arguments.folder, "analysis.h5")
-    for each in [path, *([arguments.also] if arguments.also else [])]:
+    for each in [path, *arguments.also]:
         if not os.path.isfile(each):
             raise InputError(f"{each}: no such file; tools/analyze.py makes it of the results files")
     models, statistics = read_models(path, arguments.folder)
-    if arguments.also:
-        models.update(read_models(arguments.also, arguments.folder)[0])
+    for each in arguments.also:
+        models.update(read_models(each, arguments.folder)[0])
     result = {"statistics": statistics, "seeds": judgement["seeds"], "verdicts": judge(models, judgement),
               "models": {"/".join(key): {name: value for name, value in model.items() if name != "dissociation"}
                          for key, model in models.items()}}

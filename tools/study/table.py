@@ -13,6 +13,9 @@ import os
 import sys
 
 
+PRETRAINED = "smollm2/wrapped-3"  # what tools/wrapped_smollm2.sh measures, in the study's folder
+
+
 def number(value, digits=3):
     return "–" if value != value else f"{value:+.{digits}f}".replace("-", "−")
 
@@ -94,6 +97,17 @@ def trajectory_table(models, variant, seeds):
     return lines
 
 
+def pretrained_table(models, name):
+    """Every masked family of a pretrained model that was wrapped: what the formula weighs, and what taking it away costs."""
+    lines = [row(["family, sublayer, band", "mass", "ΔNLL [95 % interval]", "KL", "verdict", "out of distribution"]), row(["---"] * 6)]
+    for cell, one in models[name]["cells"].items():
+        if one["delta_nll"] == one["delta_nll"]:
+            effect = f"{number(one['delta_nll'])} [{number(one['delta_nll_low'])}, {number(one['delta_nll_high'])}]"
+            lines.append(row([cell.removeprefix("mask/").replace("/", ", "), f"{one['mass']:.3f}", effect, f"{one['kl']:.3f}",
+                              one["verdict"], "yes" if one["out_of_distribution"] == 1 else "no"]))
+    return lines
+
+
 def no_role_table(variant, verdicts):
     lines = [row(["family and band", "mass by seed", "verdicts by seed", "k of n", "no role"]), row(["---"] * 5)]
     for cell, one in verdicts["no_role"].items():
@@ -153,6 +167,8 @@ def main():
         along = trajectory_table(models, variant, seeds)
         if along:
             lines += ["Along training, on the exploration split (not judged):", "", *along, ""]
+    if PRETRAINED in models:
+        lines += ["### SmolLM2-135M-Instruct, wrapped as `cumulative`, b = 3", "", *pretrained_table(models, PRETRAINED), ""]
     lines += ["### Files", ""] + models_table(models) + ["", "### Price", ""] + price_table(arguments.seconds)
     temporary = f"{arguments.output}.tmp-{os.getpid()}"
     with open(temporary, "w") as file:
