@@ -138,7 +138,8 @@ tools/study/judge.py "$folder" --judgement configs/study/judgement.yaml --seeds 
 tools/study/recompute.py "$folder/verdicts.json"
 tools/study/table.py "$folder/verdicts.json" --seconds "$folder/seconds.tsv" --output "$folder/table.md"
 tools/study/figure.py "$folder/verdicts.json" --output "$folder/claims.svg"
-$python tools/report.py "${claims[@]}" --analysis "$folder/analysis.h5" --output "$folder/report.html"
+$python tools/report.py "${claims[@]}" --analysis "$folder/analysis.h5" --output "$folder/report.html" \
+  --figures "$folder/figures"
 $python tools/report.py "$folder"/*/exploration.h5 "$folder"/*/grid-*.h5 --analysis "$folder/exploration.h5" \
   --output "$folder/exploration.html"
 

@@ -22,11 +22,12 @@ JUDGEMENT = {
 }
 
 
-def model(claim="holds", differ=1.0, mass=0.3, role="negligible"):
-    return {"file": "x.h5", "claims": {"older/a/mask": {"verdict": claim}, "older/a/resample": {"verdict": "holds"}},
+def model(claim="holds", differ=1.0, mass=0.3, role="negligible", bound=0.001):
+    ways = {"verdict": role, "equiv_bound": bound}
+    return {"file": "x.h5", "margin": 0.01, "claims": {"older/a/mask": {"verdict": claim}, "older/a/resample": {"verdict": "holds"}},
             "dissociation": {("mask/families", "attn"): {"probability": differ}},
             "cells": {"mask/embedding/mlp/mid": {"mass": mass, "verdict": "effect"},
-                      "mask/embedding/mlp/mid/distinct": {"verdict": role}, "mean/embedding/mlp/mid": {"verdict": "negligible"}}}
+                      "mask/embedding/mlp/mid/distinct": ways, "mean/embedding/mlp/mid": {**ways, "verdict": "negligible"}}}
 
 
 def judged(first, second, step_0="fails"):
@@ -62,6 +63,8 @@ class Verdicts(unittest.TestCase):
     def test_no_role_needs_mass_and_every_intervention_in_every_seed(self):
         no_role = lambda **second: judged(model(), model(**second))["no_role"]["embedding/mlp/mid"]["verdict"]
         self.assertEqual([no_role(), no_role(mass=0.09), no_role(role="inconclusive")], ["holds", "undecided", "undecided"])
+        inside = lambda **second: judged(model(), model(**second))["no_role"]["embedding/mlp/mid"]["equivalent"]
+        self.assertEqual([inside(role="effect"), inside(bound=0.011), inside(mass=0.09)], [[2, 2], [1, 2], [1, 2]])
 
     def test_a_missing_seed_or_claim_is_named(self):
         with self.assertRaisesRegex(judge.InputError, "no claims.h5 of cumulative, seeds 1, 2"):

@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 
 CLAIM = ("difference", "difference_low", "difference_high", "margin")
-CELL = ("mass", "delta_nll", "delta_nll_low", "delta_nll_high", "kl", "out_of_distribution", "small")
+CELL = ("mass", "delta_nll", "delta_nll_low", "delta_nll_high", "kl", "out_of_distribution", "small", "equiv_bound")
 
 
 class InputError(Exception):
@@ -71,7 +71,7 @@ def read_models(path, folder):
             run, arm = os.path.relpath(file, folder).removesuffix(".h5").split(os.sep)[-2:]
             models[run, arm] = {
                 "file": file, "sha256": str(group.attrs["sha256"]), "analysis": path, "group": "/" + name,
-                "documents": int(group.attrs["documents"]), "tokens": int(group.attrs["tokens_evaluated"]),
+                "margin": float(analysis.attrs["margin"]), "documents": int(group.attrs["documents"]), "tokens": int(group.attrs["tokens_evaluated"]),
                 "step": int(group.attrs["checkpoint_step"]), "nll": float(group["clean/mean_nll"][()]),
                 "not_judged_because": str(group.attrs["not_judged_because"]),
                 "claims": rows(group, "claim", CLAIM), "cells": rows(group, "cell", CELL),
@@ -137,11 +137,14 @@ def judge_no_role(models, rule, variant, seeds):
                 name = f"{intervention}/{cell}" + ("" if intervention == "mean" else "/distinct")
                 ways[intervention] = model["cells"][name]
             mass = model["cells"][f"mask/{cell}"]["mass"]
+            # An effect that is sure and yet inside the margin has the verdict `effect`: equivalence alone is told apart.
             seen.append({"mass": mass, **{way: values["verdict"] for way, values in ways.items()},
+                         "equivalent": mass >= rule["mass"] and all(v["equiv_bound"] <= model["margin"] for v in ways.values()),
                          "holds": mass >= rule["mass"] and all(v["verdict"] == "negligible" for v in ways.values())})
         held = sum(one["holds"] for one in seen)
         verdict = "holds" if held == len(seeds) else "fails" if held == 0 else "undecided"
-        result[cell] = {"verdict": verdict, "k_of_n": [held, len(seeds)], "seeds": seen}
+        result[cell] = {"verdict": verdict, "k_of_n": [held, len(seeds)], "seeds": seen,
+                        "equivalent": [sum(one["equivalent"] for one in seen), len(seeds)]}
     return result
 
 

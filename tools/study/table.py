@@ -109,11 +109,13 @@ def pretrained_table(models, name):
 
 
 def no_role_table(variant, verdicts):
-    lines = [row(["family and band", "mass by seed", "verdicts by seed", "k of n", "no role"]), row(["---"] * 5)]
+    lines = [row(["family and band", "mass by seed", "verdicts by seed", "k of n", "no role", "inside the margin, whether sure or not"]),
+             row(["---"] * 6)]
     for cell, one in verdicts["no_role"].items():
-        ways = [", ".join(f"{way} {seen[way]}" for way in seen if way not in ("mass", "holds")) for seen in one["seeds"]]
+        ways = [", ".join(f"{way} {seen[way]}" for way in seen if way not in ("mass", "equivalent", "holds")) for seen in one["seeds"]]
         lines.append(row([cell, ", ".join(f"{seen['mass']:.2f}" for seen in one["seeds"]), "; ".join(ways),
-                          f"{one['k_of_n'][0]} of {one['k_of_n'][1]}", one["verdict"]]))
+                          f"{one['k_of_n'][0]} of {one['k_of_n'][1]}", one["verdict"],
+                          f"{one['equivalent'][0]} of {one['equivalent'][1]}"]))
     return lines
 
 
@@ -127,12 +129,13 @@ def dissociation_table(verdicts):
 
 
 def models_table(models):
+    base = os.path.commonpath([os.path.dirname(model["analysis"]) for model in models.values()])
     lines = [row(["file", "step", "documents", "tokens", "clean NLL", "cells out of distribution", "statistics", "sha256"]),
              row(["---"] * 8)]
     for name, model in sorted(models.items()):
         broken = sum(cell["out_of_distribution"] == 1 for cell in model["cells"].values())
         lines.append(row([name + ".h5", str(model["step"]), str(model["documents"]), str(model["tokens"]), f"{model['nll']:.4f}",
-                          f"{broken} of {len(model['cells'])}", f"{os.path.basename(model['analysis'])} {model['group']}",
+                          f"{broken} of {len(model['cells'])}", f"{os.path.relpath(model['analysis'], base)} {model['group']}",
                           f"`{model['sha256'][:16]}`"]))
     return lines
 
