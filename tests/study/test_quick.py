@@ -39,13 +39,11 @@ def kill_session(leader):
                 pass
         if not waited:
             return
-        poll = select.poll()
         for descriptor in waited:
+            poll = select.poll()
             poll.register(descriptor, select.POLLIN)
-        for _ in waited:
-            for descriptor, _ in poll.poll():
-                poll.unregister(descriptor)
-                os.close(descriptor)
+            poll.poll()
+            os.close(descriptor)
         if set(session_of(leader)) <= {leader}:  # what is left of the leader until it is waited for
             return
 
