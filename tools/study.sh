@@ -25,13 +25,14 @@ while [[ $# -gt 0 ]]; do
   esac
   shift
 done
-seeds=(1 2 3) steps=1440 every=480 text=() judged=() explored=()
+seeds=(1 2 3) steps=1440 every=480 text=() judged=() explored=() along=()
 compared=(data.sequences=48)  # untrained and wrapped models: what is expected there is large, or 0
 # A rehearsal has documents of its own: what the study is to be judged on stays unread.
 if $quick; then
   seeds=(1) steps=80 every=40 text=(--rehearsal)
   judged=(data.sequences=24 splits.calibration_sequences=16)
   compared=("${judged[@]}") explored=("${judged[@]}")
+  along=(data.sequences=20 splits.calibration_sequences=16)  # not the exploration's: the last checkpoint is in both
 fi
 if [[ -z $folder ]]; then folder=build/study; $quick && folder=build/study-quick; fi
 mkdir -p "$folder/logs"
@@ -109,7 +110,7 @@ NINJA
     for variant in cumulative kimi; do
       run=$folder/$variant-$seed
       for ((at = 0; at <= steps; at += every)); do
-        evaluate grid "$run/run/checkpoints/$(printf 'step_%08d' "$at")" "$run/grid-$at.h5" "$run/trained" "${explored[@]}"
+        evaluate grid "$run/run/checkpoints/$(printf 'step_%08d' "$at")" "$run/grid-$at.h5" "$run/trained" "${along[@]}"
       done
     done
   done
