@@ -15,6 +15,9 @@ namespace depthroute {
 namespace ops {
 /// Most sources of one routing site: the routing kernels hold a site's sources in fixed arrays.
 inline constexpr int kMaxSources = 64;
+/// A site's RMSNorm multiplies by w + copysign(kNormWeightStep, w) instead of w, so that h is found again from the
+/// output. The same float wherever |w| >= 2^-39.
+inline constexpr float kNormWeightStep = 0x1p-64F;
 }  // namespace ops
 
 /// Whether a matrix product reads an operand as it lies in memory or transposed.
@@ -69,15 +72,18 @@ struct RoutingSite {
   Tensor dots;     // [N,n] c (0 likewise)
   Tensor rstd;     // [N] inverse RMS of h
 
-  // Needed by the backward pass only; undefined means not kept.
-  /// [N,D] act: h. If the site has one source and no scale, this may be that source itself.
-  Tensor mix;
+  // Needed by the backward pass only, which finds h again: output = rstd h w, so nothing keeps h. Undefined
+  // where there is none, and for one source without a scale, which is h itself.
+  /// [N,D] act: what routing_forward has written to its output.
+  Tensor output;
+  /// [D] f32: 1 / w, written by routing_forward.
+  Tensor inverse_norm;
   /// [N] f32: rstd^2 (g . h) / D, written by routing_backward for routing_backward_shared.
   Tensor projection;
 
   // A read in two phases: written by routing_read_finished, read by routing_forward. Undefined: one phase.
-  /// [N,D] act: the mix of all sources but the last, their weights adding up to 1. May be `mix`, or the output
-  /// of routing_forward, so that it needs no memory of its own.
+  /// [N,D] act: the mix of all sources but the last, their weights adding up to 1. May be the output of
+  /// routing_forward, so that it needs no memory of its own.
   Tensor partial;
   Tensor partial_lse;  // [N] log-sum-exp of those sources' logits; -inf if all of them are dropped
 

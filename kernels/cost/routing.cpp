@@ -34,7 +34,7 @@ void add_merge(const RoutingSite& site, const Tensor& add, const Tensor& output)
   traffic.read(site.partial).read(site.partial_lse).read(site.recency_bias).read(site.norm_weight);
   // Weights of finished blocks are rescaled; of inv_rms and dots, the last column is written.
   traffic.read(n_tokens * finished * kFloat).write(site.weights).write(2 * n_tokens * kFloat);
-  traffic.write(site.rstd).write(site.mix).write(output).add();
+  traffic.write(site.rstd).write(site.inverse_norm).write(output).add();
 }
 
 int64_t group_warps(int64_t d) { return cuda::group_shape(d).threads / 32; }
@@ -83,9 +83,9 @@ void routing_forward(Stream, const RoutingSite& site, const Tensor& add, const T
     if (!site.drops(site.sources.size() - 1)) traffic.read(site.recency_bias);
   }
   traffic.read(site.norm_weight).write(site.weights).write(site.inv_rms).write(site.dots).write(site.rstd);
-  if (site.mix.pointer != current.pointer) traffic.write(site.mix);
   constexpr int64_t kWarpColumns = 1024;
-  traffic.write(output)
+  traffic.write(site.inverse_norm)
+      .write(output)
       .instructions(instructions(output.rows(), div_ceil(output.cols(), kWarpColumns),
                                  static_cast<int64_t>(site.sources.size()), kRead))
       .add();
@@ -112,7 +112,10 @@ void routing_backward(Stream stream, const RoutingSite& site, const Tensor& dout
   const bool has_gradient = !site.drops(site.sources.size() - 1), accumulates = beta != 0;
   Traffic traffic("routing backward");
   // Of [N,n] tensors, the last column.
-  traffic.read(doutput).read(site.mix).read(site.norm_weight).read(site.rstd).read(n_tokens * kFloat);
+  traffic.read(doutput).read(site.norm_weight).read(site.rstd).read(n_tokens * kFloat);
+  const bool finds = site.output.defined();
+  traffic.read(finds ? site.output : site.sources.back());
+  if (finds) traffic.read(site.inverse_norm);
   if (has_gradient && site.query.defined() && !is_identity(site))
     traffic.read(site.sources.back()).read(site.query).read(site.key_norm).read(2 * n_tokens * kFloat);
   if (accumulates) traffic.read(dcurrent);
@@ -148,7 +151,8 @@ void add_shared_launch(std::span<const RoutingSite> sites, std::span<const Tenso
   }
   for (size_t g = 0; g < sites.size(); ++g) {
     const RoutingSite& site = sites[g];
-    traffic.read(doutputs[g]).read(site.mix).read(site.norm_weight).read(site.query).read(site.key_norm);
+    traffic.read(doutputs[g]).read(site.output).read(site.inverse_norm);
+    traffic.read(site.norm_weight).read(site.query).read(site.key_norm);
     if (!site.drops(last)) traffic.read(site.sources[last]);
     traffic.read(site.rstd).read(site.projection);
     // weights, inv_rms and dots of the shared sources; weights and inv_rms of the current state.

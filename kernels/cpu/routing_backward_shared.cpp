@@ -24,8 +24,9 @@ struct SharedSite {
   SharedSite(const RoutingSite& site, const Tensor& doutput_rows, const RoutingGradients& gradients)
       : args(site),
         doutput(doutput_rows.data<float>()),
-        mix(site.mix.data<float>()),
-        current(args.dropped[args.n - 1] ? mix : args.source[args.n - 1]),
+        output(site.output.data<float>()),
+        inverse_norm(site.inverse_norm.data<float>()),
+        current(args.dropped[args.n - 1] ? output : args.source[args.n - 1]),
         norm_weight(site.norm_weight.data<float>()),
         weights(site.weights.data<float>()),
         inv_rms(site.inv_rms.data<float>()),
@@ -37,23 +38,26 @@ struct SharedSite {
 
   void start_token(int64_t t, int64_t d) {
     doutput_row = doutput + t * d;
-    mix_row = mix + t * d;
+    output_row = output + t * d;
     current_row = current + t * d;
     rstd = rstds[t];
     projection = projections[t];
   }
+  /// rstd (g - projection h); rstd h is output / w.
   template <typename T>
   T dh(int64_t i) const {
-    return rstd * (load<T>(doutput_row + i) * load<T>(norm_weight + i) - projection * load<T>(mix_row + i));
+    return rstd * (load<T>(doutput_row + i) * load<T>(norm_weight + i)) -
+           projection * (load<T>(output_row + i) * load<T>(inverse_norm + i));
   }
 
   RoutingArguments args;
-  // `current` is the last source. If that is dropped, it may hold anything, and the mix takes its place,
-  // which is as good to subtract.
-  const float *doutput, *mix, *current, *norm_weight, *weights, *inv_rms, *dots, *rstds, *projections;
+  // `current` is the last source. If that is dropped, it may hold anything, and the output takes its place:
+  // any finite row may be subtracted.
+  const float *doutput, *output, *inverse_norm, *current, *norm_weight;
+  const float *weights, *inv_rms, *dots, *rstds, *projections;
   float* dlogits;
   bool routes;  // whether any gradient of its logits is needed
-  const float *doutput_row = nullptr, *mix_row = nullptr, *current_row = nullptr;
+  const float *doutput_row = nullptr, *output_row = nullptr, *current_row = nullptr;
   float rstd = 0, projection = 0;
   float current_to_u = 0;  // dlogit r of the last source
   double dbias = 0;        // over the chunk
@@ -140,7 +144,7 @@ void add_shared_gradients(int64_t d, Sites sites, const Token& token, int64_t to
       u[g] = site.args.query ? T(load<T>(site.args.query + i) * load<T>(site.args.key_norm + i)) : T{};
       du[g] = site.current_to_u != 0.0f ? T(site.current_to_u * load<T>(site.current_row + i)) : T{};
       prefetch<T>(site.doutput_row + to_next + i);
-      prefetch<T>(site.mix_row + to_next + i);
+      prefetch<T>(site.output_row + to_next + i);
     }
     for (int k = 0; k < token.count; ++k) {
       prefetch<T>(token.row[k] + to_next + i);

@@ -3,6 +3,7 @@
 // the last source is read, and merged with the partial mix of the others.
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "kernels/cpu/routing_math.h"
 #include "kernels/cpu/routing_read.h"
@@ -22,24 +23,34 @@ float merge(int n, float lse, float* a) {
   return finished;
 }
 
-/// Writes the mix h to `mixed` and RMSNorm(h) to `output`; returns the inverse RMS. `mixed` may be `output`.
-float mix_and_normalise(const Mix& mix, int64_t d, float eps, const float* norm_weight, float* mixed,
-                        float* output) {
+/// Writes RMSNorm(h) to `output`; returns the inverse RMS.
+float mix_and_normalise(const Mix& mix, int64_t d, float eps, const float* norm_factors, float* output) {
   double squares = 0;
   for (int64_t begin = 0; begin < d; begin += kSegment) {
     Block<4> square{};
     for_columns<4>(begin, std::min(d, begin + kSegment), [&]<typename T>(int64_t i) {
       const T h = mix.at_column<T>(i);
-      at<T>(mixed + i) = h;
+      at<T>(output + i) = h;
       accumulate(square, T(h * h));
     });
     squares += total(square);
   }
   const float rstd = static_cast<float>(1.0 / std::sqrt(squares / static_cast<double>(d) + eps));
   for_columns<4>(0, d, [&]<typename T>(int64_t i) {
-    at<T>(output + i) = rstd * (load<T>(norm_weight + i) * load<T>(mixed + i));
+    at<T>(output + i) = rstd * (load<T>(norm_factors + i) * load<T>(output + i));
   });
   return rstd;
+}
+
+/// The factors of a site's RMSNorm, and their inverses where those are kept.
+std::vector<float> norm_factors(const RoutingSite& site, int64_t d) {
+  std::vector<float> factors(static_cast<size_t>(d));
+  const float* const weight = site.norm_weight.data<float>();
+  for (int64_t i = 0; i < d; ++i) factors[i] = norm_factor(weight[i]);
+  if (!site.inverse_norm.defined()) return factors;
+  float* const inverse = site.inverse_norm.data<float>();
+  for (int64_t i = 0; i < d; ++i) inverse[i] = 1.0F / factors[i];
+  return factors;
 }
 
 }  // namespace
@@ -60,10 +71,7 @@ void routing_forward(Stream, const RoutingSite& site, const Tensor& add, const T
   float* inv_rms = site.inv_rms.data<float>();
   float* dots = site.dots.data<float>();
   float* rstd = site.rstd.data<float>();
-  const float* norm_weight = site.norm_weight.data<float>();
-  // If the mix is the source itself, there is nothing to write.
-  float* kept = site.mix.defined() && site.mix.pointer != site.sources[n - 1].pointer ? site.mix.data<float>()
-                                                                                      : nullptr;
+  const std::vector<float> factors = norm_factors(site, d);
 
 #pragma omp parallel for schedule(static)
   for (int64_t token = 0; token < n_tokens; ++token) {
@@ -93,8 +101,7 @@ void routing_forward(Stream, const RoutingSite& site, const Tensor& add, const T
     }
     for (int j = first; j < n; ++j)
       if (const float factor = args.scale[j] * a[j]; factor != 0.0f) mix.add(args.row(j, token, d), factor);
-    rstd[token] = mix_and_normalise(mix, d, site.norm_eps, norm_weight, (kept ? kept : output_rows) + row,
-                                    output_rows + row);
+    rstd[token] = mix_and_normalise(mix, d, site.norm_eps, factors.data(), output_rows + row);
   }
 }
 

@@ -144,6 +144,9 @@ struct RoutingArguments {
   std::array<bool, kMaxSources> dropped;
 };
 
+/// What a site's RMSNorm multiplies by.
+inline float norm_factor(float weight) { return weight + std::copysign(ops::kNormWeightStep, weight); }
+
 /// The sources of one token that contribute, and its mix h = sum_k factor[k] row[k]. Sources with a weight of
 /// 0 are left out, not multiplied: a dropped source may hold anything, and 0 * inf is not 0.
 struct Mix {

@@ -95,6 +95,22 @@ constexpr int team_blocks(int warps) {
   return warps == 1 && sizeof(T) == 2 ? 3 : 1;
 }
 
+/// Factors w of a site's RMSNorm, from its weights; and their inverses, which the first token's team keeps for the
+/// backward pass. nullptr: not kept.
+__device__ __forceinline__ Pack norm_factors(const float* norm_weight, float* inverse_norm, int at,
+                                             int64_t token) {
+  Pack w = load_pack(norm_weight + at);
+#pragma unroll
+  for (float& x : w.x) x += copysignf(ops::kNormWeightStep, x);
+  if (inverse_norm && token == 0) {
+    Pack inverse;
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) inverse.x[e] = 1.0f / w.x[e];
+    store_pack(inverse_norm + at, inverse);
+  }
+  return w;
+}
+
 // ---- kernels over the sites of a group (routing_groups.h)
 
 /// Of tensors of one device, which need not be one allocation.

@@ -4,12 +4,14 @@
 //   p = rstd^2 (g . h) / D;  dh = rstd (g - p h);  dlogit = a (scale dh . (V - h) + (scale - 1) dh . h)
 //   dV += scale a dh + dlogit (r u - (r^3 c / D) V);  dnorm_weight = sum over tokens of doutput rstd h
 //
+// h is found again as output / (rstd w) (kFinds), or is V itself where V is the only source.
+//
 // A block takes a chunk of the tokens, each team of its warps (routing.cuh) one token at a time, in
-// registers: doutput, h, V and dV are loaded together, and p is known before the second product. dnorm_weight
+// registers: doutput, output, V and dV are loaded together, and p is known before the second product. dnorm_weight
 // accumulates in registers over the chunk; the teams of a block then add theirs to its row of the workspace,
 // one after another.
 //
-// Memory traffic per token, in rows of D: 5 (doutput, h, V; dV read and written); one less for a site without a
+// Memory traffic per token, in rows of D: 5 (doutput, output, V; dV read and written); one less for a site without a
 // query, one less where dV is not accumulated, one more where a residual addition passes its gradient on.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/routing.cuh"
@@ -20,7 +22,8 @@ namespace {
 
 template <typename T>
 struct BackwardArguments {
-  const T *doutput, *mix, *current;       // [N,D]
+  const T *doutput, *kept, *current;      // [N,D]; kept: the output, or h
+  const float* inverse_norm;              // [D], with kFinds
   const T* add;                           // [N,D] or nullptr
   T* dcurrent;                            // [N,D]
   const float *query, *key_norm;          // [D] or nullptr
@@ -33,7 +36,20 @@ struct BackwardArguments {
   bool accumulates;                       // into what dcurrent holds
 };
 
-template <typename T, int kWarps>
+/// A lane's columns of h, from what was kept of it.
+template <bool kFinds, typename T>
+__device__ __forceinline__ Pack find_mix(const RawPack<T>& kept, const float* inverse_norm, int at,
+                                         float rms) {
+  Pack h = unpack(kept);
+  if constexpr (kFinds) {
+    const Pack inverse = load_pack(inverse_norm + at);
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) h.x[e] *= rms * inverse.x[e];
+  }
+  return h;
+}
+
+template <typename T, int kWarps, bool kFinds>
 __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void routing_backward_kernel(
     const __grid_constant__ BackwardArguments<T> a, int64_t n_tokens, int d,
     float* partials /*[chunks, D]*/) {
@@ -49,18 +65,18 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
 
   for (int64_t token = range.begin + team.token; token < range.end; token += team.tokens) {
     const int64_t row = token * d, last = token * a.n + a.n - 1;
-    const float weight = a.weights[last], rstd = a.rstd[token];
+    const float weight = a.weights[last], rstd = a.rstd[token], rms = 1.0f / rstd;
     // With a weight of 0, the source may hold anything. With a weight of 1, the other sources have none, and
     // no logit of the site has a gradient: exactly 0, not what rounding would give.
     const bool has_gradient = weight != 0.0f, routes = a.query && has_gradient && weight != 1.0f;
 
-    RawPack<T> doutput[kTeamPacks], mix[kTeamPacks], current[kTeamPacks], dcurrent[kTeamPacks];
+    RawPack<T> doutput[kTeamPacks], kept[kTeamPacks], current[kTeamPacks], dcurrent[kTeamPacks];
 #pragma unroll
     for (int i = 0; i < kTeamPacks; ++i) {
       const Column column = team.column(i, d);
       const int64_t at = row + column.at;
       doutput[i] = column.inside ? load_raw(a.doutput + at) : RawPack<T>{};
-      mix[i] = column.inside ? load_raw(a.mix + at) : RawPack<T>{};
+      kept[i] = column.inside ? load_raw(a.kept + at) : RawPack<T>{};
       current[i] = column.inside && routes ? load_raw(a.current + at) : RawPack<T>{};
       dcurrent[i] = column.inside && a.accumulates ? load_raw(a.dcurrent + at) : RawPack<T>{};
     }
@@ -70,7 +86,8 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
     for (int i = 0; i < kTeamPacks; ++i) {
       const Column column = team.column(i, d);
       if (!column.inside) continue;
-      const Pack dy = unpack(doutput[i]), h = unpack(mix[i]), w = load_pack(a.norm_weight + column.at);
+      const Pack dy = unpack(doutput[i]), w = load_pack(a.norm_weight + column.at);
+      const Pack h = find_mix<kFinds>(kept[i], a.inverse_norm, column.at, rms);
 #pragma unroll
       for (int e = 0; e < kPack; ++e) {
         const float through_norm = dy.x[e] * h.x[e];
@@ -90,8 +107,9 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
       for (int i = 0; i < kTeamPacks; ++i) {
         const Column column = team.column(i, d);
         if (!column.inside) continue;
-        const Pack dy = unpack(doutput[i]), h = unpack(mix[i]), v = unpack(current[i]);
+        const Pack dy = unpack(doutput[i]), v = unpack(current[i]);
         const Pack w = load_pack(a.norm_weight + column.at);
+        const Pack h = find_mix<kFinds>(kept[i], a.inverse_norm, column.at, rms);
 #pragma unroll
         for (int e = 0; e < kPack; ++e) {
           const float dh = rstd * (dy.x[e] * w.x[e] - p * h.x[e]);
@@ -111,7 +129,8 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
     for (int i = 0; i < kTeamPacks; ++i) {
       const Column column = team.column(i, d);
       if (!column.inside) continue;
-      const Pack dy = unpack(doutput[i]), h = unpack(mix[i]), w = load_pack(a.norm_weight + column.at);
+      const Pack dy = unpack(doutput[i]), w = load_pack(a.norm_weight + column.at);
+      const Pack h = find_mix<kFinds>(kept[i], a.inverse_norm, column.at, rms);
       Pack dv = unpack(dcurrent[i]);
       if (has_gradient) {
 #pragma unroll
@@ -156,11 +175,13 @@ void routing_backward(Stream stream, const RoutingSite& site, const Tensor& dout
                       const Tensor& workspace) {
   const int64_t n_tokens = doutput.rows(), d = doutput.cols(), chunks = reduction_chunks(n_tokens);
   const size_t n = site.sources.size();
+  const bool finds = site.output.defined();
   if (n_tokens == 0) return;
   const TeamLaunch shape = team_launch(d);
   with_activation_type(doutput.dtype, [&]<typename T>() {
     const BackwardArguments<T> arguments = {.doutput = pointer<T>(doutput),
-                                            .mix = pointer<T>(site.mix),
+                                            .kept = pointer<T>(finds ? site.output : site.sources[n - 1]),
+                                            .inverse_norm = pointer<float>(site.inverse_norm),
                                             .current = pointer<T>(site.sources[n - 1]),
                                             .add = pointer<T>(add),
                                             .dcurrent = pointer<T>(dcurrent),
@@ -175,9 +196,12 @@ void routing_backward(Stream stream, const RoutingSite& site, const Tensor& dout
                                             .scale = site.scale_of(n - 1),
                                             .n = static_cast<int>(n),
                                             .accumulates = beta != 0.0f};
-    const auto kernel = shape.warps == 1             ? routing_backward_kernel<T, 1>
-                        : shape.warps == kMediumTeam ? routing_backward_kernel<T, kMediumTeam>
-                                                     : routing_backward_kernel<T, kLargeTeam>;
+    const auto choose = [&]<bool kFinds>() {
+      return shape.warps == 1             ? routing_backward_kernel<T, 1, kFinds>
+             : shape.warps == kMediumTeam ? routing_backward_kernel<T, kMediumTeam, kFinds>
+                                          : routing_backward_kernel<T, kLargeTeam, kFinds>;
+    };
+    const auto kernel = finds ? choose.template operator()<true>() : choose.template operator()<false>();
     launch(kernel, dim3(static_cast<unsigned>(chunks)), dim3(static_cast<unsigned>(shape.threads)),
            shape.shared_bytes, handle(stream), arguments, n_tokens, static_cast<int>(d),
            pointer<float>(workspace));

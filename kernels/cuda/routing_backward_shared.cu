@@ -115,8 +115,9 @@ SharedArguments<T> shared_arguments(std::span<const RoutingSite> sites, std::spa
     const RoutingSite& site = sites[g];
     const size_t last = site.sources.size() - 1;
     a.site[g] = {.doutput = pointer<T>(doutputs[g]),
-                 .mix = pointer<T>(site.mix),
-                 .current = pointer<T>(site.drops(last) ? site.mix : site.sources[last]),
+                 .output = pointer<T>(site.output),
+                 .current = pointer<T>(site.drops(last) ? site.output : site.sources[last]),
+                 .inverse_norm = pointer<float>(site.inverse_norm),
                  .query = pointer<float>(site.query),
                  .key_norm = pointer<float>(site.key_norm),
                  .norm_weight = pointer<float>(site.norm_weight),

@@ -10,11 +10,11 @@
 // thread owns kQuads quads of the row, of every site and source. It keeps each site's
 // dh (of this token) and du (of the chunk) for them in registers: kSites * kQuads = 8
 // quads of each, which is what limits how many sites share a pass. Per token:
-//   a. find_dh: reads doutput, h and V_n of all sites, in bf16 with all loads in flight at once. Gives dh, and
-//      dh . (C - V_n) with C the mix of the first site.
+//   a. find_dh: reads doutput, output and V_n of all sites, in bf16 with all loads in flight at once. Gives dh, and
+//      dh . (C - V_n) with C the last source of the first site.
 //   b. find_products: reads the sources, at most kSources at a time. Gives dh . (V_j - C) of all pairs, summed over
-//      each warp and left in shared memory. C is near all sources and drops out of e_j, whatever was rounded
-//      in it: sources that are nearly equal lose nothing, and V_j - C is computed once for all sites.
+//      each warp and left in shared memory. C is near all sources and drops out of e_j: sources that are nearly
+//      equal lose nothing, and V_j - C is computed once for all sites.
 //   c. find_factors: after a barrier, one warp, a lane per site and part of the sources. Gives e_j, dlogit_j (the last
 //      as minus the sum of the others, so that they add up to 0) and the factors that phase d needs.
 //   d. add_gradients: after a barrier, reads the sources again, from L1 or L2. Adds to their gradients, each
@@ -36,8 +36,9 @@ inline constexpr int kSources = 4;  // of a step of phases b and d, but for the 
 
 template <typename T>
 struct SharedSite {
-  const T *doutput, *mix;
-  const T* current;                       // V_n; where it is dropped, and may hold anything, the mix
+  const T *doutput, *output;
+  const T* current;                       // V_n; where it is dropped, and may hold anything, the output
+  const float* inverse_norm;              // [D]
   const float *query, *key_norm;          // [D] or nullptr
   const float* norm_weight;               // [D]
   const float *weights, *inv_rms, *dots;  // [N,n]
@@ -220,27 +221,31 @@ __device__ __forceinline__ void find_dh(const SharedArguments<T>& a, const Block
     const int64_t from = token * block.d + c;
 #pragma unroll
     for (int first = 0; first < kSites; first += kAtOnce) {
-      RawQuad<T> doutput[kAtOnce], mix[kAtOnce], current[kAtOnce];
+      RawQuad<T> doutput[kAtOnce], output[kAtOnce], current[kAtOnce];
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         const SharedSite<T>& site = a.site[first + i];
         const bool reads = kFull || first + i < a.sites;
         doutput[i] = reads ? load_raw_quad(site.doutput + from) : RawQuad<T>{};
-        mix[i] = reads ? load_raw_quad(site.mix + from) : RawQuad<T>{};
+        output[i] = reads ? load_raw_quad(site.output + from) : RawQuad<T>{};
         current[i] = reads ? load_raw_quad(site.current + from) : RawQuad<T>{};
       }
       __syncwarp();  // keeps the compiler from moving loads behind uses
-      if (first == 0) mine.common[q] = mix[0];
+      if (first == 0) mine.common[q] = current[0];
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         const int g = first + i;
         const float shared_rstd = __shfl_sync(kFullWarp, mine.norms, g);
         const float rstd = block.inside(q) ? shared_rstd : 0.0f;
         const float p = __shfl_sync(kFullWarp, mine.norms, kSites + g);
-        const Quad dy = unpack(doutput[i]), h = unpack(mix[i]);
+        const Quad dy = unpack(doutput[i]), y = unpack(output[i]);
         const Quad w = kFull || g < a.sites ? load_quad(a.site[g].norm_weight + c) : Quad{};
+        const Quad inverse = kFull || g < a.sites ? load_quad(a.site[g].inverse_norm + c) : Quad{};
+        // rstd (g - p h), and rstd h is y / w. 0 outside the row.
+        const float through_norm = block.inside(q) ? p : 0.0f;
 #pragma unroll
-        for (int e = 0; e < kQuad; ++e) mine.dh[g][q][e] = rstd * (dy.x[e] * w.x[e] - p * h.x[e]);
+        for (int e = 0; e < kQuad; ++e)
+          mine.dh[g][q][e] = rstd * (dy.x[e] * w.x[e]) - through_norm * (y.x[e] * inverse.x[e]);
         const Quad near = unpack(mine.common[q]), v = unpack(current[i]);
 #pragma unroll
         for (int e = 0; e < kQuad; ++e) with_current[g] += mine.dh[g][q][e] * (near.x[e] - v.x[e]);

@@ -7,7 +7,7 @@
 //
 // A team of warps (routing.cuh) takes one token and loads all its rows before it uses the first.
 //
-// Memory traffic per token, in rows of D: 4 (V, partial, mix, output), 2 more with `add`.
+// Memory traffic per token, in rows of D: 3 (V, partial, output), 2 more with `add`.
 #include <cmath>
 
 #include "kernels/cuda/launch.h"
@@ -23,7 +23,7 @@ struct MergeArguments {
   T* current;                     // [N,D]
   bool reads;                     // the current state is not dropped
   const T* add;                   // [N,D] or nullptr
-  const T* partial;               // [N,D]; may be mix or output
+  const T* partial;               // [N,D]; may be output
   const float* lse;               // [N]
   const float *query, *key_norm;  // [D] or nullptr
   const float* recency_bias;      // [1] or nullptr
@@ -32,8 +32,8 @@ struct MergeArguments {
   float key_eps, norm_eps;
   float *weights, *inv_rms, *dots;  // [N,n]
   float* rstd;                      // [N]
-  T* mix;                           // [N,D] or nullptr
   T* output;                        // [N,D]
+  float* inverse_norm;              // [D] or nullptr
 };
 
 template <typename T, int kWarps>
@@ -124,14 +124,11 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
   for (int i = 0; i < kTeamPacks; ++i) {
     const Column column = team.column(i, d);
     if (!column.inside) continue;
-    Pack mix;
+    const Pack w = norm_factors(a.norm_weight, a.inverse_norm, column.at, token);
+    Pack output;
 #pragma unroll
-    for (int e = 0; e < kPack; ++e) mix.x[e] = h[i][e];
-    if (a.mix) store_pack(a.mix + row + column.at, mix);
-    const Pack norm_weight = load_pack(a.norm_weight + column.at);
-#pragma unroll
-    for (int e = 0; e < kPack; ++e) mix.x[e] *= rstd * norm_weight.x[e];
-    store_pack(a.output + row + column.at, mix);
+    for (int e = 0; e < kPack; ++e) output.x[e] = h[i][e] * (rstd * w.x[e]);
+    store_pack(a.output + row + column.at, output);
   }
 }
 
@@ -156,8 +153,8 @@ MergeArguments<T> merge_arguments(const RoutingSite& site, const Tensor& add, co
           .inv_rms = pointer<float>(site.inv_rms),
           .dots = pointer<float>(site.dots),
           .rstd = pointer<float>(site.rstd),
-          .mix = pointer<T>(site.mix),
-          .output = pointer<T>(output)};
+          .output = pointer<T>(output),
+          .inverse_norm = pointer<float>(site.inverse_norm)};
 }
 
 }  // namespace

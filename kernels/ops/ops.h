@@ -143,7 +143,7 @@ void cross_entropy_compare(Stream, const Tensor& clean /*[N,D]*/, const Tensor& 
 // One read of a site, the residual addition before it and the RMSNorm after it in one pass over the sources:
 //   V_{n-1} += add;  u = query * key_norm;  r_j = 1/sqrt(mean(V_j^2) + key_eps);  c_j = u . V_j
 //   logit_j = r_j c_j + offset_j + [j = n-1] recency_bias;  a = softmax(logit);  h = sum_j scale_j a_j V_j
-//   output = RMSNorm(h; norm_weight, norm_eps)
+//   output = RMSNorm(h; norm_weight, norm_eps), with norm_weight moved away from 0 by kNormWeightStep
 // The same tensor may be a source twice. An offset of -inf drops a source (never all of a site's). One source
 // without offsets is the identity, and its logit's gradient is exactly 0. With site.given, a[t] is its row
 // t mod R, bit for bit, r = c = 0, and there is no backward pass.
@@ -189,10 +189,10 @@ void routing_backward(Stream, const RoutingSite&, const Tensor& doutput /*[N,D]*
 /// and of the logits, hence of query, key_norm and recency_bias. Each source is read once, and its gradient
 /// read and written once, for all G sites. If the same tensor is a source twice, so is its gradient, with a
 /// beta of 1 the second time. Call
-/// routing_backward() of each site first, and keep all sources, doutputs and mixes unchanged in between.
+/// routing_backward() of each site first, and keep all sources, doutputs and outputs unchanged in between.
 ///
 /// Here dlogit_j = a_j (e_j - sum_i a_i e_i), e_j = scale_j dh . V_j - scale_{n-1} dh . V_{n-1}. These add up
-/// to 0, as du requires: it is a difference of nearly equal terms, and h may have been rounded to bf16.
+/// to 0, as du requires: it is a difference of nearly equal terms, and h was found from a rounded output.
 void routing_backward_shared(Stream, std::span<const RoutingSite> sites, std::span<const Tensor> doutputs,
                              std::span<const Tensor> dsources /*n-1 x [N,D] = beta_j * itself + ...*/,
                              std::span<const float> betas /*n-1, each 0 or 1; empty: all 1*/,

@@ -12,16 +12,9 @@ struct SiteShape {
   DType act;
 };
 
-/// One unscaled source with a weight of 1: the site is the identity, and its mix may be the source itself.
+/// One unscaled source with a weight of 1: the source is the mix.
 bool is_identity(const RoutingSite& site) {
   return site.sources.size() == 1 && site.scale_of(0) == 1.0f && !site.given.defined();
-}
-
-void require_mix(const char* op, Stream stream, const RoutingSite& site, const SiteShape& shape) {
-  require(op, "mix", stream, site.mix, {shape.n, shape.d}, shape.act);
-  if (is_identity(site)) return;
-  for (const Tensor& source : site.sources)
-    DR_CHECK_MSG(source.pointer != site.mix.pointer, "routing: the mix is not one of several sources");
 }
 
 void require_given(const char* op, Stream stream, const RoutingSite& site, const SiteShape& shape) {
@@ -82,7 +75,7 @@ SiteShape require_site(const char* op, Stream stream, const RoutingSite& site, i
   require(op, "inv_rms", stream, site.inv_rms, {shape.n, shape.sources});
   require(op, "dots", stream, site.dots, {shape.n, shape.sources});
   require(op, "rstd", stream, site.rstd, {shape.n});
-  if (site.mix.defined()) require_mix(op, stream, site, shape);
+  if (site.inverse_norm.defined()) require(op, "inverse_norm", stream, site.inverse_norm, {shape.d});
   if (site.projection.defined()) require(op, "projection", stream, site.projection, {shape.n});
   DR_CHECK_MSG(site.partial.defined() == site.partial_lse.defined(),
                "routing: partial and partial_lse go together");
@@ -99,7 +92,9 @@ SiteShape require_backward(const char* op, Stream stream, const RoutingSite& sit
   for (const Tensor& source : site.sources)
     DR_CHECK_MSG(source.rows() == shape.n, "routing: replaced sources have no gradients");
   DR_CHECK_MSG(!site.given.defined(), "routing: given weights have no gradients");
-  require_mix(op, stream, site, shape);
+  DR_CHECK_MSG(site.output.defined() ? site.inverse_norm.defined() : is_identity(site),
+               "routing: gradients need the output and inverse_norm, unless the site is the identity");
+  if (site.output.defined()) require(op, "kept output", stream, site.output, {shape.n, shape.d}, shape.act);
   DR_CHECK_MSG(gradients.query.defined() == gradients.key_norm.defined() &&
                    (!gradients.query.defined() || site.query.defined()),
                "routing: gradients of query and key_norm go together, and only with the site's");

@@ -56,9 +56,10 @@ struct Routing {
                        .inv_rms = keep(f32({rows, n})),
                        .dots = keep(f32({rows, n})),
                        .rstd = keep(f32({rows})),
-                       .mix = keep(act({rows, d})),
+                       .output = keep(act({rows, d})),
+                       .inverse_norm = keep(f32({d})),
                        .projection = keep(f32({rows}))});
-      outputs.push_back(keep(act({rows, d})));
+      outputs.push_back(sites.back().output);
       ops::routing_forward(stream(), sites.back(), addend, outputs.back());
     }
     if (!backward) return;
@@ -79,8 +80,8 @@ struct Routing {
 void add_site(int64_t d, int64_t n) {
   const std::string suffix = fmt::format("/D:{}/n:{}", d, n);
   const double pass = run.e * times({run.rows, d});
-  // n sources and the addend read; the current state, the mix and the output written.
-  add("routing_forward" + suffix, Unit::bytes, static_cast<double>(n + 4) * pass, [=] {
+  // n sources and the addend read; the current state and the output written.
+  add("routing_forward" + suffix, Unit::bytes, static_cast<double>(n + 3) * pass, [=] {
     return [o = std::make_shared<Routing>(d, n, 1, false)] {
       ops::routing_forward(stream(), o->sites[0], o->addend, o->outputs[0]);
     };
@@ -90,10 +91,10 @@ void add_site(int64_t d, int64_t n) {
   add(fmt::format("routing_read_finished{}/sites:{}", suffix, kSites), Unit::bytes,
       static_cast<double>(n - 1 + kSites) * pass,
       [=] { return [o = both()] { ops::routing_read_finished(stream(), o->in_two_phases()); }; });
-  // The same, then of every site: the partial mix, the current state and the addend read; the current state, the
-  // mix and the output written.
+  // The same, then of every site: the partial mix, the current state and the addend read; the current state and
+  // the output written.
   add(fmt::format("routing_two_phases{}/sites:{}", suffix, kSites), Unit::bytes,
-      static_cast<double>(n - 1 + 7 * kSites) * pass, [=] {
+      static_cast<double>(n - 1 + 6 * kSites) * pass, [=] {
         return [o = both()] {
           ops::routing_read_finished(stream(), o->in_two_phases());
           for (size_t g = 0; g < o->sites.size(); ++g)
@@ -111,14 +112,14 @@ void add_site(int64_t d, int64_t n) {
       ops::routing_shares(stream(), o->routing.sites[0], o->norms, o->projections, o->cosines);
     };
   });
-  // doutput, the mix and the current state; its gradient read and written.
+  // doutput, the output and the current state; its gradient read and written.
   add("routing_backward" + suffix, Unit::bytes, 5 * pass, [=] {
     return [o = std::make_shared<Routing>(d, n, 1, true)] {
       ops::routing_backward(stream(), o->sites[0], o->d_outputs[0], {}, 1, o->d_current, o->gradients[0],
                             o->scratch);
     };
   });
-  // n - 1 sources, their gradients read and written; doutput and mix of every site.
+  // n - 1 sources, their gradients read and written; doutput and output of every site.
   add(fmt::format("routing_backward_shared{}/sites:{}", suffix, kSites), Unit::bytes,
       static_cast<double>(3 * (n - 1) + 2 * kSites) * pass, [=] {
         return [o = std::make_shared<Routing>(d, n, kSites, true)] {

@@ -32,7 +32,7 @@ struct RoutingProblem {
   std::vector<F32> state;  // before `add`
   F32 query, key_norm, bias, norm_weight, add, doutput;
   bool has_query = true, has_bias = true, has_add = false;
-  bool mix_is_source = false;        // if the site has one source
+  bool mix_is_source = false;        // if the site has one source: backward takes it as the mix
   bool in_bf16 = false;              // states, add and doutput are bfloat16 numbers
   std::vector<float> offset, scale;  // empty or one per source
   float key_eps = 1e-6f, norm_eps = 1e-6f;
@@ -88,7 +88,7 @@ template <typename A>
 struct RoutingResultOf {
   explicit RoutingResultOf(const RoutingProblem& p)
       : output({p.tokens, p.d}),
-        mix({p.tokens, p.d}),
+        inverse_norm({p.d}, 0.0f),
         weights({p.tokens, p.n()}),
         inv_rms({p.tokens, p.n()}),
         dots({p.tokens, p.n()}),
@@ -106,16 +106,16 @@ struct RoutingResultOf {
   }
 
   std::vector<F32> all() const {
-    std::vector<F32> result = {output,     mix,    weights,   inv_rms, dots,         rstd,
-                               projection, dquery, dkey_norm, dbias,   dnorm_weight, dlogits};
+    std::vector<F32> result = {output,     inverse_norm, weights,   inv_rms, dots,         rstd,
+                               projection, dquery,       dkey_norm, dbias,   dnorm_weight, dlogits};
     result.insert(result.end(), state.begin(), state.end());
     result.insert(result.end(), dstate.begin(), dstate.end());
     return result;
   }
 
   std::vector<A> state;  // after `add`
-  A output, mix;
-  F32 weights, inv_rms, dots, rstd, projection;
+  A output;
+  F32 inverse_norm, weights, inv_rms, dots, rstd, projection;
   A partial;  // written by reads in two phases
   F32 partial_lse;
   std::vector<A> dstate;
@@ -142,7 +142,8 @@ struct RoutingCall {
             .inv_rms = r.inv_rms,
             .dots = r.dots,
             .rstd = r.rstd,
-            .mix = p.mix_is_source ? sources[0] : r.mix.tensor(),
+            .output = p.mix_is_source ? Tensor{} : r.output.tensor(),
+            .inverse_norm = p.mix_is_source ? Tensor{} : r.inverse_norm.tensor(),
             .projection = r.projection};
     gradients = {.query = p.has_query ? r.dquery.tensor() : Tensor{},
                  .key_norm = p.has_query ? r.dkey_norm.tensor() : Tensor{},
@@ -210,7 +211,7 @@ template <typename A = F32>
 RoutingResultOf<A> run_routing_forward(const RoutingProblem& p) {
   RoutingResultOf<A> result(p);
   RoutingCall<A> call(p, result, result.state);
-  call.site.mix = call.site.projection = {};
+  call.site.output = call.site.inverse_norm = call.site.projection = {};
   ops::routing_forward(stream(), call.site, p.has_add ? call.add.tensor() : Tensor{}, result.output);
   return result;
 }

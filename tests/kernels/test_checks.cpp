@@ -67,7 +67,7 @@ TEST(OpChecksDeathTest, RoutingRefusesASiteWithNothingLeft) {
 
 TEST(OpChecksDeathTest, GivenWeightsHaveARowForEveryTokenAndNoGradient) {
   const F32 source({6, 3}, 1.0f), norm_weight({3}, 1.0f), doutput({6, 3}, 1.0f);
-  F32 weights({6, 1}), inv_rms({6, 1}), dots({6, 1}), rstd({6}), output({6, 3}), mix({6, 3}), projection({6});
+  F32 weights({6, 1}), inv_rms({6, 1}), dots({6, 1}), rstd({6}), output({6, 3}), projection({6});
   F32 dcurrent({6, 3}), dnorm_weight({3});
   const std::vector<Tensor> sources = {source};
   ops::RoutingSite site{.sources = sources,
@@ -76,7 +76,6 @@ TEST(OpChecksDeathTest, GivenWeightsHaveARowForEveryTokenAndNoGradient) {
                         .inv_rms = inv_rms,
                         .dots = dots,
                         .rstd = rstd,
-                        .mix = mix,
                         .projection = projection};
   const F32 four({4, 1}, 1.0f), two_sources({6, 2}, 1.0f), given({3, 1}, 1.0f);
   site.given = four;

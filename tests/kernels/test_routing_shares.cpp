@@ -23,7 +23,7 @@ template <typename A>
 Shares run(const RoutingProblem& p, const F32& given, test::RoutingResultOf<A>& result) {
   test::RoutingCall<A> call(p, result, result.state);
   call.site.given = given.size() ? given.tensor() : Tensor{};
-  call.site.mix = call.site.projection = {};
+  call.site.output = call.site.inverse_norm = call.site.projection = {};
   ops::routing_forward(test::stream(), call.site, p.has_add ? call.add.tensor() : Tensor{}, result.output);
   Shares shares{F32({p.tokens, p.n()}), F32({p.tokens, p.n()}), F32({p.tokens, p.n()})};
   ops::routing_shares(test::stream(), call.site, shares.norms, shares.projections, shares.cosines);

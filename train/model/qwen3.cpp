@@ -101,7 +101,7 @@ double Qwen3::recompute_bytes_per_token() const {
     const int begin = two_phase_begin(group(s)), sharing = group(s).end() - begin;
     // In two phases: a share of the finished sources, the partial mix written and read, and the current state.
     const double read = s < begin ? site.num_sources() : (site.num_sources() - 1.0) / sharing + 3;
-    values += static_cast<double>(config_.hidden_size) * (read + 2);
+    values += static_cast<double>(config_.hidden_size) * (read + 1);
     if (site.sublayer == Sublayer::attn)
       values += static_cast<double>(2 * (config_.num_heads + config_.num_kv_heads) * config_.head_dim);
   }

@@ -129,7 +129,7 @@ class Qwen3 {
   /// Matrix-product FLOPs per token that a choice of recomputation adds.
   static double recompute_flops_per_token(const ModelConfig& config, int64_t seq_len, Recompute recompute);
   /// Bytes per token that recomputing products of SwiGLU, reads and norms moves in the backward pass: SwiGLU's
-  /// product written; each source read, input and mix written, q and k read and written.
+  /// product written; each source read, input written, q and k read and written.
   double recompute_bytes_per_token() const;
 
  private:
@@ -145,7 +145,8 @@ class Qwen3 {
   /// What one layer keeps for its backward pass. What it does not keep (Recompute, evaluation) is in one set
   /// that all layers share, computed again when needed.
   struct LayerActivations {
-    Tensor attn_in, mlp_in, q, k;        // outputs of norms: kept unless Recompute::norms
+    Tensor attn_in, mlp_in;  // outputs of reads: kept, with Recompute::norms until their group is done
+    Tensor q, k;             // outputs of norms: kept unless Recompute::norms
     Tensor qkv, attn_out, lse, gate_up;  // kept unless Recompute::layer
     Tensor act;                          // SwiGLU's product: kept with Recompute::none alone
   };
@@ -180,8 +181,9 @@ class Qwen3 {
   int64_t num_tokens() const { return batch_ * options_.seq_len; }
   Tensor rows(const Tensor& tensor) const { return tensor.slice(0, num_tokens()); }
 
-  enum class Mix : uint8_t { keep, leave };
-  void fill_read(int index, const SiteIntervention* intervention, Mix mix, Read& read) const;
+  void fill_read(int index, const SiteIntervention* intervention, Read& read) const;
+  /// Where a read's result goes: what its sublayer or the output head reads.
+  const Tensor& read_output(int index) const;
   /// The first site of a group that is read in two phases, as are all after it; the group's end if none is.
   int two_phase_begin(const SiteGroup& sites) const;
   void set_partial(int index, ops::RoutingSite& site) const;
@@ -235,7 +237,8 @@ class Qwen3 {
   std::vector<LayerActivations> activations_;  // L; what is not kept points into shared_
   LayerActivations shared_;
   std::vector<SiteTrace> traces_;              // one per read
-  std::vector<Tensor> mixes_;                  // [N,D] per read that keeps one, or per index in a group
+  Tensor inverse_norms_;                       // [reads, D], training
+  std::vector<Tensor> group_outputs_;          // [N,D] per index in a group, with Recompute::norms or layer
   std::vector<Tensor> projections_, dinputs_;  // [N] and [N,D] per index in a group
   std::vector<Tensor> partial_lses_;           // [N] likewise, with group_reads
   std::vector<Tensor> logit_gradients_;        // [N,n] per read, with logit_gradients

@@ -22,7 +22,7 @@ void Qwen3::finish_sums(Stream stream) {
 void Qwen3::read_backward(Stream stream, int index, const Tensor& add) {
   join_group(stream);
   Read read;
-  fill_read(index, nullptr, Mix::keep, read);
+  fill_read(index, nullptr, read);
   const ReadWeights& g = read_gradients_[index];
   const int slot = plan_.gradient_slot[reads_[index].sources.back()];
   const Tensor& partials = norm_partials_[unfinished_sites_];
@@ -53,7 +53,7 @@ void Qwen3::group_backward(Stream stream, const SiteGroup& sites) {
   std::array<Tensor, kMaxSources> dsources;
   std::array<float, kMaxSources> betas;
   for (int i = 0; i < sites.count; ++i) {
-    fill_read(sites.first + i, nullptr, Mix::keep, reads[i]);
+    fill_read(sites.first + i, nullptr, reads[i]);
     filled[i] = reads[i].site;
     doutputs[i] = rows(dinputs_[place(sites.first + i)]);
     const ReadWeights& g = read_gradients_[sites.first + i];
@@ -74,7 +74,7 @@ void Qwen3::group_backward(Stream stream, const SiteGroup& sites) {
 void Qwen3::recompute(Stream stream, int index) {
   if (keeps_norms()) return;
   join_group(stream);  // it reads what is computed again in the same memory
-  // The final read is not computed again: its mix was kept.
+  // The final read is not computed again: its output was kept.
   const SiteGroup& sites = group(index);
   const int end = std::min(sites.end(), plan_.num_sublayers()), begin = two_phase_begin(sites);
   if (index == end - 1 && begin < end) read_finished(stream, begin, end);

@@ -6,7 +6,14 @@
 
 namespace depthroute {
 
-void Qwen3::fill_read(int index, const SiteIntervention* intervention, Mix mix, Read& read) const {
+const Tensor& Qwen3::read_output(int index) const {
+  const Site& site = reads_[index];
+  if (site.sublayer == Sublayer::final) return final_hidden_;
+  const LayerActivations& layer = activations_[site.layer];
+  return site.sublayer == Sublayer::attn ? layer.attn_in : layer.mlp_in;
+}
+
+void Qwen3::fill_read(int index, const SiteIntervention* intervention, Read& read) const {
   const Site& site = reads_[index];
   for (int j = 0; j < site.num_sources(); ++j) read.sources[j] = rows(states_[site.sources[j]]);
   const ReadWeights& weights = read_weights_[index];
@@ -30,10 +37,11 @@ void Qwen3::fill_read(int index, const SiteIntervention* intervention, Mix mix, 
   r.inv_rms = kept.inv_rms;
   r.dots = kept.dots;
   r.rstd = kept.rstd;
-  if (mix == Mix::leave) return;
-  const Tensor& own = mixes_[keeps_norms() ? index : place(index)];
-  r.mix = site.num_sources() == 1 ? read.sources[0] : rows(own);
+  if (!options_.training) return;
   r.projection = rows(projections_[place(index)]);
+  if (site.num_sources() == 1) return;  // a site with one source mixes nothing
+  r.output = rows(read_output(index));
+  r.inverse_norm = inverse_norms_.slice(index, index + 1).reshape({config_.hidden_size});
 }
 
 int Qwen3::two_phase_begin(const SiteGroup& sites) const {
@@ -59,7 +67,7 @@ void Qwen3::read_finished(Stream stream, int begin, int end) {
   std::array<ops::RoutingSite, kMaxGroupSites> sites;
   for (int index = begin; index < end; ++index) {
     Read& read = reads[index - begin];
-    fill_read(index, nullptr, Mix::leave, read);
+    fill_read(index, nullptr, read);
     set_partial(index, read.site);
     sites[index - begin] = read.site;
   }
@@ -80,11 +88,7 @@ void Qwen3::read_forward(Stream stream, int index, const SiteIntervention* inter
   if (intervention && intervention->needs_scratch())
     return read_with_contents(stream, index, *intervention, add, output);
   Read read;
-  // If there is no room for all mixes, only the last read's is kept, where the backward pass starts; the
-  // others are computed again.
-  const bool keep =
-      keeps_norms() || (options_.training && (state_complete || index == plan_.num_sublayers()));
-  fill_read(index, intervention, keep ? Mix::keep : Mix::leave, read);
+  fill_read(index, intervention, read);
   if (index >= two_phase_begin(group(index))) set_partial(index, read.site);
   ops::routing_forward(stream, read.site, add, output);
 }
@@ -92,7 +96,7 @@ void Qwen3::read_forward(Stream stream, int index, const SiteIntervention* inter
 void Qwen3::read_shares(Stream stream, int site, const Tensor& norms, const Tensor& projections,
                         const Tensor& cosines) const {
   Read read;
-  fill_read(site, nullptr, Mix::leave, read);
+  fill_read(site, nullptr, read);
   ops::routing_shares(stream, read.site, norms, projections, cosines);
 }
 

@@ -33,7 +33,7 @@ void Qwen3::plan_scratch(Arena& arena) {
 void Qwen3::intervened_read(Stream stream, int index, const SiteIntervention& intervention,
                             const SiteTrace& trace, const Tensor& output) {
   Read read;
-  fill_read(index, &intervention, Mix::leave, read);
+  fill_read(index, &intervention, read);
   const std::span<Tensor> sources(read.sources.data(), read.site.sources.size());
   const std::vector<Tensor> states(sources.begin(), sources.end());
   read.site.weights = trace.weights;
@@ -65,7 +65,7 @@ void Qwen3::read_with_contents(Stream stream, int index, const SiteIntervention&
     return;
   }
   Read clean;
-  fill_read(index, nullptr, Mix::leave, clean);
+  fill_read(index, nullptr, clean);
   ops::routing_forward(stream, clean.site, add, output);
   const SiteTrace kept = {site_columns(scratch_.trace.weights, index),
                           site_columns(scratch_.trace.inv_rms, index),

@@ -11,10 +11,13 @@ namespace {
 
 /// The members of one layer's activations, with their shapes.
 template <typename Activations, typename Visit>
-void visit_norms(Activations& a, const ops::AttentionShape& shape, int64_t d, const Visit& visit) {
+void visit_reads(Activations& a, const ops::AttentionShape& shape, int64_t d, const Visit& visit) {
+  visit(a.attn_in, Shape{shape.tokens(), d});
+  visit(a.mlp_in, Shape{shape.tokens(), d});
+}
+template <typename Activations, typename Visit>
+void visit_norms(Activations& a, const ops::AttentionShape& shape, const Visit& visit) {
   const int64_t n = shape.tokens();
-  visit(a.attn_in, Shape{n, d});
-  visit(a.mlp_in, Shape{n, d});
   visit(a.q, Shape{n, shape.q_cols()});
   visit(a.k, Shape{n, shape.kv_cols()});
 }
@@ -81,11 +84,13 @@ void Qwen3::plan_activations(Arena& arena) {
   const auto plan_act = [&](Tensor& tensor, Shape extents) { plan(tensor, extents, act); };
   activations_.resize(plan_.num_layers);
   for (LayerActivations& layer : activations_) {
-    if (keeps_norms()) visit_norms(layer, shape, d, plan_act);
+    if (keeps_norms()) visit_reads(layer, shape, d, plan_act);
+    if (keeps_norms()) visit_norms(layer, shape, plan_act);
     if (keeps_layers()) visit_products(layer, shape, f, act, plan);
     if (keeps_act()) plan_act(layer.act, {shape.tokens(), f});
   }
-  if (!keeps_norms()) visit_norms(shared_, shape, d, plan_act);
+  if (!options_.training) visit_reads(shared_, shape, d, plan_act);
+  if (!keeps_norms()) visit_norms(shared_, shape, plan_act);
   if (!keeps_layers()) visit_products(shared_, shape, f, act, plan);
   // The scratch of attention and that of an MLP lie in the same memory: bind_scratch().
   int64_t columns = keeps_act() ? 0 : f;
@@ -105,11 +110,10 @@ void Qwen3::plan_backward(Arena& arena) {
     arena.plan(Purpose::workspace, &side_workspace_, {ops::routing_backward_workspace(arena.device(), d)});
   }
 
-  // A site with one source mixes nothing: its mix is that source.
-  mixes_.resize(keeps_norms() ? reads_.size() : places);
-  for (size_t i = 0; i < mixes_.size(); ++i)
-    if (!keeps_norms() || reads_[i].num_sources() > 1)
-      arena.plan(Purpose::activations, &mixes_[i], {n, d}, act);
+  // The backward pass of a group reads the outputs of all its sites again.
+  group_outputs_.resize(keeps_norms() ? 0 : places);
+  for (Tensor& output : group_outputs_) arena.plan(Purpose::activations, &output, {n, d}, act);
+  arena.plan(Purpose::routing, &inverse_norms_, {static_cast<int64_t>(reads_.size()), d});
   projections_.resize(places);
   dinputs_.resize(places);
   if (options_.group_reads != GroupReads::none) partial_lses_.resize(places);
@@ -156,10 +160,15 @@ void Qwen3::bind_scratch() {
 void Qwen3::bind_activations() {
   bind_scratch();
   const auto share = [](Tensor& tensor, const Tensor& common) { tensor = common; };
+  for (int s = 0; s < plan_.num_sublayers() && !keeps_norms(); ++s) {
+    const Site& site = plan_.sites[s];
+    LayerActivations& layer = activations_[site.layer];
+    const bool attn = site.sublayer == Sublayer::attn;
+    const Tensor& common = attn ? shared_.attn_in : shared_.mlp_in;
+    share(attn ? layer.attn_in : layer.mlp_in, options_.training ? group_outputs_[place(s)] : common);
+  }
   for (LayerActivations& layer : activations_) {
     if (!keeps_norms()) {
-      share(layer.attn_in, shared_.attn_in);
-      share(layer.mlp_in, shared_.mlp_in);
       share(layer.q, shared_.q);
       share(layer.k, shared_.k);
     }

@@ -306,7 +306,7 @@ TEST_F(OpCosts, FinishedBlocksAndMerges) {
         site.inv_rms = take({kTokens, kSources});
         site.dots = take({kTokens, kSources});
         site.rstd = take({kTokens});
-        site.mix = g == 0 ? state() : Tensor{};
+        site.inverse_norm = g == 0 ? take({columns}) : Tensor{};
         site.partial = state();
         site.partial_lse = take({kTokens});
       }
