@@ -18,9 +18,9 @@ constexpr int64_t kFloat = sizeof(float);
 struct Instructions {
   int64_t once, per_step, per_half;
 };
-constexpr Instructions kRead = {1000, 1400, 1400};
+constexpr Instructions kRead = {1050, 1400, 1400};
 constexpr Instructions kFinished = {260, 490, 300};
-constexpr Instructions kShared = {750, 900, 520};
+constexpr Instructions kShared = {825, 900, 520};
 
 bool is_identity(const RoutingSite& site) { return site.sources.size() == 1; }
 

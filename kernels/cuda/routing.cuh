@@ -105,7 +105,7 @@ __device__ __forceinline__ Pack norm_factors(const float* norm_weight, float* in
   if (inverse_norm && token == 0) {
     Pack inverse;
 #pragma unroll
-    for (int e = 0; e < kPack; ++e) inverse.x[e] = 1.0f / w.x[e];
+    for (int e = 0; e < kPack; ++e) inverse.x[e] = __fdividef(1.0f, w.x[e]);
     store_pack(inverse_norm + at, inverse);
   }
   return w;

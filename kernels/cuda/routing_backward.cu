@@ -4,7 +4,8 @@
 //   p = rstd^2 (g . h) / D;  dh = rstd (g - p h);  dlogit = a (scale dh . (V - h) + (scale - 1) dh . h)
 //   dV += scale a dh + dlogit (r u - (r^3 c / D) V);  dnorm_weight = sum over tokens of doutput rstd h
 //
-// h is found again as output / (rstd w) (kFinds), or is V itself where V is the only source.
+// h is found again as output / (rstd w) (kFinds), or is V itself where V is the only source. Found, rstd (g . h) is
+// doutput . output, and dnorm_weight the sum of doutput output, divided by w once.
 //
 // A block takes a chunk of the tokens, each team of its warps (routing.cuh) one token at a time, in
 // registers: doutput, output, V and dV are loaded together, and p is known before the second product. dnorm_weight
@@ -81,22 +82,22 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
       dcurrent[i] = column.inside && a.accumulates ? load_raw(a.dcurrent + at) : RawPack<T>{};
     }
 
-    float g_dot_h[1] = {};
+    float products[1] = {};  // doutput . output, or g . h
 #pragma unroll
     for (int i = 0; i < kTeamPacks; ++i) {
       const Column column = team.column(i, d);
       if (!column.inside) continue;
-      const Pack dy = unpack(doutput[i]), w = load_pack(a.norm_weight + column.at);
-      const Pack h = find_mix<kFinds>(kept[i], a.inverse_norm, column.at, rms);
+      const Pack dy = unpack(doutput[i]), from = unpack(kept[i]);
+      const Pack w = kFinds ? Pack{} : load_pack(a.norm_weight + column.at);
 #pragma unroll
       for (int e = 0; e < kPack; ++e) {
-        const float through_norm = dy.x[e] * h.x[e];
-        g_dot_h[0] += through_norm * w.x[e];
-        dnorm_weight[i][e] += through_norm * rstd;
+        const float product = dy.x[e] * from.x[e];
+        products[0] += kFinds ? product : product * w.x[e];
+        dnorm_weight[i][e] += kFinds ? product : product * rstd;
       }
     }
-    team.sum_each(g_dot_h);
-    const float p = rstd * rstd * g_dot_h[0] / static_cast<float>(d);
+    team.sum_each(products);
+    const float p = (kFinds ? rstd : rstd * rstd) * products[0] / static_cast<float>(d);
     if (a.projection && team.thread == 0) a.projection[token] = p;
     if (!has_gradient && a.accumulates && !a.add) continue;
 
@@ -159,8 +160,10 @@ __global__ __launch_bounds__(team_threads(kWarps), team_blocks<T>(kWarps)) void 
         const Column column = team.column(i, d);
         if (!column.inside) continue;
         Pack sum = turn == 0 ? Pack{} : load_pack(partial + column.at);
+        const Pack inverse = kFinds ? load_pack(a.inverse_norm + column.at) : Pack{};
 #pragma unroll
-        for (int e = 0; e < kPack; ++e) sum.x[e] += dnorm_weight[i][e];
+        for (int e = 0; e < kPack; ++e)
+          sum.x[e] += kFinds ? dnorm_weight[i][e] * inverse.x[e] : dnorm_weight[i][e];
         store_pack(partial + column.at, sum);
       }
     }
@@ -181,8 +184,8 @@ void routing_backward(Stream stream, const RoutingSite& site, const Tensor& dout
   with_activation_type(doutput.dtype, [&]<typename T>() {
     const BackwardArguments<T> arguments = {.doutput = pointer<T>(doutput),
                                             .kept = pointer<T>(finds ? site.output : site.sources[n - 1]),
-                                            .inverse_norm = pointer<float>(site.inverse_norm),
                                             .current = pointer<T>(site.sources[n - 1]),
+                                            .inverse_norm = pointer<float>(site.inverse_norm),
                                             .add = pointer<T>(add),
                                             .dcurrent = pointer<T>(dcurrent),
                                             .query = pointer<float>(site.query),
