@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The same model in PyTorch, timed on the same GPU as depthroute-bench-step and reported in the same JSON lines.
 
-  tools/bench_peers.py [--variant additive,cumulative,kimi] [--micro-batch 4,8] [--impl eager,compile,fla,...] [--json FILE]
+  tools/bench_peers.py [--model 0.6b|100m|demo] [--variant additive,cumulative,kimi] [--micro-batch 4,8]
+                       [--impl eager,compile,fla,...] [--json FILE]
                        [--ours FILE]        lines of depthroute-bench-step, for the ratio of speeds
   tools/bench_peers.py --check tests/golden/kimi ...     does the twin compute what the golden case says? (needs h5py)
   tools/bench_peers.py --device cpu --tiny                 tries the script
@@ -24,7 +25,7 @@ import time
 
 import torch
 
-from bench_peers_model import KERNELS, QWEN3_06B, TINY, Config, Twin, kernel_of
+from bench_peers_model import KERNELS, PRESETS, Config, Twin, kernel_of
 
 
 class Master:
@@ -189,7 +190,7 @@ def read_ours(path):
 
 
 def benchmark(args):
-    base = TINY if args.tiny else QWEN3_06B
+    base = PRESETS["tiny" if args.tiny else args.model]
     dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
     peak = args.peak_tflops * 1e12 if args.peak_tflops else gemm_rate(args.device, dtype)
     name = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
@@ -240,6 +241,7 @@ def benchmark(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--model", default="0.6b", choices=PRESETS)
     parser.add_argument("--variant", default="additive,cumulative,kimi")
     parser.add_argument("--impl", default="eager,compile,fla,compile+fla,liger,compile+liger,fast,compile+fast")
     parser.add_argument("--label", help="name of the implementation in the file, instead of --impl")
@@ -250,7 +252,7 @@ def main():
     parser.add_argument("--warm-up", type=int, default=5)
     parser.add_argument("--peak-tflops", type=float, default=0)
     parser.add_argument("--json", help="file for one JSON object a line")
-    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--tiny", action="store_true", help="--model tiny, and few short sequences")
     parser.add_argument("--check", nargs="+", metavar="DIR", help="golden cases to compare with; nothing is timed")
     args = parser.parse_args()
     args.micro_batch = args.micro_batch or ("2" if args.tiny else "4,8")

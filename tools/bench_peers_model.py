@@ -66,8 +66,11 @@ class Config:
 
 QWEN3_06B = Config(vocab=151936, hidden=1024, layers=28, heads=16, kv_heads=8, head_dim=128, ffn=3072, theta=1e6, eps=1e-6,
                    variant="additive", block=8, tied=True)
+ATTNRES_100M = QWEN3_06B.copy(hidden=512, layers=12, heads=8, kv_heads=4, head_dim=64, ffn=1536, theta=1e4, block=6)
+DEMO = ATTNRES_100M.copy(vocab=256, hidden=192, layers=8, heads=6, kv_heads=2, head_dim=32, ffn=512, block=4)
 TINY = Config(vocab=257, hidden=64, layers=6, heads=4, kv_heads=2, head_dim=16, ffn=96, theta=1e4, eps=1e-6,
               variant="additive", block=4, tied=True)
+PRESETS = {"0.6b": QWEN3_06B, "100m": ATTNRES_100M, "demo": DEMO, "tiny": TINY}  # names of depthroute-bench-step's --model
 
 
 def depth_plan(c):
