@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -30,6 +31,11 @@ cudaError_t refuse_during_capture();
 cudaError_t run_or_record(cudaStream_t stream, std::function<void()> work, bool may_block = false);
 /// The same, and waits for it; in a capture it only records.
 cudaError_t run_and_wait(cudaStream_t stream, std::function<void()> work);
+
+/// The waits of streams for events so far, those in captures not counted.
+int64_t waits_so_far();
+/// Plants a fault: the wait with this number, counted from 0, is forgotten. -1: none.
+void forget_wait(int64_t number);
 
 /// Called after each kernel has run, unless null.
 extern void (*after_launch)();

@@ -52,9 +52,12 @@ cudaError_t check_event_is_outside_capture(cudaEvent_t event) {
   return note(cudaErrorCapturedEvent);
 }
 
+int64_t waits = 0, forgotten = -1;
+
 /// Plants a fault in a whole program: CUDA_ON_HOST_FORGET_WAITS=all|urgent|ordinary makes streams forget to wait
-/// for events: all of them, those of the highest priority (NCCL's), or the others.
+/// for events: all of them, those of the highest priority (NCCL's), or the others. Or in one place: forget_wait().
 bool forgets_to_wait(cudaStream_t stream) {
+  if (waits++ == forgotten) return true;
   const char* who = std::getenv("CUDA_ON_HOST_FORGET_WAITS");
   if (who == nullptr) return false;
   const bool urgent = !is_default_stream(stream) && stream->priority == kHighestPriority;
@@ -66,6 +69,15 @@ thread_local std::set<const void*> asked;
 bool asks_again(const void* handle) { return !asked.insert(handle).second; }
 
 }  // namespace
+
+int64_t waits_so_far() {
+  const std::lock_guard lock(streams_mutex());
+  return waits;
+}
+void forget_wait(int64_t number) {
+  const std::lock_guard lock(streams_mutex());
+  forgotten = number;
+}
 
 std::vector<cudaStream_t>& streams() {
   static auto* all = new std::vector<cudaStream_t>;

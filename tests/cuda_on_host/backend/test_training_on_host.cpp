@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "configs/base/error.h"
+#include "tests/cuda_on_host/runtime.h"
 #include "tests/kernels/host_tensor.h"
 #include "train/step.h"
 
@@ -180,10 +181,11 @@ class TrainingWithOverlap : public testing::TestWithParam<Variant> {
   void TearDown() override {
     unsetenv("CUDA_ON_HOST_STREAMS");
     unsetenv("CUDA_ON_HOST_FORGET_WAITS");
+    cuda::emulator::forget_wait(-1);
   }
-  Trained in_order(const char* order, const TrainConfig& config) {
+  Trained in_order(const char* order, const TrainConfig& config, int64_t steps = 2) {
     setenv("CUDA_ON_HOST_STREAMS", order, 1);
-    return train(config, Device::cuda, 2);
+    return train(config, Device::cuda, steps);
   }
 };
 
@@ -215,6 +217,26 @@ TEST_P(TrainingWithOverlap, MissesForgottenWaits) {
   setenv("CUDA_ON_HOST_FORGET_WAITS", "ordinary", 1);
   for (const char* order : {"lazy", "opposite"})
     EXPECT_NE(in_order(order, config).parameters, right.parameters) << order;
+}
+
+// Every single one of a step's waits is needed: without it, one of the two orders gives another result.
+TEST_P(TrainingWithOverlap, MissesEachForgottenWait) {
+  TrainConfig config = deep(GetParam());
+  config.precision = Precision::bf16;
+  config.train.overlap = true;
+  config.train.global_batch = config.train.micro_batch;
+  const int64_t before = cuda::emulator::waits_so_far();
+  const Trained right = in_order("eager", config, 1);
+  const int64_t waits = cuda::emulator::waits_so_far() - before;
+  EXPECT_GT(waits, 4);
+  for (int64_t wait = 0; wait < waits; ++wait) {
+    const auto misses = [&](const char* order) {
+      cuda::emulator::forget_wait(cuda::emulator::waits_so_far() + wait);
+      const Trained wrong = in_order(order, config, 1);
+      return wrong.norms != right.norms || wrong.parameters != right.parameters;
+    };
+    EXPECT_TRUE(misses("lazy") || misses("opposite")) << "wait " << wait << " of " << waits;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, TrainingWithOverlap, testing::Values(Variant::cumulative, Variant::kimi),
