@@ -50,7 +50,45 @@ tree=$work/depthroute share=$work/depthroute/share/depthroute
 cmake --install "$build" --prefix "$tree" --strip >"$work/install.log" 2>&1 ||
   { tail -n 5 "$work/install.log" >&2; refuse "cmake --install failed: build the target gpu_tests first"; }
 find "$tree/lib" -type f -name '*.so*' -exec strip --strip-unneeded {} + 2>/dev/null || true
-rm -rf "$share"/{slurm,analysis,reporting,analyze.py,report.py}
+# Nothing of gpu_check.sh prepares data or models, or looks at results.
+rm -rf "$share"/{slurm,analysis,reporting,plotting,importing,tokenizing,task_requests}
+rm -f "$share"/{analyze,report,plot,import_gguf,make_requests,tokenize_text}.py "$tree/bin/depthroute-convert"
+
+# HDF5 may want libcurl, for files on S3, which nothing here reads; what libcurl wants in turn would be an eighth of the archive.
+# In its place: a library whose functions all fail.
+replace_libcurl() {
+  local hdf5 curl
+  hdf5=$(find "$tree/lib" -name 'libhdf5*.so*' ! -name '*_hl*' -type f | head -n 1)
+  curl=$(objdump -p "${hdf5:-/dev/null}" 2>/dev/null | sed -n 's/^ *NEEDED *\(libcurl[^ ]*\)$/\1/p')
+  [[ -n $curl ]] || return 0
+  objdump -T "$hdf5" | awk -v functions="$work/curl.c" -v versions="$work/curl.map" '
+    $NF ~ /^curl_/ {
+      print "void *" $NF "(void) { return 0; }" > functions
+      gsub(/[()]/, "", $(NF - 1))
+      if ($(NF - 1) != "*UND*") of[$(NF - 1)] = of[$(NF - 1)] " " $NF ";"
+    }
+    END { printf "" > versions; for (v in of) print v " {" of[v] " };" > versions }'
+  rm -f "$tree/lib/$curl"
+  cc -shared -fPIC -Os -s "$work/curl.c" -Wl,-soname,"$curl" -Wl,--version-script="$work/curl.map" -o "$tree/lib/$curl"
+}
+# Deletes libraries that no program reaches.
+prune_libraries() {
+  local -A reached=()
+  local file needed files=("$tree"/bin/*)
+  while [[ ${#files[@]} -gt 0 ]]; do
+    file=${files[0]} files=("${files[@]:1}")
+    for needed in $(objdump -p "$file" 2>/dev/null | sed -n 's/^ *NEEDED *//p'); do
+      [[ -z ${reached[$needed]:-} && -e $tree/lib/$needed ]] || continue
+      reached[$needed]=1 reached[$(basename "$(realpath "$tree/lib/$needed")")]=1
+      files+=("$tree/lib/$needed")
+    done
+  done
+  for file in "$tree"/lib/*; do
+    [[ -n ${reached[$(basename "$file")]:-} ]] || rm "$file"
+  done
+}
+replace_libcurl
+prune_libraries
 
 # Sorted, without times and owners: the same tree gives the same archive.
 tar -C "$work" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf - depthroute | "${compress[@]}" >"$out.part"
