@@ -4,7 +4,8 @@
   cpu_peers.py [--bin build/release/bin] [--python PYTHON] [--model demo,100m] [--rounds 3]
 
 PYTHON has torch. depthroute-bench-step, PyTorch eager and PyTorch compiled (tools/bench_peers.py) take turns, each in a process of its
-own with one thread per processor; a ratio is the median over the turns of two neighbours'. For a machine with nothing else to do.
+own with one thread per processor. A ratio is the median over the turns of two neighbours' median steps; beside it that of the best steps of
+all turns, which a busy machine disturbs least. For a machine with nothing else to do.
 """
 import argparse
 import json
@@ -18,8 +19,8 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 SHAPES = {"demo": (16, 256, 20), "100m": (4, 512, 4)}  # sequences, their tokens, timed steps
 
 
-def tokens_per_second(command, folder):
-    """Of the last line that a command writes to its --json file."""
+def rates_of(command, folder):
+    """Tokens per second of the median and of the best step, from the last line that a command writes to its --json file."""
     path = os.path.join(folder, "lines.json")
     ran = subprocess.run([*command, "--json", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if ran.returncode != 0:
@@ -29,7 +30,7 @@ def tokens_per_second(command, folder):
     os.remove(path)
     if "tokens_per_s" not in line:
         sys.exit(f"cpu_peers.py: not measured: {line}")
-    return line["tokens_per_s"]
+    return line["tokens_per_s"], line["tokens_per_s"] * line["step_ms"] / line["best_ms"]
 
 
 def commands(args, model):
@@ -57,13 +58,15 @@ def main():
         with tempfile.TemporaryDirectory(prefix="depthroute-cpu-peers-") as folder:
             for turn in range(args.rounds):
                 for name, command in commands(args, model).items():
-                    rates.setdefault(name, []).append(tokens_per_second(command, folder))
-                    print(f"{model}, turn {turn + 1}, {name}: {rates[name][-1]:.0f} tokens/s", flush=True)
+                    rates.setdefault(name, []).append(rates_of(command, folder))
+                    median, best = rates[name][-1]
+                    print(f"{model}, turn {turn + 1}, {name}: {median:.0f} tokens/s, best {best:.0f}", flush=True)
         ours = rates.pop("depthroute")
         for name, theirs in rates.items():
-            ratios = [a / b for a, b in zip(ours, theirs)]
-            print(f"{model}, {args.variant}: {statistics.median(ours):.0f} tokens/s, {statistics.median(ratios):.2f} times PyTorch's "
-                  f"({name}: {statistics.median(theirs):.0f}); turns {min(ratios):.2f} to {max(ratios):.2f}", flush=True)
+            ratios = [mine[0] / other[0] for mine, other in zip(ours, theirs)]
+            best = max(mine[1] for mine in ours) / max(other[1] for other in theirs)
+            print(f"{model}, {args.variant}: {statistics.median(ratios):.2f} times PyTorch {name} (turns {min(ratios):.2f} to "
+                  f"{max(ratios):.2f}), best steps {best:.2f} times; here {statistics.median(r[0] for r in ours):.0f} tokens/s", flush=True)
 
 
 if __name__ == "__main__":
