@@ -188,8 +188,8 @@ void routing_backward(Stream, const RoutingSite&, const Tensor& doutput /*[N,D]*
 /// Second part, at once for G sites that share all sources but the last: the gradients of the shared sources
 /// and of the logits, hence of query, key_norm and recency_bias. Each source is read once, and its gradient
 /// read and written once, for all G sites. If the same tensor is a source twice, so is its gradient, with a
-/// beta of 1 the second time. Call
-/// routing_backward() of each site first, and keep all sources, doutputs and outputs unchanged in between.
+/// beta of 1 the second time. Call routing_backward() of each site first, and keep all sources, doutputs and
+/// outputs unchanged in between.
 ///
 /// Here dlogit_j = a_j (e_j - sum_i a_i e_i), e_j = scale_j dh . V_j - scale_{n-1} dh . V_{n-1}. These add up
 /// to 0, as du requires: it is a difference of nearly equal terms, and h was found from a rounded output.
