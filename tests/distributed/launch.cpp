@@ -13,6 +13,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -115,7 +116,11 @@ MpiJob::MpiJob(int processes, const std::string& program, const std::vector<std:
   std::free(real);
   std::vector<std::string> command = {kMpirun, "-n", std::to_string(processes), program_};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  std::vector<std::string> variables = environment_of_job(environment);
+  session_ = "/tmp/mpi.XXXXXX";  // short: there are sockets in it
+  EXPECT_NE(mkdtemp(session_.data()), nullptr) << session_;
+  std::vector<std::string> settings = environment;
+  settings.push_back("TMPDIR=" + session_);
+  std::vector<std::string> variables = environment_of_job(settings);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC;
@@ -131,6 +136,8 @@ MpiJob::MpiJob(int processes, const std::string& program, const std::vector<std:
 
 MpiJob::~MpiJob() {
   if (mpirun_ > 0) end();
+  std::error_code none;
+  std::filesystem::remove_all(session_, none);
 }
 
 /// mpirun first: told politely it ends its processes and removes its files.

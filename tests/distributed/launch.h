@@ -41,6 +41,8 @@ class MpiJob {
 
   int processes_;
   std::string folder_, program_;
+  // mpirun's files. In a folder that jobs share, one that ends may delete what another is making.
+  std::string session_;
   pid_t mpirun_ = -1;
   int status_ = 0;
   std::vector<pid_t> ranks_;
