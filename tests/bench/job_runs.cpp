@@ -88,14 +88,18 @@ double JobBench::one_step() {
 
 Communication JobBench::run(int64_t warm_up, int64_t steps) {
   for (int64_t i = 0; i < warm_up; ++i) one_step();
+  step_.finish_update();  // what is still under way counts for the steps before
   world_.barrier();
-  Collectives::Statistics before = collectives_->statistics();
+  const Collectives::Statistics before = collectives_->statistics();
   Communication result;
   for (int64_t i = 0; i < steps; ++i) result.seconds.push_back(one_step());
+  // Without what is still under way, which another step would hide.
+  const double exposed = collectives_->statistics().exposed_seconds;
+  step_.finish_update();
   Collectives::Statistics spent = collectives_->statistics();
   spent.bytes -= before.bytes;
   spent.busy_seconds -= before.busy_seconds;
-  spent.exposed_seconds -= before.exposed_seconds;
+  spent.exposed_seconds = exposed - before.exposed_seconds;
   const Collectives::Statistics mean = mean_over_ranks(world_, spent);
   const auto n = static_cast<double>(steps);
   result.busy = mean.busy_seconds / n;
