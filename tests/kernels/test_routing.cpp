@@ -1,5 +1,7 @@
 // Depth routing against float64 loops and finite differences, over every kind of argument a site can have.
+#include <cmath>
 #include <functional>
+#include <limits>
 #include <utility>
 
 #include "tests/kernels/op_test.h"
@@ -218,10 +220,12 @@ TEST(Routing, QueryGradientSurvivesCancellation) {
     const double allowed = 1e-6 + 1e-7 / spread;
     EXPECT_LT(test::relative_l2(got.dquery, want.dquery), allowed) << spread;
     EXPECT_LT(test::relative_l2(got.dkey_norm, want.dkey_norm), allowed) << spread;
-    // On cuda, sums over a row are float32 throughout, so the error is that of the terms, which cancel.
-    double terms = std::abs(want.dbias[0]);
-    for (int64_t t = 0; t < p.tokens && test::on_cuda(); ++t) terms += std::abs(want.dlogits[t * 5 + 4]);
-    EXPECT_NEAR(got.dbias[0], want.dbias[0], allowed * terms) << spread;
+    // Terms that cancel keep their own errors: that of h, which is found in a float32 output; on cuda also those of
+    // sums over a row.
+    double terms = 0;
+    for (int64_t t = 0; t < p.tokens; ++t) terms += std::abs(want.dlogits[t * 5 + 4]);
+    const double kept = (test::on_cuda() ? allowed : std::numeric_limits<float>::epsilon() / 2) * terms;
+    EXPECT_NEAR(got.dbias[0], want.dbias[0], allowed * std::abs(want.dbias[0]) + kept) << spread;
   }
 }
 
